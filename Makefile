@@ -1,0 +1,44 @@
+# Two commands do everything from a bare clone: make quickstart, make test.
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: help setup quickstart samples test lint format schema wheel clean
+
+help:  ## list the targets
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+
+setup: $(READY)  ## make the environment in .venv
+
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "AICore needs Python 3.11 or newer; found %d.%d. Set PYTHON=/path/to/python3.11" % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
+	@touch $(READY)
+
+samples: $(READY)  ## draw the sample pictures into data/samples
+	$(BIN)/python -m dao.samples --out data/samples
+
+quickstart: samples  ## train, evaluate, export and show a small model on the sample pictures
+	$(BIN)/python -m dao.quickstart
+
+test: $(READY)  ## all tests
+	$(BIN)/python -m pytest
+
+lint: $(READY)  ## what CI and pre-commit check
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+format: $(READY)  ## mend what lint can mend
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+schema: $(READY)  ## write configs/schema.json anew, after a signature changed
+	$(BIN)/python main.py --schema > configs/schema.json.new && mv configs/schema.json.new configs/schema.json
+
+wheel: $(READY)  ## build dist/aicore-*.whl
+	$(BIN)/python -m build --wheel
+
+clean:  ## remove the environment and build products; never data or runs
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

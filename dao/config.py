@@ -1,0 +1,277 @@
+"""A config file, read: inherited, overridden, expanded. What it may say is in `dao.schema`.
+
+`load` turns ``file.json`` (or .yaml, or a .py with a ``config`` dict) into plain dicts; `freeze` turns a validated
+one into a read-only DotMap. Every function reports all problems it finds at once.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import runpy
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import Any, NoReturn
+
+from dotmap import DotMap
+
+from dao.errors import ConfigError, Problem
+
+Raw = dict[str, Any]
+ENV_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
+
+
+def load(path: str | Path, overrides: Iterable[str] = ()) -> Raw:
+    """Read a config file with everything it inherits, apply ``a.b.c=value`` overrides, expand ``${ENV}``.
+
+    Raises ConfigError with every problem found in the step that failed.
+    """
+    raw = inherit(Path(path))
+    for override in overrides:
+        apply_override(raw, override)
+    problems: list[Problem] = []
+    raw = expand_env(raw, problems)
+    if problems:
+        raise ConfigError(problems, str(path))
+    raw.pop("$schema", None)
+    return raw
+
+
+# -- reading ---------------------------------------------------------------------------------------------------------
+
+
+def inherit(path: Path, chain: tuple[Path, ...] = ()) -> Raw:
+    """The file's content merged over what its ``_base_`` names (a path or a list, relative to the file)."""
+    resolved = path.resolve()
+    if resolved in chain:
+        cycle = " -> ".join(p.name for p in (*chain[chain.index(resolved) :], resolved))
+        raise ConfigError(Problem("_base_", f"inherits from itself: {cycle}"), str(chain[0]))
+    raw = read_file(path)
+    bases = raw.pop("_base_", [])
+    bases = [bases] if isinstance(bases, str) else bases
+    if not isinstance(bases, list) or not all(isinstance(b, str) for b in bases):
+        raise ConfigError(Problem("_base_", f"expected a path or a list of paths, got {json.dumps(bases)}"), str(path))
+    merged: Raw = {}
+    for base in bases:
+        target = path.parent / base
+        if not target.is_file():
+            raise ConfigError(
+                Problem("_base_", f"{base} does not exist beside {path.name} (looked for {target})"), str(path)
+            )
+        merged = merge(merged, inherit(target, (*chain, resolved)))
+    return _drop_delete_marks(merge(merged, raw))
+
+
+def read_file(path: Path) -> Raw:
+    """One file's own content, without inheritance."""
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise ConfigError(f"expected {', '.join(_READERS)}, got '{path.suffix or path.name}'", str(path))
+    if not path.is_file():
+        raise ConfigError(f"the file does not exist (working directory: {Path.cwd()})", str(path))
+    content = reader(path)
+    if not isinstance(content, dict):
+        raise ConfigError(f"expected an object at the top, got {type(content).__name__}", str(path))
+    return content
+
+
+def _read_json(path: Path) -> Any:
+    problems: list[Problem] = []
+    try:
+        content = json.loads(
+            path.read_text(encoding="utf-8-sig"),
+            object_pairs_hook=lambda pairs: _unique(pairs, problems),
+            parse_constant=lambda name: problems.append(Problem("", f"{name} is not a JSON value")),
+        )
+    except json.JSONDecodeError as error:
+        raise ConfigError(
+            f"not valid JSON at line {error.lineno}, column {error.colno}: {error.msg}", str(path)
+        ) from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not a UTF-8 text file: {error}", str(path)) from None
+    if problems:
+        raise ConfigError(problems, str(path))
+    return content
+
+
+def _unique(pairs: list[tuple[str, Any]], problems: list[Problem]) -> Raw:
+    content: Raw = {}
+    for key, value in pairs:
+        if key in content:
+            problems.append(Problem(key, f"the key is given twice, with {_short(content[key])} and {_short(value)}"))
+        content[key] = value
+    return content
+
+
+def _read_yaml(path: Path) -> Any:
+    import yaml
+
+    class UniqueKeyLoader(yaml.SafeLoader):
+        pass
+
+    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Raw:
+        loader.flatten_mapping(node)
+        pairs = [
+            (str(loader.construct_object(k, deep=True)), loader.construct_object(v, deep=True)) for k, v in node.value
+        ]
+        return _unique(pairs, problems)
+
+    problems: list[Problem] = []
+    UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
+    try:
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
+    except yaml.YAMLError as error:
+        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from None
+    if problems:
+        raise ConfigError(problems, str(path))
+    return content
+
+
+def _read_python(path: Path) -> Any:
+    try:
+        names = runpy.run_path(str(path))
+    except Exception as error:
+        raise ConfigError(f"running it failed: {type(error).__name__}: {error}", str(path)) from error
+    if "config" not in names:
+        raise ConfigError("a Python config defines a dict called 'config'; there is none", str(path))
+    try:  # a copy through JSON: the dict must be plain data, as any other config
+        return json.loads(json.dumps(names["config"]))
+    except TypeError as error:
+        raise ConfigError(f"'config' must hold JSON values only: {error}", str(path)) from None
+
+
+_READERS: dict[str, Callable[[Path], Any]] = {
+    ".json": _read_json,
+    ".yaml": _read_yaml,
+    ".yml": _read_yaml,
+    ".py": _read_python,
+}
+
+
+# -- merging ---------------------------------------------------------------------------------------------------------
+
+
+def merge(base: Raw, child: Raw) -> Raw:
+    """``child`` over ``base``: dicts merge key by key, everything else replaces.
+
+    A dict with ``"_delete_": true`` replaces instead of merging. A component whose ``type`` changes does not inherit
+    the other type's kwargs: they would be refused as unknown, or worse, fit by accident.
+    """
+    merged = dict(base)
+    for key, value in child.items():
+        old = merged.get(key)
+        if isinstance(value, dict) and isinstance(old, dict) and not value.get("_delete_"):
+            changes_type = "type" in value and "type" in old and value["type"] != old["type"]
+            merged[key] = merge({k: v for k, v in old.items() if k != "kwargs"} if changes_type else old, value)
+        else:
+            merged[key] = value
+    return merged
+
+
+def _drop_delete_marks(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {k: _drop_delete_marks(v) for k, v in value.items() if k != "_delete_"}
+    return [_drop_delete_marks(v) for v in value] if isinstance(value, list) else value
+
+
+def apply_override(raw: Raw, override: str) -> None:
+    """Set ``a.b.0.c=value`` in place; the value is JSON, or text where it is not JSON."""
+    path, equals, text = override.partition("=")
+    keys = path.strip().split(".")
+    if not equals or not all(keys):
+        raise ConfigError(Problem(override, "expected a.b.c=value"), "--override")
+    node: Any = raw
+    for depth, key in enumerate(keys[:-1]):
+        where = ".".join(keys[: depth + 1])
+        if isinstance(node, list):
+            node = node[_index(node, key, where)]
+        else:
+            node = node.setdefault(key, {})
+        if not isinstance(node, (dict, list)):
+            raise ConfigError(
+                Problem(where, f"is {_short(node)}, so it has no '{keys[depth + 1]}' to set"), "--override"
+            )
+    if isinstance(node, list):
+        node[_index(node, keys[-1], path)] = json_or_text(text)
+    else:
+        node[keys[-1]] = json_or_text(text)
+
+
+def _index(items: list[Any], key: str, where: str) -> int:
+    if not re.fullmatch(r"-?\d+", key) or not -len(items) <= int(key) < len(items):
+        known = f"0 to {len(items) - 1}" if items else "none, the list is empty"
+        raise ConfigError(Problem(where, f"'{key}' is not a place in this list; places: {known}"), "--override")
+    return int(key)
+
+
+def json_or_text(text: str) -> Any:
+    """The JSON value a text spells, or the text itself."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except ValueError:
+        return text
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    raise ValueError(name)
+
+
+def expand_env(value: Any, problems: list[Problem], where: str = "") -> Any:
+    """``${NAME}`` and ``${NAME:default}`` in every string; a string that is one reference becomes a JSON value."""
+    if isinstance(value, dict):
+        return {k: expand_env(v, problems, f"{where}.{k}" if where else k) for k, v in value.items()}
+    if isinstance(value, list):
+        return [expand_env(v, problems, f"{where}.{i}") for i, v in enumerate(value)]
+    if not isinstance(value, str) or "${" not in value:
+        return value
+
+    def replace(match: re.Match[str]) -> str:
+        name, default = match.groups()
+        found = os.environ.get(name, default)
+        if found is None:
+            problems.append(
+                Problem(where, f"${{{name}}}: the environment variable is not set; ${{{name}:default}} gives one")
+            )
+        return found or ""
+
+    expanded = ENV_REFERENCE.sub(replace, value)
+    return json_or_text(expanded) if ENV_REFERENCE.fullmatch(value) else expanded
+
+
+def _short(value: Any, limit: int = 40) -> str:
+    text = json.dumps(value)
+    return text if len(text) <= limit else text[: limit - 3] + "..."
+
+
+# -- the loaded config -----------------------------------------------------------------------------------------------
+
+
+class Config(DotMap):
+    """A DotMap that is read-only and raises on unknown keys: ``config.trainer.kwargs.max_epochs``."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        kwargs["_dynamic"] = False
+        super().__init__(*args, **kwargs)
+
+    def __setattr__(self, key: str, value: Any) -> None:
+        if key in {"_map", "_dynamic", "_prevent_method_masking", "_key_convert_hook", "_trunc_values"}:
+            super().__setattr__(key, value)
+        else:
+            self._refuse(key)
+
+    def __setitem__(self, key: str, value: Any) -> None:
+        self._refuse(key)
+
+    def __delitem__(self, key: str) -> None:
+        self._refuse(key)
+
+    __delattr__ = __delitem__
+
+    def _refuse(self, key: str) -> NoReturn:
+        raise TypeError(f"config is read-only once loaded ('{key}'); what changes during a run is state")
+
+
+def freeze(raw: Mapping[str, Any]) -> Config:
+    """A validated config as a read-only DotMap."""
+    return Config(dict(raw))

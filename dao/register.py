@@ -1,0 +1,310 @@
+"""Every component by name.
+
+A component is a class or a function, registered once, beside its definition::
+
+    @Registers.losses.register("FocalLoss", "focal")
+    class FocalLoss(nn.Module):
+        def __init__(self, gamma: float = 2.0, num_classes: int = 2) -> None: ...
+
+A config names it: ``{"type": "FocalLoss", "kwargs": {"gamma": 1.5}}``. The signature is the schema: validation,
+``main.py --schema`` and ``main.py --list`` read it and nothing else. Parameters whose names are in the register's
+``context`` (here ``num_classes``) are handed over by the core when the signature asks for them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+import inspect
+import json
+import pkgutil
+import sys
+import typing
+from collections.abc import Callable, Iterator, Mapping
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from dao.errors import ConfigError, Problem, nearest
+
+Component = Callable[..., Any]
+
+# packages of dao/ whose modules register components
+ROOMS = (
+    "tasks",
+    "models",
+    "losses",
+    "optimizers",
+    "schedulers",
+    "dataloaders",
+    "evaluators",
+    "exporters",
+    "loggers",
+    "trainers",
+)
+
+
+class Register:
+    """The components of one kind.
+
+    kind: how messages call one of them ("loss"); context: parameter names the core supplies, so a config need not.
+    """
+
+    def __init__(self, kind: str, context: tuple[str, ...] = ()) -> None:
+        self.kind = kind
+        self.context = context
+        self._components: dict[str, Component] = {}
+
+    def register(self, *names: str) -> Callable[[Component], Component]:
+        """Decorator: file a class or function under ``names``, or under its own name when none is given.
+
+        Raises ValueError when a name is taken, naming both modules.
+        """
+
+        def decorate(component: Component) -> Component:
+            for name in names or (component.__name__,):
+                self._add(name, component)
+            return component
+
+        return decorate
+
+    def _add(self, name: str, component: Component) -> None:
+        taken = self._components.get(name)
+        if taken is not None and taken is not component:
+            raise ValueError(
+                f"{self.kind} '{name}' is registered twice: in {taken.__module__} and in {component.__module__}"
+            )
+        self._components[name] = component
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._components
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(sorted(self._components))
+
+    def get(self, name: str, where: str = "type") -> Component:
+        """The component called ``name``; raises ConfigError with the nearest names when there is none."""
+        try:
+            return self._components[name]
+        except KeyError:
+            raise ConfigError(Problem(where, self.unknown(name))) from None
+
+    def unknown(self, name: object) -> str:
+        """What to tell a user whose ``name`` is not registered here."""
+        article = "an" if self.kind[0] in "aeiou" else "a"
+        return f"'{name}' is not {article} {self.kind}. {nearest(str(name), list(self))}"
+
+    def build(self, section: Mapping[str, Any], where: str = "", **context: Any) -> Any:
+        """Build what ``section`` = {"type": ..., "kwargs": {...}} names.
+
+        ``context`` values go to the parameters that ask for them by name; what the config sets wins.
+        Raises ConfigError for an unknown type or unfitting keywords. Errors raised inside pass through untouched.
+        """
+        prefix = f"{where}." if where else ""
+        component = self.get(section["type"], f"{prefix}type")
+        kwargs = to_plain(section.get("kwargs") or {})
+        problems = self.check_kwargs(component, kwargs, f"{prefix}kwargs")
+        if problems:
+            raise ConfigError(problems)
+        parameters = inspect.signature(component).parameters
+        supplied = {k: v for k, v in context.items() if k in parameters and k not in kwargs}
+        return component(**supplied, **kwargs)
+
+    def check_kwargs(self, component: Component, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Everything wrong with ``kwargs`` for ``component``: its signature's word, then its own ``check_config``'s."""
+        problems = check_kwargs(component, kwargs, where, self.context)
+        own_rules = getattr(component, "check_config", None)
+        return problems or (list(own_rules(kwargs, where)) if callable(own_rules) else [])
+
+
+class Registers:
+    """The central list of registers. A new kind of component is one line here."""
+
+    tasks = Register("task", context=("config", "classes", "loss", "in_chans"))
+    backbones = Register("backbone", context=("in_chans",))
+    cls_models = Register("cls_model", context=("num_classes", "in_chans"))
+    seg_models = Register("seg_model", context=("num_classes", "in_chans"))
+    det_models = Register("det_model", context=("num_classes", "in_chans"))
+    anomaly_models = Register("anomaly_model", context=("num_classes", "in_chans"))
+    datasets = Register("dataset", context=("classes",))
+    dataloaders = Register("dataloader", context=("dataset", "transforms", "preprocess", "training", "seed"))
+    transforms = Register("transform")
+    losses = Register("loss", context=("num_classes", "class_counts"))
+    optimizers = Register("optimizer", context=("model",))
+    schedulers = Register("scheduler", context=("total_iters", "iters_per_epoch", "no_aug_iters"))
+    evaluators = Register("evaluator", context=("classes",))
+    trainers = Register("trainer", context=("config", "options"))
+    hooks = Register("hook")
+    exporters = Register("exporter")
+    loggers = Register("logger", context=("run_dir",))
+
+    @classmethod
+    def all(cls) -> dict[str, Register]:
+        """Every register by its attribute name, in the order written above."""
+        return {name: value for name, value in vars(cls).items() if isinstance(value, Register)}
+
+
+def to_plain(value: Any) -> Any:
+    """The plain dict/list form of a config node (DotMap included), so that components never see DotMaps."""
+    if isinstance(value, Mapping) or hasattr(value, "toDict"):
+        return {str(k): to_plain(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [to_plain(v) for v in value]
+    return value
+
+
+def check_kwargs(
+    component: Component, kwargs: Mapping[str, Any], where: str, context: tuple[str, ...] = ()
+) -> list[Problem]:
+    """Everything wrong with ``kwargs`` for ``component``: unknown and missing keys, wrong types.
+
+    Parameters named in ``context`` may be missing: the core hands them over.
+    """
+    fields = config_parameters(component)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(component).parameters.values())
+    name = component.__name__
+    problems = []
+    for key in kwargs:
+        if key not in fields and not takes_any:
+            hint = f"It takes: {describe_parameters(component, skip=context) or 'nothing'}"
+            problems.append(Problem(f"{where}.{key}", f"{name} takes no '{key}'. {hint}"))
+    for key, parameter in fields.items():
+        if parameter.default is inspect.Parameter.empty and key not in kwargs and key not in context:
+            problems.append(Problem(f"{where}.{key}", f"{name} needs '{key}' ({_type_name(parameter.annotation)})"))
+        elif key in kwargs:
+            problems += check_type(parameter.annotation, kwargs[key], f"{where}.{key}")
+    return problems
+
+
+@cache
+def config_parameters(component: Component) -> dict[str, inspect.Parameter]:
+    """The named parameters of a component, with their annotations resolved."""
+    target = component.__init__ if inspect.isclass(component) else component
+    try:
+        hints = typing.get_type_hints(target)
+    except Exception:  # a third-party annotation that needs names we cannot see: its parameters stay unchecked
+        hints = {}
+    signature = inspect.signature(component)
+    return {
+        name: parameter.replace(annotation=hints.get(name, Any))
+        for name, parameter in signature.parameters.items()
+        if parameter.kind in (parameter.POSITIONAL_OR_KEYWORD, parameter.KEYWORD_ONLY)
+    }
+
+
+def describe_parameters(component: Component, skip: tuple[str, ...] = ()) -> str:
+    """``gamma=2.0, alpha=None, reduction='mean'``: what a config may set."""
+    parts = []
+    for name, parameter in config_parameters(component).items():
+        if name not in skip:
+            empty = parameter.default is inspect.Parameter.empty
+            parts.append(name if empty else f"{name}={parameter.default!r}")
+    return ", ".join(parts)
+
+
+def _type_name(annotation: Any) -> str:
+    if annotation in (Any, inspect.Parameter.empty):
+        return "any value"
+    if isinstance(annotation, type) and not typing.get_args(annotation):
+        return annotation.__name__
+    return str(annotation).replace("typing.", "")
+
+
+@cache
+def type_adapter(annotation: Any) -> Any:
+    """pydantic's validator for an annotation, strict: text is not a number and 1 is not a bool."""
+    from pydantic import ConfigDict, TypeAdapter
+    from pydantic.errors import PydanticUserError
+
+    try:
+        return TypeAdapter(annotation, config=ConfigDict(strict=True, arbitrary_types_allowed=True))
+    except PydanticUserError:  # models and dataclasses carry their own config
+        return TypeAdapter(annotation)
+
+
+def check_type(annotation: Any, value: Any, where: str) -> list[Problem]:
+    """Problems of one value against its annotation; JSON rules, so a list may fill a tuple and 1 may fill a float."""
+    from pydantic import ValidationError
+
+    if annotation in (Any, inspect.Parameter.empty):
+        return []
+    try:
+        type_adapter(annotation).validate_json(json.dumps(value))
+    except ValidationError as error:
+        shown = json.dumps(value)
+        shown = shown if len(shown) <= 60 else shown[:57] + "..."
+        detail = error.errors()[0]["msg"] if len(error.errors()) == 1 else "fits none of these"
+        return [Problem(where, f"expected {_type_name(annotation)}, got {shown} ({detail})")]
+    except TypeError:  # built in Python, not JSON: the component checks it itself
+        return []
+    return []
+
+
+def import_all_modules_for_register(
+    custom_dir: str | Path = "custom_modules", cus_file: str | Path | None = None
+) -> None:
+    """Import every module that registers something: all of dao/, all of custom_modules/, and what cus_file names.
+
+    cus_file: JSON list of module names or .py paths, or {"modules": [...]}.
+    Raises ConfigError naming the module when a user's module cannot be imported.
+    """
+    import dao
+
+    for room in ROOMS:
+        paths = [str(Path(folder) / room) for folder in dao.__path__]
+        for module in pkgutil.walk_packages(paths, f"dao.{room}."):
+            importlib.import_module(module.name)
+    custom = Path(custom_dir)
+    for path in sorted(custom.glob("**/*.py")) if custom.is_dir() else []:
+        _import_file(path)
+    for entry in _read_cus_file(Path(cus_file)) if cus_file else []:
+        _import_file(Path(entry)) if entry.endswith(".py") else _import_name(entry)
+
+
+def _read_cus_file(path: Path) -> list[str]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ConfigError(Problem("--cus_file", f"{path} does not exist")) from None
+    except json.JSONDecodeError as error:
+        raise ConfigError(Problem("--cus_file", f"{path} is not JSON: {error}")) from None
+    modules = content.get("modules", content) if isinstance(content, dict) else content
+    if not isinstance(modules, list) or not all(isinstance(m, str) for m in modules):
+        raise ConfigError(Problem("--cus_file", f'{path}: expected a list of modules or {{"modules": [...]}}'))
+    return modules
+
+
+def _import_name(name: str) -> None:
+    _guard(name, lambda: importlib.import_module(name))
+
+
+def _import_file(path: Path) -> None:
+    resolved = path.resolve()
+    name = "custom_modules_" + "_".join(resolved.with_suffix("").parts[-3:]).replace("-", "_").replace(".", "_")
+    if name not in sys.modules:
+        _guard(str(path), lambda: _load(name, resolved))
+
+
+def _load(name: str, path: Path) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None or not path.is_file():
+        raise ImportError(f"{path} does not exist")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except BaseException:
+        del sys.modules[name]
+        raise
+    return module
+
+
+def _guard(what: str, load: Callable[[], Any]) -> None:
+    try:
+        load()
+    except ConfigError:
+        raise
+    except Exception as error:
+        message = f"cannot be imported: {type(error).__name__}: {error}"
+        raise ConfigError(Problem(what, message)) from error

@@ -1,0 +1,245 @@
+"""What a config may say: the sections, which register each draws from, and the signatures as the schema.
+
+One tree (`SECTIONS`) serves the two readers: `validate` finds every problem of a config before anything is built,
+`json_schema` tells an editor the same.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from dao.config import Raw
+from dao.errors import Problem, nearest
+from dao.preprocess import PreprocessSettings
+from dao.register import Register, Registers, check_kwargs, check_type, config_parameters
+
+
+@dataclass(frozen=True, slots=True)
+class Slot:
+    """A place for components in a config.
+
+    register: attribute of `Registers`, or "" where the config's ``type`` decides (models).
+    form: "one", "list", or "either" (one component, or a list of them).
+    children: sections that stand beside ``type`` and ``kwargs``; extra: plain keys there, with their types.
+    """
+
+    register: str
+    form: str = "one"
+    children: Mapping[str, Slot] = field(default_factory=dict)
+    extra: Mapping[str, Any] = field(default_factory=dict)
+
+
+DATASET = Slot("datasets", children={"transforms": Slot("transforms", "list")})
+DATALOADER = Slot("dataloaders", children={"dataset": DATASET})
+SECTIONS: dict[str, Slot] = {
+    "trainer": Slot("trainers"),
+    "model": Slot(""),
+    "loss": Slot("losses", "either", extra={"weight": float, "name": str}),
+    "optimizer": Slot("optimizers"),
+    "lr_scheduler": Slot("schedulers"),
+    "dataloader": DATALOADER,
+    "evaluator": Slot("evaluators", children={"dataloader": DATALOADER}),
+    "images": Slot("datasets"),
+    "export": Slot("exporters", "either"),
+    "hooks": Slot("hooks", "list"),
+    "loggers": Slot("loggers", "list"),
+}
+PLAIN_KEYS: dict[str, Any] = {"name": str, "type": str, "fullName": str}
+
+
+def validate(raw: Raw) -> list[Problem]:
+    """Every problem of a config: unknown and missing sections, unknown components, unfitting keywords, wrong types."""
+    problems: list[Problem] = []
+    for key, value in raw.items():
+        if key in PLAIN_KEYS:
+            problems += check_type(PLAIN_KEYS[key], value, key)
+        elif key == "preprocess":
+            problems += _validate_preprocess(value)
+        elif key in SECTIONS:
+            problems += _validate_slot(_resolve(SECTIONS[key], key, raw), value, key)
+        else:
+            known = [*PLAIN_KEYS, "preprocess", *SECTIONS]
+            problems.append(Problem(key, f"is not a section of a config. {nearest(key, known)}"))
+    if isinstance(raw.get("type"), str) and raw["type"] not in Registers.tasks:
+        problems.append(Problem("type", Registers.tasks.unknown(raw["type"])))
+    return problems + _missing_sections(raw)
+
+
+def _missing_sections(raw: Raw) -> list[Problem]:
+    trainer = raw.get("trainer")
+    if not isinstance(trainer, dict):
+        return [Problem("trainer", f"the section is missing; types: {', '.join(Registers.trainers)}")]
+    if trainer.get("type") not in Registers.trainers:
+        return []  # reported as an unknown component already
+    needs: tuple[str, ...] = getattr(Registers.trainers.get(trainer["type"]), "needs", ())
+    return [Problem(key, f"the section is missing; {trainer['type']} needs it") for key in needs if key not in raw]
+
+
+def _resolve(slot: Slot, key: str, raw: Raw) -> Slot:
+    """The slot with its register known: which models there are to choose from depends on the config's ``type``."""
+    if slot.register:
+        return slot
+    task = raw.get("type")
+    if not isinstance(task, str) or task not in Registers.tasks:
+        return slot
+    return Slot(Registers.tasks.get(task).models, slot.form, slot.children, slot.extra)
+
+
+def _validate_preprocess(value: Any) -> list[Problem]:
+    if not isinstance(value, dict):
+        return [_not_an_object("preprocess", value)]
+    problems = check_kwargs(PreprocessSettings, value, "preprocess")
+    if problems:
+        return problems
+    settings = PreprocessSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    return settings.problems()
+
+
+def _validate_slot(slot: Slot, value: Any, where: str) -> list[Problem]:
+    if slot.form == "list" or (slot.form == "either" and isinstance(value, list)):
+        if not isinstance(value, list):
+            return [Problem(where, f"expected a list of components, got {type(value).__name__}")]
+        return [p for i, item in enumerate(value) for p in _validate_component(slot, item, f"{where}.{i}")]
+    return _validate_component(slot, value, where)
+
+
+def _validate_component(slot: Slot, section: Any, where: str) -> list[Problem]:
+    if not isinstance(section, dict):
+        return [_not_an_object(where, section)]
+    problems: list[Problem] = []
+    allowed = ["type", "kwargs", *slot.children, *slot.extra]
+    for key, value in section.items():
+        if key in slot.children:
+            problems += _validate_slot(slot.children[key], value, f"{where}.{key}")
+        elif key in slot.extra:
+            problems += check_type(slot.extra[key], value, f"{where}.{key}")
+        elif key not in allowed:
+            problems.append(Problem(f"{where}.{key}", _misplaced(slot, section, key, allowed)))
+    if not slot.register:
+        return problems  # the config's type is unknown, which is reported on its own
+    return problems + _validate_type_and_kwargs(getattr(Registers, slot.register), section, where)
+
+
+def _misplaced(slot: Slot, section: Raw, key: str, allowed: list[str]) -> str:
+    """Tell a keyword that stands one level too high from a name nobody knows."""
+    name = section.get("type")
+    known = slot.register and name in getattr(Registers, slot.register)
+    if known and key in config_parameters(getattr(Registers, slot.register).get(name)):
+        return f"belongs into kwargs: {{'type': '{name}', 'kwargs': {{'{key}': ...}}}}"
+    return f"is not a key here. {nearest(key, allowed)}"
+
+
+def _validate_type_and_kwargs(register: Register, section: Raw, where: str) -> list[Problem]:
+    name, kwargs = section.get("type"), section.get("kwargs", {})
+    if not isinstance(name, str):
+        got = "nothing" if name is None else repr(name)
+        return [
+            Problem(
+                f"{where}.type", f"expected the name of a {register.kind}, got {got}. {nearest('', list(register))}"
+            )
+        ]
+    if name not in register:
+        return [Problem(f"{where}.type", register.unknown(name))]
+    if not isinstance(kwargs, dict):
+        return [_not_an_object(f"{where}.kwargs", kwargs)]
+    return register.check_kwargs(register.get(name), kwargs, f"{where}.kwargs")
+
+
+def _not_an_object(where: str, value: Any) -> Problem:
+    return Problem(where, f'expected an object such as {{"type": ..., "kwargs": {{...}}}}, got {type(value).__name__}')
+
+
+# -- JSON Schema -----------------------------------------------------------------------------------------------------
+
+
+def json_schema() -> dict[str, Any]:
+    """JSON Schema (draft 2020-12) of a config, for editors: completion, hover text, red underlines."""
+    definitions: dict[str, Any] = {"dataset": _slot_schema(DATASET), "dataloader": _slot_schema(DATALOADER)}
+    properties: dict[str, Any] = {
+        "$schema": {"type": "string"},
+        "_base_": {
+            "description": "file(s) to inherit from, relative to this one",
+            "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
+        },
+        **{key: {"type": "string"} for key in PLAIN_KEYS},
+        "preprocess": _kwargs_schema(PreprocessSettings, ()),
+    }
+    properties["type"]["enum"] = list(Registers.tasks)
+    for key, slot in SECTIONS.items():
+        properties[key] = _slot_schema(slot) if slot.register else {"type": "object"}
+    by_task = [
+        {
+            "if": {"properties": {"type": {"const": task}}, "required": ["type"]},
+            "then": {"properties": {"model": _slot_schema(Slot(Registers.tasks.get(task).models))}},
+        }
+        for task in Registers.tasks
+    ]
+    return {
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "AICore config",
+        "type": "object",
+        "properties": properties,
+        "additionalProperties": False,
+        "allOf": by_task,
+        "$defs": definitions,
+    }
+
+
+def _slot_schema(slot: Slot) -> dict[str, Any]:
+    """One ``if type is X then its kwargs`` per component, so that an editor completes and underlines exactly."""
+    register: Register = getattr(Registers, slot.register)
+    children = {
+        key: {"$ref": f"#/$defs/{key}"} if key in ("dataset", "dataloader") else _slot_schema(child)
+        for key, child in slot.children.items()
+    }
+    # a section with a _base_ may leave its type to the base, so nothing is required here; main.py requires it
+    one = {
+        "type": "object",
+        "properties": {
+            "type": {"enum": list(register)},
+            "kwargs": {"type": "object"},
+            "_delete_": {"type": "boolean"},
+            **children,
+            **{key: {"type": "number" if kind is float else "string"} for key, kind in slot.extra.items()},
+        },
+        "additionalProperties": False,
+        "allOf": [
+            {
+                "if": {"properties": {"type": {"const": name}}, "required": ["type"]},
+                "then": {"properties": {"kwargs": _kwargs_schema(register.get(name), register.context)}},
+            }
+            for name in register
+        ],
+    }
+    many = {"type": "array", "items": one}
+    return {"one": one, "list": many, "either": {"anyOf": [one, many]}}[slot.form]
+
+
+def _kwargs_schema(component: Any, context: tuple[str, ...]) -> dict[str, Any]:
+    properties = {}
+    for key, parameter in config_parameters(component).items():
+        properties[key] = _value_schema(parameter)
+    takes_any = any(p.kind is p.VAR_KEYWORD for p in inspect.signature(component).parameters.values())
+    return {
+        "type": "object",
+        "description": (inspect.getdoc(component) or "").split("\n\n")[0],
+        "properties": {**properties, "_delete_": {"type": "boolean"}},
+        "additionalProperties": takes_any,
+    }
+
+
+def _value_schema(parameter: inspect.Parameter) -> dict[str, Any]:
+    from dao.register import type_adapter
+
+    try:
+        schema: dict[str, Any] = type_adapter(parameter.annotation).json_schema()
+    except Exception:  # a type that JSON cannot describe: the component checks it itself
+        schema = {}
+    default = parameter.default
+    if default is not parameter.empty and isinstance(default, (str, int, float, bool, type(None))):
+        schema = {**schema, "default": default}
+    # `${ENV}` may stand for any value
+    return schema

@@ -1,0 +1,94 @@
+"""The only things that travel between rooms: Sample, Batch, Prediction.
+
+A `Sample` is one decoded picture with its target, a `Batch` is what the loader collates,
+a `Prediction` is what leaves, always in the ORIGINAL picture's pixels.
+Fields a task does not use stay ``None``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+
+@dataclass(slots=True)
+class Sample:
+    """One decoded picture.
+
+    image: (H, W, C) uint8, RGB (C = 3) or grey (C = 1).
+    path: where it was read from; index: its place in the dataset.
+    original_hw: height and width in pixels before any resize.
+    label: class index; label_set: (K,) float32 multi-hot, when a picture may carry several classes.
+    mask: (H, W) integer class indices; boxes_xyxy: (N, 4) float32 pixels with box_labels (N,) int64.
+    """
+
+    image: NDArray[np.uint8]
+    path: str
+    index: int
+    original_hw: tuple[int, int]
+    label: int | None = None
+    label_set: NDArray[np.float32] | None = None
+    mask: NDArray[Any] | None = None
+    boxes_xyxy: NDArray[np.float32] | None = None
+    box_labels: NDArray[np.int64] | None = None
+
+
+@dataclass(slots=True)
+class Unreadable:
+    """A picture that could not be decoded, and why; it takes the place of its Sample."""
+
+    path: str
+    index: int
+    reason: str
+
+
+@dataclass(slots=True)
+class Batch:
+    """What one step works on.
+
+    images: (B, C, H, W) pixel values 0..255 at the model's input size: uint8 in training,
+        float32 in evaluation (a resize that is not rounded, as in the exported graph).
+    targets: what the task's loss takes: (B,) int64 classes, (B, K) float multi-hot, (B, H, W) masks, ...
+    paths, indices, original_hw: one entry a picture, in the order of ``images``.
+    samples: the Samples themselves, kept only when a consumer needs the original pixels (demo).
+    bad: pictures of this batch that could not be read.
+    """
+
+    images: Tensor
+    targets: Any
+    paths: list[str]
+    indices: list[int]
+    original_hw: list[tuple[int, int]]
+    samples: list[Sample] | None = None
+    bad: list[Unreadable] = field(default_factory=list)
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+
+@dataclass(slots=True)
+class Prediction:
+    """What a model says of one picture, in that picture's own pixels.
+
+    path: the picture; original_hw: its height and width.
+    scores: (K,) float per class, in the order of the class names; label: the winning class index
+        (labels: every class above its threshold, for multi-label models).
+    mask: (H, W) class indices; boxes_xyxy (N, 4), box_labels (N,), box_scores (N,).
+    anomaly_map: (H, W) float, anomaly_score: float.
+    """
+
+    path: str = ""
+    original_hw: tuple[int, int] = (0, 0)
+    scores: NDArray[np.float32] | None = None
+    label: int | None = None
+    labels: list[int] | None = None
+    mask: NDArray[Any] | None = None
+    boxes_xyxy: NDArray[np.float32] | None = None
+    box_labels: NDArray[np.int64] | None = None
+    box_scores: NDArray[np.float32] | None = None
+    anomaly_map: NDArray[np.float32] | None = None
+    anomaly_score: float | None = None

@@ -1,0 +1,1 @@
+"""What every room may use: processes, checkpoints, logs, pictures."""

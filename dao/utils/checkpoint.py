@@ -1,0 +1,208 @@
+"""Checkpoints: written whole or not at all, read as data and never as code, and weights of other makers.
+
+A checkpoint is one file made by torch.save: weights, EMA weights, optimizer, scheduler, scaler, hook states, epoch,
+iteration, resolved config, class names, preprocessing, metrics, versions. Only tensors and plain values, so that
+``weights_only=True`` reads it.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from dao.errors import CheckpointError, RunError
+
+FORMAT = 1
+StateDict = dict[str, Tensor]
+# where published files keep their weights, outermost first
+WEIGHT_KEYS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "model_state_dict")
+
+
+# -- ours ------------------------------------------------------------------------------------------------------------
+
+
+def save(content: Mapping[str, Any], path: Path) -> None:
+    """Write a checkpoint atomically: temporary file, flush to disk, rename. The old file stays whole until then.
+
+    Raises RunError when the disk refuses.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        with temporary.open("wb") as file:
+            torch.save({"format": FORMAT, **content}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+        _sync_directory(path.parent)
+    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+        temporary.unlink(missing_ok=True)
+        kept = "; the one written before it is untouched" if path.exists() else ""
+        raise RunError(f"{path} could not be written: {error}{kept}. Is the disk full?") from error
+
+
+def _sync_directory(folder: Path) -> None:
+    if os.name != "posix":
+        return  # elsewhere a directory cannot be opened, and rename is durable by itself
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def load(path: Path) -> dict[str, Any]:
+    """A checkpoint of ours, on the CPU. Raises CheckpointError when it is missing, torn, foreign or newer than us."""
+    content = read_file(path)
+    if not isinstance(content, dict) or "format" not in content:
+        raise CheckpointError(
+            f"{path} holds weights but is not a checkpoint of AICore: it has no config, classes or preprocessing. "
+            f"To start from its weights, name it in model.kwargs.checkpoint_path."
+        )
+    if content["format"] > FORMAT:
+        raise CheckpointError(
+            f"{path} has format {content['format']}, this version reads up to {FORMAT}; update AICore"
+        )
+    return content
+
+
+def read_file(path: Path) -> Any:
+    """What torch.load or safetensors finds in a file, on the CPU, data only."""
+    if not path.is_file():
+        raise CheckpointError(f"{path} does not exist (working directory: {Path.cwd()})")
+    if path.suffix == ".safetensors":
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            return load_file(path)
+        except SafetensorError as error:
+            raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        reason = str(error).splitlines()[0]
+        raise CheckpointError(
+            f"{path} was not loaded: it holds more than tensors and plain values, and running code from a "
+            f"checkpoint is refused ({reason})"
+        ) from None
+    except Exception as error:  # whatever bytes that are no checkpoint make the reader stumble over
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CheckpointError(f"{path} is torn or not a checkpoint: {reason}") from None
+
+
+def find(path: str | Path, prefer: str = "best") -> Path:
+    """The checkpoint file that ``path`` means: itself, or the best (else latest) of a run folder."""
+    path = Path(path)
+    if path.is_file():
+        return path
+    for folder in (path, path / "checkpoints"):
+        for name in (prefer, "best", "latest"):
+            if (folder / f"{name}.ckpt").is_file():
+                return folder / f"{name}.ckpt"
+    if path.is_dir():
+        raise CheckpointError(f"{path} holds no checkpoints/best.ckpt or latest.ckpt; is it a run folder?")
+    raise CheckpointError(f"{path} does not exist (working directory: {Path.cwd()})")
+
+
+def inference_weights(content: Mapping[str, Any]) -> StateDict:
+    """The weights a checkpoint answers with: the EMA's where there are any."""
+    return content["ema"] or content["model"]
+
+
+# -- of other makers -------------------------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class FitReport:
+    """What of a file's weights fitted a model. Names are the model's, except ``unexpected``, which are the file's."""
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    mismatched: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    by_order: bool = False
+
+    def render(self) -> str:
+        """One line, with a second one for each kind of misfit."""
+        total = len(self.loaded) + len(self.missing) + len(self.mismatched)
+        how = ", matched by order and shape since the names differ" if self.by_order else ""
+        lines = [f"{len(self.loaded)} of {total} tensors fitted{how}"]
+        for title in ("missing", "mismatched", "unexpected"):
+            names: list[str] = getattr(self, title)
+            if names:
+                lines.append(f"  {title} ({len(names)}): {_shorten(names)}")
+        return "\n".join(lines)
+
+
+def _shorten(names: list[str], limit: int = 8) -> str:
+    return ", ".join(names[:limit]) + (f", ... and {len(names) - limit} more" if len(names) > limit else "")
+
+
+def load_weights(path: str | Path) -> StateDict:
+    """The state dict in a file of ours, of timm, torchvision or others: unwrapped, without ``module.`` prefixes."""
+    content = read_file(Path(path))
+    if isinstance(content, dict) and "format" in content:
+        return inference_weights(content)
+    for key in WEIGHT_KEYS:
+        if isinstance(content, dict) and isinstance(content.get(key), dict) and content[key]:
+            content = content[key]
+            break
+    tensors = {k: v for k, v in content.items() if isinstance(v, Tensor)} if isinstance(content, dict) else {}
+    if not tensors:
+        raise CheckpointError(f"{path} holds no weights: expected a dict of tensors, at the top or under {WEIGHT_KEYS}")
+    return {re.sub(r"^(module\.|_orig_mod\.)+", "", name): value for name, value in tensors.items()}
+
+
+def fit(model: nn.Module, weights: StateDict) -> FitReport:
+    """Copy into ``model`` every tensor of ``weights`` whose name and shape fit; the rest is reported.
+
+    Where fewer than half of the names are known, the same network under other names is tried (torchvision's
+    MobileNet in timm's): the tensors in order, if their shapes agree one by one up to the classifier.
+    """
+    own = model.state_dict()
+    by_name = _match_by_name(own, weights)
+    counted = [name for name in own if not name.endswith("num_batches_tracked")]
+    if sum(name in by_name for name in counted) * 2 < len(counted):
+        by_order = _match_by_order(own, weights)
+        if len(by_order) > len(by_name):
+            return _copy(model, own, by_order, weights, by_order=True)
+    return _copy(model, own, by_name, weights, by_order=False)
+
+
+def _match_by_name(own: StateDict, weights: StateDict) -> dict[str, str]:
+    return {name: name for name in own if name in weights and own[name].shape == weights[name].shape}
+
+
+def _match_by_order(own: StateDict, weights: StateDict) -> dict[str, str]:
+    """Own name -> file's name, walking both in order; empty unless everything but a last layer agrees in shape."""
+    ours = [n for n in own if not n.endswith("num_batches_tracked")]
+    theirs = [n for n in weights if not n.endswith("num_batches_tracked")]
+    matched: dict[str, str] = {}
+    for mine, other in zip(ours, theirs):
+        if own[mine].shape != weights[other].shape:
+            break
+        matched[mine] = other
+    head = 2  # weight and bias of the classifier may be of another number of classes
+    return matched if len(ours) == len(theirs) and len(matched) >= len(ours) - head else {}
+
+
+def _copy(model: nn.Module, own: StateDict, match: dict[str, str], weights: StateDict, by_order: bool) -> FitReport:
+    model.load_state_dict({mine: weights[other] for mine, other in match.items()}, strict=False)
+    rest = [n for n in own if n not in match and not n.endswith("num_batches_tracked")]
+    used = set(match.values())
+    return FitReport(
+        loaded=[n for n in match if not n.endswith("num_batches_tracked")],
+        missing=[n for n in rest if n not in weights],
+        mismatched=[n for n in rest if n in weights],
+        unexpected=[n for n in weights if n not in used and n not in own and not n.endswith("num_batches_tracked")],
+        by_order=by_order,
+    )

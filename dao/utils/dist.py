@@ -1,0 +1,107 @@
+"""The one file that imports torch.distributed. Every helper works alone as well: rank 0, world size 1."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import torch
+import torch.distributed as torch_dist
+from torch import Tensor, nn
+
+T = TypeVar("T")
+
+
+def is_active() -> bool:
+    """Whether this process belongs to a group."""
+    return torch_dist.is_available() and torch_dist.is_initialized()
+
+
+def rank() -> int:
+    """This process's number among all machines' processes, from 0."""
+    return torch_dist.get_rank() if is_active() else 0
+
+
+def world_size() -> int:
+    """How many processes train together, on all machines."""
+    return torch_dist.get_world_size() if is_active() else 1
+
+
+def is_main() -> bool:
+    """Whether this process writes files and talks to the user."""
+    return rank() == 0
+
+
+def local_rank() -> int:
+    """This process's number on its own machine, from 0."""
+    return int(os.environ.get("LOCAL_RANK", "0"))
+
+
+def join(backend: str, init_method: str, world: int, this_rank: int, timeout: timedelta) -> None:
+    """Join the process group; every process of the run must call it."""
+    torch_dist.init_process_group(
+        backend=backend, init_method=init_method, world_size=world, rank=this_rank, timeout=timeout
+    )
+
+
+def leave() -> None:
+    """Leave the process group, if any."""
+    if is_active():
+        torch_dist.destroy_process_group()
+
+
+def barrier() -> None:
+    """Wait until every process is here."""
+    if is_active():
+        torch_dist.barrier()
+
+
+def all_gather_object(value: T) -> list[T]:
+    """Every process's value, in rank order, on every process."""
+    if not is_active():
+        return [value]
+    gathered: list[Any] = [None] * world_size()
+    torch_dist.all_gather_object(gathered, value)
+    return gathered
+
+
+def broadcast_object(value: T) -> T:
+    """Rank 0's value, on every process."""
+    if not is_active():
+        return value
+    box = [value]
+    torch_dist.broadcast_object_list(box, src=0)
+    return box[0]
+
+
+def all_reduce_sum(value: Tensor) -> Tensor:
+    """Sum of a tensor over all processes, in place."""
+    if is_active():
+        torch_dist.all_reduce(value, op=torch_dist.ReduceOp.SUM)
+    return value
+
+
+def any_rank(flag: bool) -> bool:
+    """Whether the flag is set on any process (all must ask)."""
+    return any(all_gather_object(flag)) if is_active() else flag
+
+
+@contextmanager
+def main_first() -> Iterator[None]:
+    """Rank 0 does the work of the block before the others enter it (files, downloads)."""
+    if not is_main():
+        barrier()
+    yield
+    if is_main():
+        barrier()
+
+
+def wrap_model(model: nn.Module, device: torch.device, find_unused: bool = False) -> nn.Module:
+    """The model as DistributedDataParallel when several processes train it, else as it is."""
+    if not is_active() or not any(p.requires_grad for p in model.parameters()):
+        return model
+    ids = [device.index] if device.type == "cuda" else None
+    return nn.parallel.DistributedDataParallel(model, device_ids=ids, find_unused_parameters=find_unused)

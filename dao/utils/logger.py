@@ -1,0 +1,55 @@
+"""One place that decides where log lines go: the terminal, and the run folder's log.txt."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+from loguru import logger
+
+from dao.utils import dist
+
+TERMINAL_FORMAT = "<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> {message}"
+FILE_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <7} {message}"
+EARLY_LINES = 1000
+_file_sink: int | None = None
+_early: list[str] = []  # what was said before the run folder was known
+
+
+def to_terminal(verbose: bool = False) -> None:
+    """Log to stderr: everything from rank 0, warnings and worse from the others, which say who they are."""
+    global _file_sink
+    logger.remove()
+    _file_sink = None
+    _early.clear()
+    logger.add(_remember, format=FILE_FORMAT, level="DEBUG")
+    level = "DEBUG" if verbose else "INFO"
+    if dist.is_main():
+        logger.add(sys.stderr, format=TERMINAL_FORMAT, level=level)
+    else:
+        form = TERMINAL_FORMAT.replace("{message}", f"[rank {dist.rank()}] {{message}}")
+        logger.add(sys.stderr, format=form, level="WARNING")
+
+
+def _remember(line: str) -> None:
+    if _file_sink is None and len(_early) < EARLY_LINES:
+        _early.append(str(line))
+
+
+def to_file(path: Path) -> None:
+    """Log to a file as well, from now on; rank 0 only."""
+    global _file_sink
+    close_file()
+    if dist.is_main():
+        path.open("a", encoding="utf-8").writelines(_early)
+        _early.clear()
+        # a full disk must not end a run because of its log
+        _file_sink = logger.add(path, format=FILE_FORMAT, level="DEBUG", catch=True)
+
+
+def close_file() -> None:
+    """Stop logging to the run's file."""
+    global _file_sink
+    if _file_sink is not None:
+        logger.remove(_file_sink)
+        _file_sink = None

@@ -1,0 +1,105 @@
+"""Where a run lies on disk. An existing folder is never deleted or written over: it is resumed, or gets a neighbour."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+from collections.abc import Mapping
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from dao import __version__
+from dao.errors import CheckpointError, RunError
+
+PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "onnx", "onnxruntime")
+
+
+def fresh(parent: Path, name: str) -> Path:
+    """Make ``parent/name``, or ``parent/name-2``, ``-3``, ... where that exists; returns the new folder."""
+    for number in range(1, 10_000):
+        folder = parent / (name if number == 1 else f"{name}-{number}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            continue
+        except OSError as error:
+            raise RunError(f"the folder {folder} could not be made: {error}") from None
+    raise RunError(f"{parent} holds 10,000 runs called {name}; clean up or choose another name")
+
+
+def newest_run(parent: Path, name: str) -> Path | None:
+    """Of ``name``, ``name-2``, ..., the run whose latest checkpoint is the youngest; None when there is none."""
+    found = [
+        (latest.stat().st_mtime_ns, folder)
+        for folder in parent.glob(f"{name}*")
+        if folder.name == name or folder.name.removeprefix(f"{name}-").isdigit()
+        if (latest := folder / "checkpoints" / "latest.ckpt").is_file()
+    ]
+    return max(found)[1] if found else None
+
+
+def of_checkpoint(path: Path) -> Path:
+    """The run folder a checkpoint or an exported file lies in; its own folder when it stands alone."""
+    path = path.resolve()
+    for folder in path.parents[:3]:
+        if (folder / "checkpoints").is_dir():
+            return folder
+    return path.parent
+
+
+def resume_checkpoint(resume: str, parent: Path, name: str) -> Path | None:
+    """The checkpoint that ``--resume`` means: "auto" looks for the newest run of this name and may find none."""
+    if resume == "auto":
+        run = newest_run(parent, name)
+        return run / "checkpoints" / "latest.ckpt" if run else None
+    path = Path(resume)
+    candidates = [path, path / "latest.ckpt", path / "checkpoints" / "latest.ckpt"]
+    for candidate in candidates:
+        if candidate.is_file():
+            return candidate
+    raise CheckpointError(f"--resume {resume}: no checkpoint there; looked for {', '.join(map(str, candidates))}")
+
+
+def write_json(path: Path, content: Any) -> None:
+    """Write JSON readable by people; whole or not at all. Raises RunError when the disk refuses."""
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise RunError(f"{path} could not be written: {error}") from None
+
+
+def environment() -> dict[str, Any]:
+    """What a run depends on beyond its config: versions, machine, command."""
+    import torch
+
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "aicore": __version__,
+        "python": sys.version.split()[0],
+        "packages": package_versions(),
+        "platform": platform.platform(),
+        "cpu_count": os.cpu_count(),
+        "torch_threads": torch.get_num_threads(),
+        "cuda": torch.version.cuda,
+        "gpus": gpus,
+        "command": sys.argv,
+    }
+
+
+def package_versions() -> Mapping[str, str]:
+    """Installed versions of the packages that decide results."""
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found

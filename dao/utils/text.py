@@ -1,0 +1,142 @@
+"""Anti-aliased text on pictures, in any script that a font on this machine knows.
+
+DejaVu Sans comes with matplotlib and covers Latin, Greek, Cyrillic and more; for what it lacks (Chinese, Japanese,
+Korean, ...) the machine's own fonts are searched once.
+"""
+
+from __future__ import annotations
+
+import re
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from PIL.ImageFont import FreeTypeFont
+
+Image = NDArray[np.uint8]
+Color = tuple[int, int, int]
+
+ELLIPSIS = "…"
+# file names of fonts that hold many scripts; tried before all others
+_WIDE_FONTS = re.compile(
+    r"cjk|wqy|msyh|simhei|simsun|pingfang|hiragino|heiti|song|fallback|malgun|meiryo|unicode", re.I
+)
+
+
+@cache
+def _shipped_font(bold: bool) -> Path:
+    import matplotlib  # the package alone: neither pyplot nor a backend
+
+    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
+
+
+@cache
+def _characters(path: Path) -> frozenset[int]:
+    """Code points that a font file has; empty when it cannot be read."""
+    from matplotlib.ft2font import FT2Font
+
+    try:
+        return frozenset(FT2Font(str(path)).get_charmap())
+    except (RuntimeError, OSError):
+        return frozenset()
+
+
+@cache
+def _system_fonts() -> tuple[Path, ...]:
+    from matplotlib.font_manager import findSystemFonts
+
+    return tuple(sorted(map(Path, findSystemFonts()), key=lambda path: (not _WIDE_FONTS.search(path.name), path.name)))
+
+
+@lru_cache(maxsize=4096)
+def font_path(text: str, bold: bool = False) -> Path:
+    """The font file to write ``text`` with: DejaVu Sans, or the first of the machine's fonts that has all of it."""
+    shipped = _shipped_font(bold)
+    needed = {ord(letter) for letter in text if not letter.isspace()}
+    if needed <= _characters(shipped):
+        return shipped
+    for path in _system_fonts():
+        if needed <= _characters(path):
+            return path
+    logger.warning("no font on this machine has all letters of {!r}; install one (e.g. fonts-noto-cjk)", text)
+    return shipped
+
+
+@lru_cache(maxsize=256)
+def _load(path: Path, size: int) -> FreeTypeFont:
+    from PIL import ImageFont
+
+    return ImageFont.truetype(str(path), size)
+
+
+def font(text: str, size: int, bold: bool = False) -> FreeTypeFont:
+    """Pillow's font object to write ``text`` with, ``size`` pixels high."""
+    return _load(font_path(text, bold), max(1, int(size)))
+
+
+def text_width(text: str, size: int, bold: bool = False) -> int:
+    """Pixels that a line of text is wide."""
+    return int(np.ceil(font(text, size, bold).getlength(text)))
+
+
+def fit_text(text: str, width: int, size: int, bold: bool = False) -> str:
+    """The text, or as much of its beginning and end as ``width`` pixels hold, with an ellipsis between.
+
+    Class names often differ at their end alone, so both ends stay.
+    """
+    if text_width(text, size, bold) <= width:
+        return text
+    low, high = 0, len(text)  # letters kept: low fit, high do not
+    while high - low > 1:
+        middle = (low + high) // 2
+        if text_width(_shortened(text, middle), size, bold) <= width:
+            low = middle
+        else:
+            high = middle
+    return _shortened(text, low)
+
+
+def _shortened(text: str, kept: int) -> str:
+    tail = kept // 2
+    return text[: kept - tail] + ELLIPSIS + (text[-tail:] if tail else "")
+
+
+def draw_text(
+    canvas: Image, text: str, xy: tuple[int, int], size: int, color: Color, *, anchor: str = "la", bold: bool = False
+) -> None:
+    """`put_text` into ``canvas`` itself; what lies outside of it is cut off."""
+    from PIL import Image as PillowImage
+    from PIL import ImageDraw
+
+    if not text:
+        return
+    face = font(text, size, bold)
+    left, top, right, bottom = (int(v) for v in face.getbbox(text, anchor=anchor))
+    mask = PillowImage.new("L", (max(1, right - left), max(1, bottom - top)))
+    ImageDraw.Draw(mask).text((-left, -top), text, 255, face, anchor)
+    x, y = int(xy[0]) + left, int(xy[1]) + top
+    y0, y1 = max(y, 0), min(y + mask.height, canvas.shape[0])
+    x0, x1 = max(x, 0), min(x + mask.width, canvas.shape[1])
+    if y0 >= y1 or x0 >= x1:
+        return
+    cover = np.asarray(mask, np.float32)[y0 - y : y1 - y, x0 - x : x1 - x, None] / 255
+    area = canvas[y0:y1, x0:x1]
+    area[:] = np.round(area * (1 - cover) + np.array(color, np.float32) * cover).astype(np.uint8)
+
+
+def put_text(
+    image: Image, text: str, xy: tuple[int, int], size: int = 16, color: Color = (30, 30, 30), **style: object
+) -> Image:
+    """A copy of ``image`` (H, W, 3) with a line of text on it.
+
+    xy: where the anchor lies, pixels; size: of the font, pixels; color: RGB.
+    style: ``anchor``, as Pillow has them ("la" left and top of a line, "ls" left and baseline, "mm" middle), ``bold``.
+    """
+    canvas = np.array(image, copy=True)
+    draw_text(canvas, text, xy, size, color, **style)  # type: ignore[arg-type]
+    return canvas

@@ -1,0 +1,1 @@
+"""One file per way that pictures and labels lie on disk."""

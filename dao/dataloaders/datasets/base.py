@@ -1,0 +1,162 @@
+"""What every dataset is: class names and a list of records, and how one record becomes a Sample."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from dao.dataloaders.datasets.image_io import read_image
+from dao.dataloaders.splits import assign_splits, ratio_problem
+from dao.errors import ConfigError, DataError, Problem, nearest
+from dao.structures import Sample
+
+MAX_LISTED = 10  # how many offending names a message shows
+
+
+@dataclass(slots=True)
+class Record:
+    """One picture of a dataset before it is read.
+
+    label: class index; label_set: class indices, for datasets where a picture may carry several or none.
+    group: pictures of one part share it and never lie on both sides of a split.
+    """
+
+    path: str
+    label: int | None = None
+    label_set: tuple[int, ...] | None = None
+    group: str | None = None
+
+    @property
+    def labels(self) -> tuple[int, ...]:
+        """All class indices of the picture, however many."""
+        if self.label_set is not None:
+            return self.label_set
+        return () if self.label is None else (self.label,)
+
+
+class ImageDataset:
+    """Pictures with labels. Subclasses read a layout on disk and hand over the result.
+
+    classes: names in index order; multi_label: whether targets are multi-hot; origin: where it came from, for messages.
+    """
+
+    def __init__(
+        self, records: Sequence[Record], classes: Sequence[str], multi_label: bool = False, origin: str = ""
+    ) -> None:
+        self.records = list(records)
+        self.classes = list(classes)
+        self.multi_label = multi_label
+        self.origin = origin
+        if not self.records:
+            raise DataError(f"no picture found in {origin}")
+        if not any(os.path.exists(record.path) for record in self.records):  # noqa: PTH110 (many)
+            raise DataError(
+                f"none of the {len(self.records)} pictures of {origin} exists, e.g. {self.records[0].path}; "
+                "check the folder that the paths start from (data_dir)"
+            )
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def class_counts(self) -> list[int]:
+        """Pictures of each class, in the order of ``classes``; a picture with several labels counts for each."""
+        counts = [0] * len(self.classes)
+        for record in self.records:
+            for label in record.labels:
+                counts[label] += 1
+        return counts
+
+    def read(self, index: int, in_channels: int = 3, bit_depth: int = 16) -> Sample:
+        """Decode one picture with its target. Raises DataError when it cannot be read."""
+        record = self.records[index]
+        image = read_image(record.path, in_channels, bit_depth)
+        return self.to_sample(index, image, (image.shape[0], image.shape[1]))
+
+    def to_sample(self, index: int, image: np.ndarray, original_hw: tuple[int, int]) -> Sample:
+        """A Sample of already decoded pixels (H, W, C) with this record's target."""
+        record = self.records[index]
+        sample = Sample(image, record.path, index, original_hw, label=record.label)
+        if record.label_set is not None:
+            sample.label_set = np.zeros(len(self.classes), np.float32)
+            sample.label_set[list(record.label_set)] = 1
+        return sample
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Split settings that contradict each other, found before anything is read."""
+        ratios, split = kwargs.get("split_ratio"), kwargs.get("split", "train")
+        if ratios is None:
+            return []
+        problems = [Problem(f"{where}.split_ratio", ratio_problem(ratios))] if ratio_problem(ratios) else []
+        if split not in ratios:
+            known = ", ".join(ratios)
+            problems.append(Problem(f"{where}.split", f"expected a split of split_ratio ({known}), got {split!r}"))
+        return problems
+
+
+def refuse_bad_config(component: type[ImageDataset], **kwargs: Any) -> None:
+    """Raise ConfigError for contradicting settings of a dataset that was built without validation."""
+    problems = component.check_config(kwargs, component.__name__)
+    if problems:
+        raise ConfigError(problems)
+
+
+def take_split(
+    records: Sequence[Record], names: Sequence[str], ratios: Mapping[str, float], split: str, seed: int
+) -> list[Record]:
+    """The records that fall into ``split``, in their order. ``names`` are what the division depends on."""
+    assigned = assign_splits(names, [r.labels for r in records], ratios, seed, [r.group for r in records])
+    return [record for record, where in zip(records, assigned) if where == split]
+
+
+def find_label(token: str, names: Sequence[str], index_of: Mapping[str, int]) -> int:
+    """The class index that a text means: a class name, or else an index. Raises ValueError saying what is known."""
+    if token in index_of:
+        return index_of[token]
+    # a number is never an index where the names are numbers themselves: "1" of the classes "3" and "5" is a mistake
+    if token.isdigit() and int(token) < len(names) and not all(name.isdigit() for name in names):
+        return int(token)
+    raise ValueError(f"'{token}' is not a class. {nearest(token, names)}")
+
+
+def derive_classes(tokens: set[str]) -> list[str]:
+    """Class names from the labels of a file: sorted; as numbers when all of them are numbers."""
+    if tokens and all(token.isdigit() for token in tokens):
+        return sorted(tokens, key=int)
+    return sorted(tokens)
+
+
+def resolve_path(name: str, folder: Path) -> str:
+    """A picture's path as a list names it; lists made on Windows may use backslashes."""
+    return os.path.normpath(folder / name.replace("\\", "/"))
+
+
+def some(items: Sequence[str]) -> str:
+    """The first few of many, as text."""
+    shown = ", ".join(items[:MAX_LISTED])
+    return shown if len(items) <= MAX_LISTED else f"{shown}, ... ({len(items)} in all)"
+
+
+def raise_listed(source: str, problems: Sequence[str], what_to_do: str) -> None:
+    """Raise one DataError for all problems of a file, line by line; do nothing when there are none."""
+    if problems:
+        rows = [f"  {problem}" for problem in problems[:MAX_LISTED]]
+        if len(problems) > MAX_LISTED:
+            rows.append(f"  ... and {len(problems) - MAX_LISTED} more")
+        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        raise DataError("\n".join([f"{source}: {count}", *rows, what_to_do]))
+
+
+def read_text(path: Path, what: str) -> str:
+    """A UTF-8 text file. Raises DataError naming it when it is missing or not text."""
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise DataError(f"{path}: the {what} does not exist (working directory: {Path.cwd()})") from None
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{path}: the {what} cannot be read as UTF-8 text: {error}") from None

@@ -1,0 +1,193 @@
+"""Pictures and labels in the columns of a CSV file."""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from dao.dataloaders.datasets.base import (
+    ImageDataset,
+    Record,
+    derive_classes,
+    find_label,
+    raise_listed,
+    read_text,
+    refuse_bad_config,
+    resolve_path,
+    some,
+    take_split,
+)
+from dao.errors import DataError, Problem, nearest
+from dao.register import Registers
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One row: its line number, the picture as written, the labels as written, its split and its group."""
+
+    number: int
+    name: str
+    labels: tuple[str, ...]
+    split: str
+    group: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Which column holds what, and how several labels are written."""
+
+    image: str
+    label: str
+    split: str | None
+    group: str | None
+    separator: str | None
+    none_label: str | None
+
+
+@Registers.datasets.register()
+class CsvDataset(ImageDataset):
+    """A CSV file with a header.
+
+    csv_file: the file; data_dir: folder that paths start from, without it the file's own folder.
+    image_column, label_column: names in the header. An empty label is an error, never "no defect".
+    split_column with split: take the rows where the column says so.
+    label_separator: a picture may carry several classes, written with this between them; targets become multi-hot.
+    none_label: with label_separator, the word that stands for "none of the classes".
+    group_column: pictures that share it stay on one side of a ratio split.
+    split_ratio, split, split_seed: divide by ratio instead of a column. delimiter: between columns.
+    classes: names in index order; without it the labels of the whole file, sorted.
+    """
+
+    def __init__(
+        self,
+        csv_file: str,
+        data_dir: str | None = None,
+        image_column: str = "image",
+        label_column: str = "label",
+        split_column: str | None = None,
+        split: str | None = None,
+        label_separator: str | None = None,
+        none_label: str | None = None,
+        group_column: str | None = None,
+        split_ratio: dict[str, float] | None = None,
+        split_seed: int = 0,
+        delimiter: str = ",",
+        classes: list[str] | None = None,
+    ) -> None:
+        refuse_bad_config(
+            type(self), split=split, split_ratio=split_ratio, split_column=split_column, delimiter=delimiter,
+            label_separator=label_separator, none_label=none_label,
+        )  # fmt: skip
+        path = Path(csv_file)
+        columns = Columns(image_column, label_column, split_column, group_column, label_separator, none_label)
+        rows = _parse(path, columns, delimiter)
+        names = list(classes) if classes else derive_classes({label for row in rows for label in row.labels})
+        folder = Path(data_dir) if data_dir else path.parent
+        records = _to_records(path, rows, names, folder, label_separator is not None)
+        if split_ratio and split is not None:
+            records = take_split(records, [row.name for row in rows], split_ratio, split, split_seed)
+        elif split_column:
+            records = _rows_of_split(path, rows, records, split_column, split)
+        origin = f"split '{split}' of {path}" if split else str(path)
+        super().__init__(records, names, multi_label=label_separator is not None, origin=origin)
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Settings that contradict each other."""
+        problems = ImageDataset.check_config({"split": None, **kwargs}, where)
+        column, ratios, split = (kwargs.get(key) for key in ("split_column", "split_ratio", "split"))
+        if column and ratios:
+            problems.append(Problem(f"{where}.split_ratio", "cannot be given together with split_column"))
+        if column and split is None:
+            problems.append(Problem(f"{where}.split", f"is missing: which rows of split_column '{column}' to take"))
+        if split is not None and not column and not ratios:
+            problems.append(Problem(f"{where}.split", f"'{split}' means nothing without split_column or split_ratio"))
+        if kwargs.get("none_label") is not None and kwargs.get("label_separator") is None:
+            problems.append(Problem(f"{where}.none_label", "is for several labels a picture: give label_separator"))
+        if len(kwargs.get("delimiter", ",")) != 1:
+            problems.append(Problem(f"{where}.delimiter", f"expected one character, got {kwargs['delimiter']!r}"))
+        return problems
+
+
+def _parse(path: Path, columns: Columns, delimiter: str) -> list[Row]:
+    reader = csv.DictReader(io.StringIO(read_text(path, "CSV file"), newline=""), delimiter=delimiter)
+    header = [name.strip() for name in reader.fieldnames or []]
+    reader.fieldnames = header
+    wanted = {
+        "image_column": columns.image,
+        "label_column": columns.label,
+        "split_column": columns.split,
+        "group_column": columns.group,
+    }
+    absent = {key: name for key, name in wanted.items() if name and name not in header}
+    missing = [f"{key} '{name}' is not in the header. {nearest(name, header)}" for key, name in absent.items()]
+    raise_listed(str(path), missing, f"The header has: {', '.join(header) or 'nothing'} (delimiter '{delimiter}').")
+    rows, problems = [], []
+    first_seen: dict[str, int] = {}
+    for cells in reader:
+        try:
+            row = _parse_row(reader.line_num, cells, columns)
+        except ValueError as error:
+            problems.append(f"line {reader.line_num}: {error}")
+            continue
+        if row.name in first_seen:
+            problems.append(f"line {row.number}: {row.name} is listed already in line {first_seen[row.name]}")
+        first_seen.setdefault(row.name, row.number)
+        rows.append(row)
+    advice = "Give every picture its label, every picture once"
+    raise_listed(str(path), problems, f"{advice}; a missing label is not taken for 'no defect'.")
+    if not rows:
+        raise DataError(f"{path} lists no pictures; there is a header and nothing below it")
+    return rows
+
+
+def _parse_row(number: int, cells: Mapping[str, str | None], columns: Columns) -> Row:
+    def cell(name: str | None) -> str:
+        return (cells.get(name) or "").strip() if name else ""
+
+    name, text = cell(columns.image), cell(columns.label)
+    if not name:
+        raise ValueError(f"no picture in column '{columns.image}'")
+    if not text:
+        raise ValueError(f"{name} has no label in column '{columns.label}'")
+    return Row(number, name, _parse_labels(name, text, columns), cell(columns.split), cell(columns.group) or None)
+
+
+def _parse_labels(name: str, text: str, columns: Columns) -> tuple[str, ...]:
+    if columns.separator is None:
+        return (text,)
+    if text == columns.none_label:
+        return ()
+    labels = tuple(part.strip() for part in text.split(columns.separator))
+    if not all(labels):
+        raise ValueError(f"{name} has an empty label between separators: '{text}'")
+    if columns.none_label in labels:
+        raise ValueError(f"{name} is '{columns.none_label}' and something else at once: '{text}'")
+    return tuple(dict.fromkeys(labels))
+
+
+def _to_records(path: Path, rows: list[Row], names: list[str], folder: Path, multi_label: bool) -> list[Record]:
+    index_of = {name: i for i, name in enumerate(names)}
+    records, problems = [], []
+    for row in rows:
+        try:
+            labels = tuple(sorted({find_label(label, names, index_of) for label in row.labels}))
+        except ValueError as error:
+            problems.append(f"line {row.number}: {error}")
+            continue
+        record = Record(resolve_path(row.name, folder), group=row.group)
+        records.append(replace(record, label_set=labels) if multi_label else replace(record, label=labels[0]))
+    raise_listed(str(path), problems, f"Classes: {', '.join(names)}.")
+    return records
+
+
+def _rows_of_split(path: Path, rows: list[Row], records: list[Record], column: str, split: str | None) -> list[Record]:
+    taken = [record for row, record in zip(rows, records) if row.split == split]
+    if not taken:
+        known = some(sorted({row.split or "(empty)" for row in rows}))
+        raise DataError(f"{path}: no row has '{split}' in column '{column}'; it has: {known}")
+    return taken

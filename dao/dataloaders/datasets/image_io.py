@@ -1,0 +1,149 @@
+"""One picture file to pixels: (H, W, C) uint8, whatever the format, bit depth, colour model or orientation."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.errors import DataError
+
+IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+
+# what ends a complete PNG: the IEND chunk with its checksum
+_PNG_END = b"IEND\xaeB`\x82"
+_JPEG_STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length field
+
+# the decoders' own remarks go to stderr without a file name; the reason is in our DataError instead
+cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_SILENT)
+
+
+def read_image(path: str | Path, in_channels: int = 3, bit_depth: int = 16) -> NDArray[np.uint8]:
+    """Decode a picture, turned upright by its EXIF orientation.
+
+    in_channels: 3 gives RGB, 1 gives grey; alpha is dropped.
+    bit_depth: significant bits of 16-bit files; they are shifted down to 8 bits, brighter values are clipped.
+    Returns (H, W, in_channels) uint8. Raises DataError naming path and reason when it cannot be read whole.
+    """
+    return decode_image(read_bytes(path), path, in_channels, bit_depth)
+
+
+def decode_image(data: bytes, path: str | Path, in_channels: int = 3, bit_depth: int = 16) -> NDArray[np.uint8]:
+    """`read_image` of a file's bytes; ``path`` is for messages."""
+    damage = find_damage(data)
+    if damage:
+        raise DataError(f"{path}: {damage}")
+    return _finish(_decode(data, path, in_channels), path, in_channels, bit_depth)
+
+
+def read_bytes(path: str | Path) -> bytes:
+    """A file's bytes. Raises DataError naming path and reason."""
+    # read by Python, decoded by OpenCV: works with any file name on any system
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123 (Path.open costs more per picture)
+            return file.read()
+    except FileNotFoundError:
+        raise DataError(f"{path}: the file does not exist") from None
+    except OSError as error:
+        raise DataError(f"{path}: {error.strerror or error}") from None
+
+
+def find_damage(data: bytes) -> str:
+    """Why the bytes of a picture file are not a whole file, or "" when nothing speaks against it.
+
+    Decoders fill what is missing with grey and call it a picture (OpenCV 4 does for JPEG), so the container is
+    asked first. Costs microseconds: ends are looked at, pixels are not.
+    """
+    if not data:
+        return "the file is empty"
+    if data.startswith(b"\xff\xd8") and not _jpeg_is_complete(data):
+        return "truncated JPEG: the end-of-image marker is missing"
+    if data.startswith(b"\x89PNG") and not data.endswith(_PNG_END) and _PNG_END not in data:
+        return "truncated PNG: the IEND chunk is missing"
+    if data.startswith(b"RIFF") and len(data) < 8 + int.from_bytes(data[4:8], "little"):
+        return "truncated WebP: the file is shorter than its header says"
+    if data.startswith(b"BM") and len(data) < int.from_bytes(data[2:6], "little"):
+        return "truncated BMP: the file is shorter than its header says"
+    return ""
+
+
+def _jpeg_is_complete(data: bytes) -> bool:
+    if data.endswith(b"\xff\xd9"):
+        return True
+    # some cameras append their own data, and an embedded thumbnail ends with the same marker: look after the scan
+    start = _jpeg_scan_start(data)
+    return start > 0 and data.find(b"\xff\xd9", start) > 0
+
+
+def _jpeg_scan_start(data: bytes) -> int:
+    """Where the first scan of the main picture starts (after its header segments), or -1."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        marker = data[at + 1]
+        if marker == 0xDA:
+            return at
+        if marker == 0xFF:  # fill byte
+            at += 1
+        elif marker in _JPEG_STANDALONE:
+            at += 2
+        else:
+            at += 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+    return -1
+
+
+def _decode(data: bytes, path: str | Path, in_channels: int) -> NDArray[np.generic]:
+    color = cv2.IMREAD_COLOR if in_channels == 3 else cv2.IMREAD_GRAYSCALE
+    try:
+        image = cv2.imdecode(np.frombuffer(data, np.uint8), color | cv2.IMREAD_ANYDEPTH)
+    except cv2.error as error:
+        raise DataError(f"{path}: {error.err}") from None
+    if image is None:
+        return _decode_by_pillow(data, path, in_channels)
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+
+
+def _decode_by_pillow(data: bytes, path: str | Path, in_channels: int) -> NDArray[np.generic]:
+    """Formats that this OpenCV build does not know (rare CMYK and TIFF kinds); slower, as complete."""
+    import io
+
+    from PIL import Image, ImageOps
+
+    try:
+        with Image.open(io.BytesIO(data)) as opened:
+            image = ImageOps.exif_transpose(opened)
+            if image.mode in ("F", "I"):
+                kind = "float" if image.mode == "F" else "32-bit"
+                raise DataError(f"{path}: {_no_range(kind)}")
+            if image.mode.startswith("I;16"):
+                return np.asarray(image).astype(np.uint16)
+            return np.asarray(image.convert("RGB" if in_channels == 3 else "L"))
+    except DataError:
+        raise
+    except Exception as error:  # Pillow raises many kinds for damaged files
+        reason = "not a picture, or a damaged one" if "cannot identify" in str(error) else str(error)
+        raise DataError(f"{path}: {reason} ({len(data)} bytes)") from None
+
+
+def _no_range(kind: str) -> str:
+    return (
+        f"{kind} pixels have no fixed range from black to white, so 8 bits cannot be taken from them; "
+        "save it as 8- or 16-bit"
+    )
+
+
+def _finish(image: NDArray[np.generic], path: str | Path, in_channels: int, bit_depth: int) -> NDArray[np.uint8]:
+    if image.dtype == np.uint16:
+        image = np.minimum(image >> (bit_depth - 8), 255).astype(np.uint8)
+    if image.dtype != np.uint8:
+        raise DataError(f"{path}: {_no_range(str(image.dtype))}")
+    if image.ndim == 2:
+        image = np.repeat(image[:, :, None], in_channels, axis=2)
+    return image  # type: ignore[return-value]
+
+
+def is_image_name(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:
+    """Whether a file of this name is taken for a picture: a known extension, and not hidden."""
+    return not name.startswith(".") and os.path.splitext(name)[1].lower() in extensions  # noqa: PTH122 (hot)

@@ -1,0 +1,43 @@
+"""Pictures without labels, for demo: one file, a folder, or a glob."""
+
+from __future__ import annotations
+
+import glob
+import os
+from pathlib import Path
+
+from dao.dataloaders.datasets.base import ImageDataset, Record
+from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS
+from dao.errors import DataError
+from dao.register import Registers
+
+
+@Registers.datasets.register()
+class ImageFiles(ImageDataset):
+    """Unlabelled pictures.
+
+    path: a picture, a folder of pictures, or a glob such as ``line3/**/*.png``.
+    recursive: search a folder's folders as well.
+    classes: a trained model's class names, handed over by the core; they label nothing here.
+    """
+
+    def __init__(self, path: str, recursive: bool = False, classes: list[str] | None = None) -> None:
+        found = _find(path, recursive)
+        if not found:
+            hint = '; "recursive": true searches its folders too' if Path(path).is_dir() and not recursive else ""
+            raise DataError(
+                f"no picture found at {path} (working directory: {Path.cwd()}); "
+                f"expected a picture, a folder or a glob of {', '.join(IMAGE_EXTENSIONS)}{hint}"
+            )
+        super().__init__([Record(name) for name in found], classes or [], origin=path)
+
+
+def _find(path: str, recursive: bool) -> list[str]:
+    where = Path(path)
+    if where.is_file():
+        return [path]
+    if where.is_dir():
+        return list(find_images(where, recursive=recursive))
+    matches = sorted(glob.glob(path, recursive=True))  # noqa: PTH207 (absolute patterns work as well)
+    return [name for name in matches if os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS]  # noqa: PTH122

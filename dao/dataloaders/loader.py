@@ -1,0 +1,163 @@
+"""Batches for a trainer or an evaluator: torch's DataLoader with our samplers and readers inside."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+from collections.abc import Iterator, Mapping
+from typing import Any, Literal
+
+import cv2
+import torch
+from loguru import logger
+from torch.utils.data import DataLoader
+
+from dao.dataloaders.cache import PictureCache
+from dao.dataloaders.datasets.base import ImageDataset
+from dao.dataloaders.reader import BatchReader, ClsReader, Fetched
+from dao.dataloaders.samplers import EvalSampler, TrainSampler, balanced_weights
+from dao.dataloaders.transforms import Pipeline
+from dao.errors import ConfigError, Problem, RunError
+from dao.preprocess import Preprocess
+from dao.register import Registers
+from dao.structures import Batch
+from dao.utils import dist
+
+_WORKER_DIED = re.compile(r"DataLoader worker \(pid")
+
+
+class ImageLoader:
+    """An iterable of Batches.
+
+    dataset, transforms, preprocess, training, seed: handed over by the core.
+    batch_size: pictures a batch on each process. num_workers: processes that read ahead; 0 reads in this one.
+    sampler: "random" takes every picture once an epoch; "balanced" draws every class equally often. Training only.
+    cache: keep decoded pictures in memory. resize_first: in training, resize before the transforms instead of after.
+    prefetch_factor: batches each worker reads ahead. keep_samples: leave the original pixels in ``Batch.samples``.
+
+    Batches are the same, bit for bit, whatever the number of workers, with and without cache. ``reader_class`` is what
+    a task overrides. Attributes: dataset, batch_size, iters_per_epoch (``len`` is what remains after set_epoch).
+    """
+
+    reader_class: type[BatchReader] = BatchReader
+
+    def __init__(
+        self,
+        *,
+        dataset: ImageDataset,
+        transforms: Pipeline | None,
+        preprocess: Preprocess,
+        training: bool,
+        seed: int,
+        batch_size: int = 32,
+        num_workers: int = 2,
+        sampler: Literal["random", "balanced"] = "random",
+        cache: bool = False,
+        resize_first: bool = True,
+        prefetch_factor: int = 2,
+        keep_samples: bool = False,
+    ) -> None:
+        problems = self.check_config(
+            {"batch_size": batch_size, "num_workers": num_workers, "prefetch_factor": prefetch_factor},
+            type(self).__name__,
+        )
+        if problems:
+            raise ConfigError(problems)
+        self.dataset, self.batch_size = dataset, batch_size
+        self.reader = self.reader_class(dataset, preprocess, transforms, training, seed, resize_first, keep_samples)
+        if cache:
+            self.reader.cache = PictureCache(self.reader.read_uncached, len(dataset))
+        self.sampler = self._make_sampler(training, sampler, seed)
+        self._warn_of_crowding(num_workers)
+        self._loader: DataLoader[Fetched] = DataLoader(
+            self.reader,
+            batch_size=None,  # the reader makes whole batches
+            sampler=self.sampler,
+            num_workers=num_workers,
+            prefetch_factor=prefetch_factor if num_workers else None,
+            persistent_workers=num_workers > 0,
+            pin_memory=torch.cuda.is_available(),
+            worker_init_fn=_start_worker,
+            # without one of its own it would draw from the run's random numbers, once an epoch
+            generator=torch.Generator(),
+        )
+
+    def _make_sampler(self, training: bool, kind: str, seed: int) -> TrainSampler | EvalSampler:
+        count, rank, world = len(self.dataset), dist.rank(), dist.world_size()
+        if not training:
+            return EvalSampler(count, self.batch_size, rank, world)
+        weights = balanced_weights(self.dataset) if kind == "balanced" else None
+        return TrainSampler(count, self.batch_size, seed, rank, world, weights)
+
+    @property
+    def iters_per_epoch(self) -> int:
+        """Batches of a whole epoch on this process."""
+        return self.sampler.iters_per_epoch
+
+    def set_epoch(self, epoch: int, start_iter: int = 0, augment: bool = True) -> None:
+        """Before each epoch: its number, the batch to start from when a run is resumed inside it, and whether its
+        pictures are varied or only prepared."""
+        self.sampler.set_epoch(epoch, start_iter, augment)
+
+    def __len__(self) -> int:
+        return len(self.sampler)
+
+    def __iter__(self) -> Iterator[Batch]:
+        try:
+            for fetched in self._fetch():
+                yield fetched.unpack()
+        except Exception:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """End the worker processes at once; left to the garbage collector, it may take five seconds."""
+        iterator = getattr(self._loader, "_iterator", None)
+        if iterator is not None and hasattr(iterator, "_shutdown_workers"):
+            iterator._shutdown_workers()
+            self._loader._iterator = None
+
+    def _fetch(self) -> Iterator[Fetched]:
+        try:
+            yield from self._loader
+        except RuntimeError as error:
+            if not _WORKER_DIED.search(str(error)):
+                raise
+            raise RunError(
+                f"a loader process died ({' '.join(str(error).split())}). Most often it ran out of memory, or of "
+                "shared memory (docker: --shm-size=2g or --ipc=host). Use fewer num_workers; 0 reads without processes"
+            ) from error
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Numbers that are out of range."""
+        least = {"batch_size": 1, "num_workers": 0, "prefetch_factor": 1}
+        return [
+            Problem(f"{where}.{key}", f"must be at least {minimum}, got {kwargs[key]}")
+            for key, minimum in least.items()
+            if kwargs.get(key, minimum) < minimum
+        ]
+
+    @staticmethod
+    def _warn_of_crowding(num_workers: int) -> None:
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if num_workers > cores:
+            logger.warning("num_workers is {}, and there are {} cores: they will share them", num_workers, cores)
+
+
+def _start_worker(worker_id: int) -> None:
+    """One thread a worker: there are as many workers as wanted. Ctrl-C is for the main process to handle."""
+    cv2.setNumThreads(0)
+    torch.set_num_threads(1)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@Registers.dataloaders.register()
+class ClsDataloader(ImageLoader):
+    """Batches for classification: targets are (B,) int64 classes, or (B, K) float32 where pictures carry several.
+
+    Keywords: see ImageLoader.
+    """
+
+    reader_class = ClsReader

@@ -1,0 +1,207 @@
+"""What a loader's worker does: the pictures of one batch, decoded, transformed, resized, collated.
+
+`ImageLoader` (loader.py) sends a `BatchKey` in and gets a `Fetched` out. What differs between tasks is overridden
+here: `fit` (what is resized along with the picture) and `collate_targets`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dao.dataloaders.cache import PictureCache
+from dao.dataloaders.datasets.base import ImageDataset
+from dao.dataloaders.samplers import BatchKey
+from dao.dataloaders.transforms import Pipeline, transform_seed
+from dao.errors import AICoreError, ConfigError, DataError
+from dao.preprocess import Preprocess
+from dao.structures import Batch, Sample, Unreadable
+
+MAX_BAD_IN_A_ROW = 50  # unreadable neighbours that training looks past before it gives up
+
+
+@dataclass(slots=True)
+class Fetched:
+    """A batch, or the error that stood in its way: errors cross from a worker as values, without its traceback.
+
+    error: its class and the arguments to make it again (pickling a ConfigError would keep only its text).
+    """
+
+    batch: Batch | None = None
+    error: tuple[type[AICoreError], tuple[Any, ...]] | None = None
+
+    def unpack(self) -> Batch:
+        """The batch; raises the error if there was one."""
+        if self.batch is not None:
+            return self.batch
+        kind, arguments = self.error or (DataError, ("the loader gave neither a batch nor an error",))
+        raise kind(*arguments)
+
+    def pin_memory(self) -> Fetched:
+        """Called by torch's pinning thread, so that copies to the GPU need not wait."""
+        if self.batch is not None:
+            self.batch.images = self.batch.images.pin_memory()
+            if isinstance(self.batch.targets, Tensor):
+                self.batch.targets = self.batch.targets.pin_memory()
+        return self
+
+
+class BatchReader:
+    """Map of `BatchKey` to `Fetched`: a dataset in torch's sense, whose items are whole batches.
+
+    training: uint8 batches resized by OpenCV's speed, a bad picture's place is taken by the next readable one;
+    otherwise float batches by the exported graph's resize, bad pictures are left out.
+    resize_first: in training, resize before the transforms (cheaper, and what the cache holds); otherwise after.
+    """
+
+    def __init__(
+        self,
+        dataset: ImageDataset,
+        preprocess: Preprocess,
+        transforms: Pipeline | None,
+        training: bool,
+        seed: int,
+        resize_first: bool,
+        keep_samples: bool,
+        cache: PictureCache | None = None,
+    ) -> None:
+        self.dataset, self.preprocess, self.transforms, self.cache = dataset, preprocess, transforms, cache
+        self.preparation = transforms.without_augmentation() if transforms else None
+        self.training, self.seed, self.resize_first, self.keep_samples = training, seed, resize_first, keep_samples
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    def __getitem__(self, key: BatchKey) -> Fetched:
+        try:
+            return Fetched(self.read_batch(key))
+        except ConfigError as error:
+            return Fetched(error=(type(error), (error.problems, error.source)))
+        except AICoreError as error:
+            return Fetched(error=(type(error), error.args))
+
+    def read_batch(self, key: BatchKey) -> Batch:
+        """The batch of a key; pictures that cannot be read are in its ``bad``."""
+        samples: list[Sample] = []
+        bad: list[Unreadable] = []
+        for index in key.indices:
+            sample = self._read_or_next(index, bad) if self.training else self._read_or_note(index, bad)
+            if sample is not None:
+                samples.append(sample)
+        changed = [self._transform(sample, key) for sample in samples]
+        fitted = [self.fit(sample) for sample in changed]
+        return Batch(
+            images=self._collate_images([pixels for _, pixels in fitted]),
+            targets=self.collate_targets([sample for sample, _ in fitted]),
+            paths=[sample.path for sample in samples],
+            indices=[sample.index for sample in samples],
+            original_hw=[sample.original_hw for sample in samples],
+            samples=samples if self.keep_samples else None,
+            bad=bad,
+        )
+
+    # -- one picture ---------------------------------------------------------------------------------------------
+
+    def read_one(self, index: int) -> Sample:
+        """A Sample as transforms get it: resized already when training resizes first. Raises DataError."""
+        if self.cache is not None:
+            return self.dataset.to_sample(index, *self.cache.get(index))
+        return self.read_uncached(index)
+
+    def read_uncached(self, index: int) -> Sample:
+        """`read_one` from disk; what the cache is filled with."""
+        sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
+        return self.resize_sample(sample) if self.training and self.resize_first else sample
+
+    def resize_sample(self, sample: Sample) -> Sample:
+        """A training Sample at the model's size. A task whose target has pixels resizes it here as well."""
+        return replace(sample, image=self.preprocess.resize_uint8(sample.image))
+
+    def _read_or_note(self, index: int, bad: list[Unreadable]) -> Sample | None:
+        try:
+            return self.read_one(index)
+        except DataError as error:
+            path = self.dataset.records[index].path
+            bad.append(Unreadable(path, index, str(error).removeprefix(f"{path}: ")))
+            return None
+
+    def _read_or_next(self, index: int, bad: list[Unreadable]) -> Sample:
+        count = len(self.dataset)
+        tries = min(count, MAX_BAD_IN_A_ROW)
+        skipped: list[Unreadable] = []
+        for step in range(tries):
+            sample = self._read_or_note((index + step) % count, skipped)
+            if sample is not None:
+                bad += skipped
+                return sample
+        rows = "\n".join(f"  {entry.path}: {entry.reason}" for entry in skipped[:10])
+        raise DataError(f"{tries} of {count} pictures in a row cannot be read, so training cannot go on:\n{rows}")
+
+    def _transform(self, sample: Sample, key: BatchKey) -> Sample:
+        transforms = self.transforms if key.augment else self.preparation
+        if transforms is None:
+            return sample
+        return transforms(sample, transform_seed(self.seed, key.epoch, sample.index))
+
+    def fit(self, sample: Sample) -> tuple[Sample, NDArray[np.uint8] | Tensor]:
+        """The transformed Sample and its pixels as the model takes them.
+
+        Training: (h, w, C) uint8. Evaluation: (C, h, w) float32 Tensor, 0..255.
+        """
+        image = with_channels(sample.image, self.preprocess.in_channels)
+        if not self.training:
+            return sample, self.preprocess.resize_tensor(image)
+        if image.shape[:2] != tuple(self.preprocess.size):
+            sample = self.resize_sample(replace(sample, image=image))
+            image = sample.image
+        return sample, image
+
+    # -- many pictures -------------------------------------------------------------------------------------------
+
+    def _collate_images(self, pixels: Sequence[NDArray[np.uint8] | Tensor]) -> Tensor:
+        """(B, C, h, w), laid out channels-last: uint8 in training, float32 in evaluation."""
+        height, width = self.preprocess.size
+        dtype = torch.uint8 if self.training else torch.float32
+        images = torch.empty((len(pixels), height, width, self.preprocess.in_channels), dtype=dtype)
+        for slot, picture in zip(images, pixels):
+            # copy_ also repairs negative strides, which flips leave and torch refuses
+            if isinstance(picture, Tensor):
+                slot.copy_(picture.permute(1, 2, 0))
+            else:
+                slot.copy_(torch.from_numpy(np.ascontiguousarray(picture)))
+        return images.permute(0, 3, 1, 2)
+
+    def collate_targets(self, samples: Sequence[Sample]) -> Any:
+        """What the task's loss takes for these pictures; None without labels."""
+        return None
+
+
+class ClsReader(BatchReader):
+    """Targets for classification."""
+
+    def collate_targets(self, samples: Sequence[Sample]) -> Tensor | None:
+        """(B,) int64 class indices, or (B, K) float32 multi-hot; None when the pictures are unlabelled."""
+        if self.dataset.multi_label:
+            rows = [sample.label_set for sample in samples if sample.label_set is not None]
+            stacked = np.stack(rows) if rows else np.zeros((0, len(self.dataset.classes)), np.float32)
+            return torch.from_numpy(stacked)
+        labels = [sample.label for sample in samples if sample.label is not None]
+        if len(labels) < len(samples):
+            return None
+        return torch.tensor(labels, dtype=torch.int64)
+
+
+def with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:
+    """(H, W, C) with the channels that the model takes; transforms may have changed their number."""
+    if image.shape[2] == channels:
+        return image
+    if channels == 3:
+        return np.repeat(image[:, :, :1], 3, axis=2)
+    return cv2.cvtColor(np.ascontiguousarray(image), cv2.COLOR_RGB2GRAY)[:, :, None]

@@ -1,0 +1,266 @@
+"""Augmentation: every albumentations transform by its name in JSON, some of ours, and the pipeline that runs them.
+
+What a picture gets is a function of (seed, epoch, index) alone (`transform_seed`), so it depends neither on the
+number of workers nor on that of processes, and a resumed run repeats it.
+"""
+
+from __future__ import annotations
+
+import os
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the internet for a newer version at import
+
+import inspect
+import random
+import warnings
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path  # noqa: F401 (named by annotations of albumentations)
+from typing import Any, Literal  # noqa: F401
+
+import albumentations as A
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.dataloaders import own_transforms
+from dao.errors import AICoreError, ConfigError, Problem
+from dao.register import Register, Registers, to_plain
+from dao.structures import Sample
+from dao.utils.seeding import mix
+
+Transform = A.BasicTransform | A.BaseCompose
+Section = Mapping[str, Any]
+
+# combine transforms; in JSON they take "transforms": [{"type", "kwargs"}, ...]
+COMPOSITIONS = ("OneOf", "OneOrOther", "RandomOrder", "SelectiveChannelTransform", "Sequential", "SomeOf")
+
+# what cannot be offered by name in JSON, and why
+NOT_OFFERED = {
+    **dict.fromkeys(("Normalize", "ToTensorV2"), "is the work of the section 'preprocess': leave it out here"),
+    **dict.fromkeys(("Compose", "ReplayCompose"), "is the list of transforms itself; 'Sequential' nests one"),
+    "Lambda": "takes Python functions; write a transform of your own in custom_modules",
+    **dict.fromkeys(
+        ("FDA", "HistogramMatching", "PixelDistributionAdaptation", "Mosaic", "OverlayElements", "TextImage"),
+        "needs a second picture or text with every call, which a list of transforms cannot hand over",
+    ),
+    "RandomCropNearBBox": "needs a box named apart from the picture's own",
+    **dict.fromkeys(
+        ("CenterCrop3D", "CoarseDropout3D", "CubicSymmetry", "Pad3D", "PadIfNeeded3D", "RandomCrop3D", "ToTensor3D"),
+        "works on volumes, not on pictures",
+    ),
+}
+_ABSTRACT = {"BasicTransform", "BaseCompose", "DualTransform", "ImageOnlyTransform", "Transform3D"}
+
+# albumentations warns of wrong values and of matters of taste alike; these are taste
+_ADVICE = ("is a special", "is very slow", "is an alias", "is a specialized")
+
+# and it remarks on single pictures ("already an RGB"); construction is looked at with all warnings on, below
+warnings.filterwarnings("ignore", category=UserWarning, module=r"albumentations\.")
+
+
+# -- from albumentations to the register -----------------------------------------------------------------------------
+
+
+def _register_albumentations() -> None:
+    for name in dir(A):
+        cls = getattr(A, name)
+        if not inspect.isclass(cls) or not issubclass(cls, (A.BasicTransform, A.BaseCompose)):
+            continue
+        if name not in NOT_OFFERED and name not in _ABSTRACT:
+            Registers.transforms.register(name)(as_component(cls))
+    for cls in own_transforms.OWN:
+        Registers.transforms.register(cls.__name__)(as_component(cls))
+
+
+def as_component(cls: type[Transform]) -> Callable[..., Transform]:
+    """A transform class as a registered component: its signature, and construction that refuses instead of warning."""
+    nests = cls.__name__ in COMPOSITIONS
+
+    def component(**kwargs: Any) -> Transform:
+        problems = component.check_config(kwargs, cls.__name__)
+        if problems:
+            raise ConfigError(problems)
+        if nests:
+            kwargs = {**kwargs, "transforms": [_build_one(item) for item in kwargs["transforms"]]}
+        return _construct(cls, kwargs, cls.__name__)[0]
+
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        if nests:
+            return _composition_problems(cls, kwargs, where)
+        return _construct(cls, kwargs, where)[1]
+
+    component.__name__ = component.__qualname__ = cls.__name__
+    component.__doc__ = cls.__doc__
+    component.__module__ = cls.__module__
+    component.check_config = check_config
+    component.__signature__ = _signature(cls)
+    component.__annotations__ = {p.name: p.annotation for p in component.__signature__.parameters.values()}
+    return component
+
+
+def _signature(cls: type[Transform]) -> inspect.Signature:
+    parameters = list(inspect.signature(cls).parameters.values())
+    if cls.__name__ in COMPOSITIONS:
+        nested = inspect.Parameter("transforms", inspect.Parameter.KEYWORD_ONLY, annotation=list[dict[str, Any]])
+        rest = [p for p in parameters if p.name not in ("transforms", "first", "second")]
+        parameters = [nested, *rest]
+    keyword_only = [
+        p.replace(kind=p.KEYWORD_ONLY, annotation=Any if p.annotation is p.empty else p.annotation) for p in parameters
+    ]
+    return inspect.Signature(keyword_only)
+
+
+def _construct(cls: type[Transform], kwargs: Mapping[str, Any], where: str) -> tuple[Any, list[Problem]]:
+    """The transform, or what is wrong with its values."""
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        try:
+            built = cls(**kwargs)
+        except Exception as error:
+            return None, _explain(error, kwargs, where)
+    problems = []
+    for warning in caught:
+        text = " ".join(str(warning.message).split())
+        if issubclass(warning.category, DeprecationWarning) or any(advice in text for advice in _ADVICE):
+            continue
+        problems.append(Problem(where, f"{cls.__name__}: {text}"))
+    return built, problems
+
+
+def _explain(error: Exception, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+    """One problem a field where pydantic refused it, else the error's own words."""
+    from pydantic import ValidationError
+
+    cause = error.__cause__
+    if not isinstance(cause, ValidationError):
+        return [Problem(where, " ".join(str(error).split()))]
+    problems: dict[str, Problem] = {}
+    for detail in cause.errors():
+        field = str(detail["loc"][0]) if detail["loc"] else ""
+        place = f"{where}.{field}" if field else where
+        got = f", got {kwargs[field]!r}" if field in kwargs else ""
+        problems.setdefault(place, Problem(place, f"{detail['msg'].removeprefix('Value error, ')}{got}"))
+    return list(problems.values())
+
+
+def _composition_problems(cls: type[Transform], kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+    nested, p = kwargs["transforms"], kwargs.get("p", 0.5)
+    problems = sections_problems(nested, f"{where}.transforms")
+    if not nested:
+        problems.append(Problem(f"{where}.transforms", f"{cls.__name__} needs at least one transform"))
+    if cls is A.OneOrOther and len(nested) != 2:
+        problems.append(Problem(f"{where}.transforms", f"OneOrOther chooses between two transforms, got {len(nested)}"))
+    if not 0 <= p <= 1:
+        problems.append(Problem(f"{where}.p", f"is a probability, 0 to 1; got {p}"))
+    count = kwargs.get("n", 1)
+    if count < 1 or (count > len(nested) > 0 and not kwargs.get("replace", False)):
+        problems.append(Problem(f"{where}.n", f"takes 1 to {len(nested)} of the {len(nested)} transforms, got {count}"))
+    if cls is A.OneOf and nested and not problems and not any(_build_one(item).p for item in nested):
+        problems.append(Problem(f"{where}.transforms", "every p is 0, so none of them can be chosen"))
+    return problems
+
+
+# -- from a config section to a pipeline -----------------------------------------------------------------------------
+
+
+def sections_problems(sections: Sequence[Any], where: str) -> list[Problem]:
+    """Everything wrong with a list of {"type", "kwargs"}, nested ones included, each with its place."""
+    return [p for i, section in enumerate(sections) for p in _section_problems(section, f"{where}.{i}")]
+
+
+def _section_problems(section: Any, where: str) -> list[Problem]:
+    register: Register = Registers.transforms
+    if not isinstance(section, Mapping) or not isinstance(section.get("type"), str):
+        return [Problem(where, f'expected {{"type": ..., "kwargs": {{...}}}}, got {section!r}')]
+    extra = [key for key in section if key not in ("type", "kwargs")]
+    problems = [Problem(f"{where}.{key}", "is not a key here; values go into 'kwargs'") for key in extra]
+    name, kwargs = section["type"], to_plain(section.get("kwargs") or {})
+    if name not in register:
+        why = f"'{name}' {NOT_OFFERED[name]}" if name in NOT_OFFERED else register.unknown(name)
+        return [*problems, Problem(f"{where}.type", why)]
+    if not isinstance(kwargs, dict):
+        return [*problems, Problem(f"{where}.kwargs", f"expected an object, got {kwargs!r}")]
+    return problems + register.check_kwargs(register.get(name), kwargs, f"{where}.kwargs")
+
+
+def _build_one(section: Section) -> Transform:
+    return Registers.transforms.build(section)
+
+
+def build_transforms(sections: Sequence[Section] | None, where: str = "transforms") -> Pipeline | None:
+    """The pipeline that a config's list of transforms describes; None for an empty one.
+
+    Raises ConfigError with every problem of the list, each with its place in the config.
+    """
+    sections = to_plain(sections or [])
+    problems = sections_problems(sections, where)
+    if problems:
+        raise ConfigError(problems)
+    return Pipeline([_build_one(section) for section in sections], where) if sections else None
+
+
+def transform_seed(seed: int, epoch: int, index: int) -> int:
+    """A 64-bit seed for one picture in one epoch; neighbouring inputs give unrelated seeds."""
+    return mix(seed, epoch, index)
+
+
+class Pipeline:
+    """Transforms in order, applied to a Sample with what it carries: picture, mask (nearest), boxes with labels."""
+
+    def __init__(self, transforms: Sequence[Transform], where: str = "transforms") -> None:
+        self.where, self.transforms = where, list(transforms)
+        # boxes travel as rows (x1, y1, x2, y2, row number), so that labels follow whatever boxes remain
+        boxes = A.BboxParams(format="pascal_voc", clip=True, filter_invalid_bboxes=True)
+        self._compose = A.Compose(list(transforms), bbox_params=boxes, mask_interpolation=cv2.INTER_NEAREST)
+
+    def __call__(self, sample: Sample, seed: int) -> Sample:
+        """The transformed Sample; the one given is left as it is. Equal seeds give equal results.
+
+        Raises ConfigError when a transform cannot work on this picture, or does not leave uint8 pixels.
+        """
+        # `set_random_seed` would give every transform the same stream: a flip would always come with the other flip
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        data = self._inputs(sample)
+        try:
+            data = self._compose(**data)
+        except AICoreError:
+            raise
+        except Exception as error:
+            size = "x".join(str(side) for side in sample.image.shape[:2])
+            what = f"failed on {sample.path} ({size} pixels): {type(error).__name__}: {error}"
+            raise ConfigError(Problem(self.where, what)) from error
+        return self._outputs(sample, data)
+
+    def without_augmentation(self) -> Pipeline | None:
+        """What stays in a run's last epochs: transforms that prepare a picture rather than vary it."""
+        prepare = [t for t in self.transforms if getattr(t, "prepares", False) and t.p == 1]
+        return Pipeline(prepare, self.where) if prepare else None
+
+    @staticmethod
+    def _inputs(sample: Sample) -> dict[str, Any]:
+        data: dict[str, Any] = {"image": sample.image}
+        if sample.mask is not None:
+            data["mask"] = sample.mask
+        if sample.boxes_xyxy is not None:
+            rows = np.arange(len(sample.boxes_xyxy), dtype=np.float32)[:, None]
+            data["bboxes"] = np.concatenate([sample.boxes_xyxy.astype(np.float32), rows], axis=1)
+        return data
+
+    def _outputs(self, sample: Sample, data: dict[str, Any]) -> Sample:
+        image: NDArray[Any] = data["image"]
+        if image.dtype != np.uint8:
+            what = f"leave {image.dtype} pixels, expected uint8; 'FromFloat' at the end turns them back"
+            raise ConfigError(Problem(self.where, what))
+        changed = replace(sample, image=image[:, :, None] if image.ndim == 2 else image)
+        if sample.mask is not None:
+            changed.mask = data["mask"]
+        if sample.boxes_xyxy is not None:
+            rows = np.asarray(data["bboxes"], np.float32).reshape(-1, 5)
+            changed.boxes_xyxy = np.ascontiguousarray(rows[:, :4])
+            if sample.box_labels is not None:
+                changed.box_labels = sample.box_labels[rows[:, 4].round().astype(np.int64)]
+        return changed
+
+
+_register_albumentations()

@@ -1,0 +1,89 @@
+"""What the losses share: limits of their settings, class weights, targets as distributions."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from torch import Tensor, nn
+
+from dao.errors import ConfigError, Problem
+
+Weights = list[float] | Literal["balanced"] | None
+
+
+class Loss(nn.Module):
+    """Base of the losses: forward(logits, target) -> scalar.
+
+    limits: smallest and largest value a numeric setting may have, both included; checked before a run starts.
+    """
+
+    limits: ClassVar[dict[str, tuple[float, float]]] = {}
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Settings of a config outside their limits."""
+        return [
+            Problem(f"{where}.{key}", f"expected a number from {low:g} to {high:g}, got {kwargs[key]:g}")
+            for key, (low, high) in cls.limits.items()
+            if isinstance(kwargs.get(key), int | float) and not low <= kwargs[key] <= high
+        ]
+
+
+def balanced_weights(class_counts: list[int] | None, where: str) -> Tensor:
+    """n / (K * count_k): every class weighs the same in sum, the average picture weighs 1.
+
+    class_counts: training pictures per class. Returns (K,) float32.
+    Raises ConfigError when the counts are unknown or a class has no picture.
+    """
+    counts = positive_counts(class_counts, where)
+    return counts.sum() / (len(counts) * counts)
+
+
+def positive_counts(class_counts: list[int] | None, where: str) -> Tensor:
+    """The counts as (K,) float32. Raises ConfigError when they are unknown or a class has no picture."""
+    if class_counts is None:
+        raise ConfigError(Problem(where, "'balanced' needs the pictures per class, which this data set does not give"))
+    empty = [index for index, count in enumerate(class_counts) if count <= 0]
+    if empty:
+        message = f"'balanced' cannot weigh a class without training pictures (class {', '.join(map(str, empty))}); "
+        raise ConfigError(Problem(where, message + "add pictures, remove the class, or list the weights"))
+    return torch.tensor(class_counts, dtype=torch.float32)
+
+
+def listed_weights(weights: list[float], num_classes: int | None, where: str) -> Tensor:
+    """Weights as the config lists them, (K,) float32. Raises ConfigError for a wrong number or a negative one."""
+    if num_classes is not None and len(weights) != num_classes:
+        raise ConfigError(Problem(where, f"expected {num_classes} numbers, one per class, got {len(weights)}"))
+    if min(weights, default=-1.0) < 0 or max(weights) == 0:
+        raise ConfigError(Problem(where, f"expected numbers from 0 up, not all of them 0, got {weights}"))
+    return torch.tensor(weights, dtype=torch.float32)
+
+
+def per_class(values: Tensor, logits: Tensor) -> Tensor:
+    """(K,) reshaped to (K, 1, ...) so that it broadcasts along dimension 1 of (B, K, ...) logits."""
+    return values.view(-1, *[1] * (logits.ndim - 2))
+
+
+def is_class_index(target: Tensor, logits: Tensor) -> bool:
+    """Whether the target holds one class index a place, (B, ...), rather than a number per class, (B, K, ...)."""
+    return target.ndim == logits.ndim - 1 and not target.is_floating_point()
+
+
+def as_distribution(target: Tensor, logits: Tensor) -> Tensor:
+    """The target with a number per class: class indices become one-hot, (B, K, ...) stays as it is.
+
+    With a single output (K = 1) the indices 0 and 1 are taken as absence and presence.
+    logits: (B, K, ...); target: (B, ...) integer or (B, K, ...). Returns float of the logits' shape.
+    Raises ConfigError when the shapes do not fit: they would broadcast and train on nonsense.
+    """
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    if is_class_index(target, logits) and logits.shape[1] == 1:
+        target = target.unsqueeze(1)
+    if is_class_index(target, logits):
+        return torch.zeros_like(logits, dtype=dtype).scatter_(1, target.long().unsqueeze(1), 1.0)
+    if target.shape != logits.shape:
+        shapes = f"the model gives {tuple(logits.shape)}, the data {tuple(target.shape)}"
+        raise ConfigError(Problem("loss.type", f"this loss does not fit the task: {shapes}"))
+    return target.to(dtype)

@@ -1,0 +1,84 @@
+"""Cross entropy: one class a picture (or pixel), given as an index or as a mixture of classes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dao.losses.base import Loss, Weights, as_distribution, balanced_weights, is_class_index, listed_weights, per_class
+from dao.register import Registers
+
+TINY = torch.finfo(torch.float32).tiny
+
+
+@Registers.losses.register()
+class CrossEntropyLoss(Loss):
+    """Softmax cross entropy, averaged over pictures (or pixels) by their class weights.
+
+    label_smoothing: share of the target spread over all classes (Szegedy et al. 2016).
+    class_weights: one per class, or "balanced": n / (K * count_k) from the training pictures.
+    ignore_index: the class index that does not count (unlabelled pixels).
+
+    A one-hot target gives the same value as its index, with class weights too, so a run may switch mixup on and off.
+    (torch divides a weighted soft target by the batch size, a weighted index by the sum of weights.)
+    """
+
+    limits = {"label_smoothing": (0.0, 1.0)}
+
+    def __init__(
+        self,
+        label_smoothing: float = 0.0,
+        class_weights: Weights = None,
+        ignore_index: int = -100,
+        num_classes: int | None = None,
+        class_counts: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.label_smoothing = label_smoothing
+        self.ignore_index = ignore_index
+        where = "loss.kwargs.class_weights"
+        if class_weights == "balanced":
+            weight = balanced_weights(class_counts, where)
+        else:
+            weight = None if class_weights is None else listed_weights(class_weights, num_classes, where)
+        self.register_buffer("weight", weight, persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits: (B, K, ...) float; target: (B, ...) integer classes or (B, K, ...) float shares. Returns a scalar.
+
+        A batch in which everything is ignored costs 0.
+        """
+        target = target.long() if is_class_index(target, logits) else as_distribution(target, logits)
+        total = functional.cross_entropy(
+            logits,
+            target,
+            weight=self.weight,
+            ignore_index=self.ignore_index,
+            label_smoothing=self.label_smoothing,
+            reduction="sum",
+        )
+        return total / target_mass(target, logits, self.weight, self.ignore_index)
+
+
+def target_mass(target: Tensor, logits: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor | float:
+    """What the targets of a batch weigh together: the divisor of a weighted mean, never 0.
+
+    target: (B, ...) int64 or (B, K, ...) float; logits: (B, K, ...); weight: (K,) or None.
+    """
+    if not is_class_index(target, logits):
+        return target.numel() / target.shape[1] if weight is None else (target * per_class(weight, logits)).sum()
+    counts = target != ignore_index
+    if weight is None:
+        return counts.sum().clamp_min(1)
+    return (weight[target.where(counts, 0)] * counts).sum().clamp_min(TINY)
+
+
+@Registers.losses.register()
+class SoftTargetCrossEntropy(Loss):
+    """Cross entropy against shares of classes, as mixup and cutmix make them; class indices are taken as one-hot."""
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits: (B, K, ...) float; target: (B, K, ...) float shares or (B, ...) integer classes. Returns a scalar."""
+        shares = as_distribution(target, logits)
+        return -(shares * functional.log_softmax(logits, dim=1)).sum(dim=1).mean()

@@ -1,0 +1,124 @@
+"""Focal loss (Lin et al. 2017, "Focal Loss for Dense Object Detection"): easy examples count less."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from dao.errors import ConfigError, Problem
+from dao.losses.base import (
+    Loss,
+    as_distribution,
+    balanced_weights,
+    is_class_index,
+    listed_weights,
+    per_class,
+    positive_counts,
+)
+from dao.losses.cross_entropy import target_mass
+from dao.register import Registers
+
+WHERE = "loss.kwargs.alpha"
+
+
+@Registers.losses.register()
+class FocalLoss(Loss):
+    """(1 - p_t)^gamma times the cross entropy.
+
+    gamma: 0 is plain cross entropy; 2 is the paper's choice.
+    alpha: balances the classes. Softmax: a weight per class, "balanced" = n / (K * count_k), or for two classes one
+        number, the weight of class 1 (class 0 gets 1 - alpha). Sigmoid: share from 0 to 1 that presence weighs against
+        absence, for all classes or one per class, "balanced" = 1 - count_k / n.
+    activation: "softmax" for one class a picture, "sigmoid" for several; "auto" goes by the target: softmax for class
+        indices, sigmoid for a number per class (and for a single output). With mixup on one-class data, say "softmax".
+    reduction: "mean" divides softmax by the targets' weight, sigmoid by the number of elements.
+    """
+
+    limits = {"gamma": (0.0, float("inf")), "alpha": (0.0, 1.0)}
+
+    def __init__(
+        self,
+        gamma: float = 2.0,
+        alpha: float | list[float] | Literal["balanced"] | None = None,
+        activation: Literal["auto", "softmax", "sigmoid"] = "auto",
+        reduction: Literal["mean", "sum"] = "mean",
+        ignore_index: int = -100,
+        num_classes: int | None = None,
+        class_counts: list[int] | None = None,
+    ) -> None:
+        super().__init__()
+        self.gamma, self.activation, self.reduction, self.ignore_index = gamma, activation, reduction, ignore_index
+        class_weights, presence = _resolve_alpha(alpha, num_classes, class_counts)
+        self.register_buffer("class_weights", class_weights, persistent=False)
+        self.register_buffer("presence", presence, persistent=False)
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits: (B, K, ...); target: (B, ...) integer classes or (B, K, ...) float. Returns a scalar."""
+        softmax = self.activation == "softmax"
+        if self.activation == "auto":
+            softmax = is_class_index(target, logits) and logits.shape[1] > 1
+        return self._softmax(logits.float(), target) if softmax else self._sigmoid(logits.float(), target)
+
+    def _softmax(self, logits: Tensor, target: Tensor) -> Tensor:
+        weights = self.class_weights
+        if weights is None and self.presence is not None:
+            raise ConfigError(Problem(WHERE, "one number balances two classes; give one per class, or 'balanced'"))
+        log_p = functional.log_softmax(logits, dim=1)
+        if is_class_index(target, logits):
+            target = target.long()
+            known = target != self.ignore_index
+            classes = target.where(known, 0)
+            each = focal_term(log_p.gather(1, classes.unsqueeze(1)).squeeze(1), self.gamma) * known
+            total = (each if weights is None else each * weights[classes]).sum()
+        else:
+            target = as_distribution(target, logits)
+            each = target * focal_term(log_p, self.gamma)
+            total = (each if weights is None else each * per_class(weights, logits)).sum()
+        if self.reduction == "sum":
+            return total
+        return total / target_mass(target, logits, weights, self.ignore_index)
+
+    def _sigmoid(self, logits: Tensor, target: Tensor) -> Tensor:
+        if self.presence is None and self.class_weights is not None:
+            raise ConfigError(Problem(WHERE, "for several labels a picture, every alpha lies between 0 and 1"))
+        target = as_distribution(target, logits)
+        p = logits.sigmoid()
+        miss = p + target - 2 * p * target  # 1 - p_t
+        entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
+        each = entropy * _power(miss, self.gamma)
+        if self.presence is not None:
+            alpha = self.presence if self.presence.ndim == 0 else per_class(self.presence, logits)
+            each = each * (alpha * target + (1 - alpha) * (1 - target))
+        return each.mean() if self.reduction == "mean" else each.sum()
+
+
+def focal_term(log_p: Tensor, gamma: float) -> Tensor:
+    """-(1 - p)^gamma log p, elementwise, eq. (4) of the paper."""
+    return -_power(-torch.expm1(log_p), gamma) * log_p
+
+
+def _power(miss: Tensor, gamma: float) -> Tensor:
+    """miss ** gamma; the floor keeps the gradient finite at 0 for gamma below 1."""
+    return miss.clamp_min(1e-12) ** gamma if gamma else torch.ones_like(miss)
+
+
+def _resolve_alpha(
+    alpha: float | list[float] | str | None, num_classes: int | None, class_counts: list[int] | None
+) -> tuple[Tensor | None, Tensor | None]:
+    """What alpha means to the softmax form (a weight per class) and to the sigmoid form (weight of presence).
+
+    Returns (K,) or None, and () or (K,) or None. One may be None where the other is not: then alpha does not fit that
+    form, which forward refuses once it has seen the targets.
+    """
+    if alpha is None:
+        return None, None
+    if alpha == "balanced":
+        counts = positive_counts(class_counts, WHERE)
+        return balanced_weights(class_counts, WHERE), 1 - counts / counts.sum()
+    if isinstance(alpha, list):
+        weights = listed_weights(alpha, num_classes, WHERE)
+        return weights, weights if max(alpha) <= 1 else None
+    return torch.tensor([1 - alpha, alpha]) if num_classes == 2 else None, torch.tensor(float(alpha))

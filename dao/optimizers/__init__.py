@@ -1,0 +1,1 @@
+"""Which parameters change how: registered functions (model, *, lr, ...) -> torch.optim.Optimizer."""

@@ -1,0 +1,121 @@
+"""The learning rate as a function of the update, and the small machine that hands it to an optimizer.
+
+An update is one change of the weights; with gradient accumulation there are fewer of them than iterations.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar, Literal
+
+import torch
+from loguru import logger
+
+from dao.errors import Problem
+
+WarmupShape = Literal["linear", "quadratic"]
+INFINITY = float("inf")
+
+
+def warm_up(i: int, iters: int, start_ratio: float, shape: WarmupShape) -> float:
+    """Factor from ``start_ratio`` at update 0 to 1 at update ``iters``, and 1 from there on."""
+    if i >= iters:
+        return 1.0
+    return start_ratio + (1.0 - start_ratio) * (i / iters) ** (2 if shape == "quadratic" else 1)
+
+
+class Scheduler(ABC):
+    """rate(i) = warm-up x body(i): the factor of the base learning rate at update i, counted from 0.
+
+    total_iters: updates of the whole run; iters_per_epoch: updates of an epoch.
+    warmup_epochs: length of the warm-up in epochs; warmup_lr_ratio: the factor it starts from.
+    tail_iters: last updates that the warm-up must leave free.
+    limits: smallest and largest value a numeric setting may have, both included; checked before a run starts.
+    """
+
+    limits: ClassVar[dict[str, tuple[float, float]]] = {
+        "warmup_epochs": (0.0, INFINITY),
+        "warmup_lr_ratio": (0.0, 1.0),
+        "min_lr_ratio": (0.0, 1.0),
+    }
+
+    def __init__(
+        self,
+        total_iters: int,
+        iters_per_epoch: int,
+        warmup_epochs: float = 0.0,
+        warmup_lr_ratio: float = 0.0,
+        warmup_shape: WarmupShape = "linear",
+        tail_iters: int = 0,
+    ) -> None:
+        self.total_iters, self.iters_per_epoch = total_iters, iters_per_epoch
+        self.warmup_lr_ratio, self.warmup_shape = warmup_lr_ratio, warmup_shape
+        self.warmup_iters = self._shortened(round(warmup_epochs * iters_per_epoch), total_iters - tail_iters)
+        self.updates = 0
+        self._optimizer: torch.optim.Optimizer | None = None
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Settings of a config outside their limits."""
+        limits = {**Scheduler.limits, **cls.limits}
+        return [
+            Problem(f"{where}.{key}", f"expected a number from {low:g} to {high:g}, got {kwargs[key]:g}")
+            for key, (low, high) in limits.items()
+            if isinstance(kwargs.get(key), int | float) and not low <= kwargs[key] <= high
+        ]
+
+    @staticmethod
+    def _shortened(wanted: int, room: int) -> int:
+        room = max(room, 0)
+        if wanted > room:
+            logger.warning("the warm-up of {} updates is longer than the run and is cut to {}", wanted, room)
+        return min(wanted, room)
+
+    def rate(self, i: int) -> float:
+        """Factor of the base learning rate at update ``i``; past the run it stays where the run ended."""
+        i = min(i, self.total_iters)
+        return warm_up(i, self.warmup_iters, self.warmup_lr_ratio, self.warmup_shape) * self.body(i)
+
+    @abstractmethod
+    def body(self, i: int) -> float:
+        """The factor without the warm-up, at update ``i`` from 0 to ``total_iters``."""
+
+    def after_warm_up(self, i: int, end: int) -> float:
+        """How far update ``i`` lies between the end of the warm-up (0) and update ``end`` (1)."""
+        return min(max(i - self.warmup_iters, 0) / max(end - self.warmup_iters, 1), 1.0)
+
+    def attach(self, optimizer: torch.optim.Optimizer) -> None:
+        """Take over the rates of an optimizer: the rate of each group now is its base, and the first rate is set."""
+        self._optimizer = optimizer
+        for group in optimizer.param_groups:
+            group.setdefault("initial_lr", group["lr"])
+        self._apply()
+
+    def step(self) -> None:
+        """Call after each update: sets the rates of the next one."""
+        self.updates += 1
+        self._apply()
+
+    def epoch_end(self, metric: float | None) -> None:
+        """Call after each epoch with the validation metric, or None when nothing was validated. For plateau_lr."""
+
+    def _apply(self) -> None:
+        if self._optimizer is not None:
+            factor = self.rate(self.updates)
+            for group in self._optimizer.param_groups:
+                group["lr"] = group["initial_lr"] * factor
+
+    @property
+    def lrs(self) -> list[float]:
+        """Learning rate of each parameter group for the next update; empty before `attach`."""
+        return [] if self._optimizer is None else [group["lr"] for group in self._optimizer.param_groups]
+
+    def state_dict(self) -> dict[str, Any]:
+        """What a resumed run needs to go on."""
+        return {"updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Go on from a `state_dict`; the rates are set at once."""
+        self.updates = int(state["updates"])
+        self._apply()

@@ -1,0 +1,116 @@
+"""Rates that only go down after the warm-up: constant, warm-up and cosine, steps, polynomial."""
+
+from __future__ import annotations
+
+import math
+
+from dao.register import Registers
+from dao.schedulers.base import INFINITY, Scheduler, WarmupShape
+
+
+@Registers.schedulers.register("constant_lr")
+class ConstantLR(Scheduler):
+    """The base rate, after a warm-up if wanted."""
+
+    def __init__(
+        self,
+        total_iters: int,
+        iters_per_epoch: int,
+        warmup_epochs: float = 0.0,
+        warmup_lr_ratio: float = 0.0,
+        warmup_shape: WarmupShape = "linear",
+    ) -> None:
+        super().__init__(total_iters, iters_per_epoch, warmup_epochs, warmup_lr_ratio, warmup_shape)
+
+    def body(self, i: int) -> float:
+        return 1.0
+
+
+@Registers.schedulers.register("warm_cos_lr")
+class WarmCosLR(Scheduler):
+    """YOLOX's yoloxwarmcos (Ge et al. 2021): quadratic warm-up, half a cosine, and a constant tail.
+
+    min_lr_ratio: factor at the end of the cosine and in the tail, the last ``no_aug_iters`` updates, in which the
+        trainer has switched strong augmentation off.
+    """
+
+    def __init__(
+        self,
+        total_iters: int,
+        iters_per_epoch: int,
+        no_aug_iters: int = 0,
+        warmup_epochs: float = 5.0,
+        warmup_lr_ratio: float = 0.0,
+        min_lr_ratio: float = 0.05,
+        warmup_shape: WarmupShape = "quadratic",
+    ) -> None:
+        tail = min(no_aug_iters, total_iters)
+        super().__init__(total_iters, iters_per_epoch, warmup_epochs, warmup_lr_ratio, warmup_shape, tail)
+        self.cosine_end = total_iters - tail
+        self.min_lr_ratio = min_lr_ratio
+
+    def body(self, i: int) -> float:
+        if i < self.warmup_iters:
+            return 1.0
+        if i >= self.cosine_end:
+            return self.min_lr_ratio
+        return cosine(self.after_warm_up(i, self.cosine_end), self.min_lr_ratio)
+
+
+@Registers.schedulers.register("multistep_lr")
+class MultiStepLR(Scheduler):
+    """The rate is multiplied by ``gamma`` at each milestone.
+
+    milestones: epochs, counted from the start of the run; 8.5 is the middle of the ninth.
+    """
+
+    limits = {"gamma": (0.0, 1.0)}
+
+    def __init__(
+        self,
+        total_iters: int,
+        iters_per_epoch: int,
+        milestones: list[float],
+        gamma: float = 0.1,
+        warmup_epochs: float = 0.0,
+        warmup_lr_ratio: float = 0.0,
+        warmup_shape: WarmupShape = "linear",
+    ) -> None:
+        super().__init__(total_iters, iters_per_epoch, warmup_epochs, warmup_lr_ratio, warmup_shape)
+        self.milestones = [round(epoch * iters_per_epoch) for epoch in milestones]
+        self.gamma = gamma
+
+    def body(self, i: int) -> float:
+        return self.gamma ** sum(i >= milestone for milestone in self.milestones)
+
+
+@Registers.schedulers.register("poly_lr")
+class PolyLR(Scheduler):
+    """(1 - progress)^power, as in DeepLab (Chen et al. 2018); power 1 is a straight line.
+
+    min_lr_ratio: factor at the end of the run.
+    """
+
+    limits = {"power": (0.0, INFINITY)}
+
+    def __init__(
+        self,
+        total_iters: int,
+        iters_per_epoch: int,
+        power: float = 0.9,
+        min_lr_ratio: float = 0.0,
+        warmup_epochs: float = 0.0,
+        warmup_lr_ratio: float = 0.0,
+        warmup_shape: WarmupShape = "linear",
+    ) -> None:
+        super().__init__(total_iters, iters_per_epoch, warmup_epochs, warmup_lr_ratio, warmup_shape)
+        self.power, self.min_lr_ratio = power, min_lr_ratio
+
+    def body(self, i: int) -> float:
+        left = 1.0 - self.after_warm_up(i, self.total_iters)
+        return self.min_lr_ratio + (1.0 - self.min_lr_ratio) * left**self.power
+
+
+def cosine(progress: float, low: float, high: float = 1.0) -> float:
+    """Half a cosine from ``high`` at progress 0 to ``low`` at progress 1."""
+    return low + 0.5 * (high - low) * (1.0 + math.cos(math.pi * progress))

@@ -1,0 +1,1 @@
+"""The numbers a factory accepts or rejects a model by."""

@@ -1,0 +1,48 @@
+"""What an evaluator is: update with predictions, compute metrics over all processes, write a report."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar
+
+from dao.structures import Batch, Prediction
+
+
+class Evaluator(ABC):
+    """Counts every picture once, whatever the number of processes.
+
+    reads: the Prediction fields it needs; best_metric: by which the best checkpoint is kept; best_mode: "max" or "min".
+    """
+
+    reads: ClassVar[tuple[str, ...]] = ()
+    best_metric: str
+    best_mode: str = "max"
+
+    def __init__(self, classes: list[str]) -> None:
+        self.classes = list(classes)
+        self.reset()
+
+    @abstractmethod
+    def reset(self) -> None:
+        """Forget all pictures."""
+
+    @abstractmethod
+    def update(self, predictions: list[Prediction], batch: Batch) -> None:
+        """Take in the predictions of a batch, in its order."""
+
+    @abstractmethod
+    def compute(self) -> dict[str, float]:
+        """Metrics over every picture of every process; the same on all of them. Call it on all of them."""
+
+    @abstractmethod
+    def metric_names(self) -> list[str]:
+        """Every metric that `compute` may report, known before the first picture (for checking a config)."""
+
+    @abstractmethod
+    def report(self, folder: Path) -> list[Path]:
+        """Write tables and pictures of what `compute` last saw; returns the files. Rank 0 only."""
+
+    @abstractmethod
+    def headline(self, metrics: dict[str, float]) -> str:
+        """The metrics that belong on one line of a log."""

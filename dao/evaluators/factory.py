@@ -1,0 +1,114 @@
+"""The two numbers a factory asks: how many bad parts escape, and how many good parts are thrown away.
+
+escape rate       bad parts that were called good / bad parts
+false-alarm rate  good parts that were called bad / good parts (also: overkill, pseudo-reject)
+
+Both come with a 95 % interval: no escape among 20 bad parts does not mean that none will escape.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
+OPERATING_POINTS = (0.005, 0.01, 0.02, 0.05)
+
+
+@dataclass(frozen=True, slots=True)
+class Rate:
+    """A share of counted parts with its Wilson interval; NaN where nothing was counted."""
+
+    value: float
+    low: float
+    high: float
+    count: int
+    total: int
+
+    def text(self) -> str:
+        """``2.0 % (1 of 50; 95 %: 0.4 to 10.5 %)``."""
+        if not self.total:
+            return "none counted"
+        spread = f"{self.low * 100:.1f} to {self.high * 100:.1f} %"
+        return f"{self.value * 100:.1f} % ({self.count} of {self.total}; 95 %: {spread})"
+
+
+def wilson(count: int, total: int, z: float = Z95) -> Rate:
+    """Share ``count / total`` with Wilson's score interval (Wilson 1927)."""
+    if total == 0:
+        nan = float("nan")
+        return Rate(nan, nan, nan, 0, 0)
+    p = count / total
+    centre = (p + z * z / (2 * total)) / (1 + z * z / total)
+    half = z / (1 + z * z / total) * ((p * (1 - p) / total + z * z / (4 * total * total)) ** 0.5)
+    low = 0.0 if count == 0 else max(0.0, centre - half)  # exactly 0 and 1 at the ends, where rounding would miss
+    high = 1.0 if count == total else min(1.0, centre + half)
+    return Rate(p, low, high, count, total)
+
+
+def auroc(scores: NDArray[np.floating], bad: NDArray[np.bool_]) -> float:
+    """Probability that a bad part scores higher than a good one, ties counted half (Mann-Whitney); NaN without both.
+
+    scores: (N,) higher is worse; bad: (N,).
+    """
+    positives, negatives = int(bad.sum()), int((~bad).sum())
+    if not positives or not negatives:
+        return float("nan")
+    _, inverse, counts = np.unique(scores, return_inverse=True, return_counts=True)
+    last = np.cumsum(counts)
+    ranks = (last - (counts - 1) / 2)[inverse]  # mean rank of each group of equal scores, from 1
+    return float((ranks[bad].sum() - positives * (positives + 1) / 2) / (positives * negatives))
+
+
+@dataclass(frozen=True, slots=True)
+class Curve:
+    """Both rates at every threshold that tells parts apart. A part is called bad at score >= threshold.
+
+    thresholds, escape, false_alarm: (M,), thresholds falling from infinity (everything passes).
+    """
+
+    thresholds: NDArray[np.float64]
+    escape: NDArray[np.float64]
+    false_alarm: NDArray[np.float64]
+    bad_total: int
+    good_total: int
+
+    def best_escape_at(self, false_alarm: float) -> dict[str, object]:
+        """The lowest escape rate whose false-alarm rate stays within ``false_alarm``."""
+        return self._at(
+            int(np.flatnonzero(self.false_alarm <= false_alarm + 1e-12)[-1]), "max_false_alarm", false_alarm
+        )
+
+    def best_false_alarm_at(self, escape: float) -> dict[str, object]:
+        """The lowest false-alarm rate whose escape rate stays within ``escape``."""
+        return self._at(int(np.flatnonzero(self.escape <= escape + 1e-12)[0]), "max_escape", escape)
+
+    def _at(self, i: int, wanted: str, limit: float) -> dict[str, object]:
+        escapes, alarms = round(self.escape[i] * self.bad_total), round(self.false_alarm[i] * self.good_total)
+        threshold = float(self.thresholds[i])
+        return {
+            wanted: limit,
+            "threshold": threshold if np.isfinite(threshold) else None,
+            "escape_rate": asdict(wilson(escapes, self.bad_total)),
+            "false_alarm_rate": asdict(wilson(alarms, self.good_total)),
+        }
+
+
+def curve(scores: NDArray[np.floating], bad: NDArray[np.bool_]) -> Curve | None:
+    """Escape against false alarm over all thresholds; None unless good and bad parts are both present."""
+    bad_total, good_total = int(bad.sum()), int((~bad).sum())
+    if not bad_total or not good_total:
+        return None
+    order = np.argsort(-scores, kind="stable")
+    ordered, is_bad = scores[order], bad[order]
+    last_of_ties = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
+    caught, alarms = np.cumsum(is_bad)[last_of_ties], np.cumsum(~is_bad)[last_of_ties]
+    return Curve(
+        thresholds=np.concatenate([[np.inf], ordered[last_of_ties]]),
+        escape=np.concatenate([[1.0], 1 - caught / bad_total]),
+        false_alarm=np.concatenate([[0.0], alarms / good_total]),
+        bad_total=bad_total,
+        good_total=good_total,
+    )

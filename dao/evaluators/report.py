@@ -1,0 +1,211 @@
+"""What an evaluation leaves on disk: metrics.json, tables as CSV, and pictures."""
+
+from __future__ import annotations
+
+import csv
+import math
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.errors import DataError, RunError
+from dao.evaluators import factory
+from dao.utils.run_folder import write_json
+
+if TYPE_CHECKING:
+    from dao.evaluators.classification import ClsEvaluator, Results
+
+CELL_TEXT_LIMIT = 40  # classes, up to which a confusion matrix has its numbers written in
+
+
+def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
+    """Everything an evaluation of a classifier has to show; returns the files."""
+    folder.mkdir(parents=True, exist_ok=True)
+    classes, details, results = evaluator.classes, evaluator.details, evaluator.results
+    write_json(folder / "metrics.json", finite({"classes": classes, **details}))
+    written = [folder / "metrics.json", predictions_csv(folder / "predictions.csv", evaluator)]
+    if not details["pictures"]:
+        return written
+    written.append(per_class_csv(folder / "per_class.csv", details["per_class"]))
+    if "confusion_matrix" in details:
+        counts = np.array(details["confusion_matrix"])
+        rates = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+        written.append(matrix_csv(folder / "confusion_matrix.csv", classes, counts.tolist()))
+        written.append(matrix_csv(folder / "confusion_matrix_rates.csv", classes, rates.round(6).tolist()))
+        written.append(confusion_png(folder / "confusion_matrix.png", classes, counts))
+        written += worst_png(folder / "worst.png", classes, results.only_labelled(), evaluator.worst)
+    if evaluator.good:
+        written += factory_png(folder / "escape_vs_false_alarm.png", evaluator)
+    return written
+
+
+def finite(value: Any) -> Any:
+    """The same with NaN and infinity as null: JSON has no such numbers."""
+    if isinstance(value, dict):
+        return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [finite(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
+    """A CSV file. Raises RunError when the disk refuses."""
+    try:
+        with path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file)
+            writer.writerow(header)
+            writer.writerows(rows)
+    except OSError as error:
+        raise RunError(f"{path} could not be written: {error}") from None
+    return path
+
+
+def predictions_csv(path: Path, evaluator: ClsEvaluator) -> Path:
+    """Every picture: its labels, what was said, and the score of each class."""
+    results, classes = evaluator.results, evaluator.classes
+    said = evaluator._predicted(results.scores)
+
+    def names(row: NDArray[np.bool_]) -> str:
+        return ";".join(classes[k] for k in np.flatnonzero(row))
+
+    rows = (
+        [
+            results.paths[i],
+            names(results.truth[i]) if results.labelled[i] else "",
+            names(said[i]),
+            int((said[i] == results.truth[i]).all()) if results.labelled[i] else "",
+            *(f"{score:.6f}" for score in results.scores[i]),
+        ]
+        for i in range(len(results.paths))
+    )
+    return write_csv(path, ["path", "label", "predicted", "correct", *(f"score_{name}" for name in classes)], rows)
+
+
+def per_class_csv(path: Path, rows: dict[str, dict[str, Any]]) -> Path:
+    """One row a class; "-" where the set cannot say."""
+    columns = ["support", "precision", "recall", "f1", "auroc", "average_precision"]
+
+    def cell(value: Any) -> Any:
+        return "-" if value is None else f"{value:.6f}" if isinstance(value, float) else value
+
+    return write_csv(
+        path, ["class", *columns], ([name, *(cell(row[c]) for c in columns)] for name, row in rows.items())
+    )
+
+
+def matrix_csv(path: Path, classes: Sequence[str], matrix: list[list[Any]]) -> Path:
+    """A square table with class names on both sides: rows the truth, columns what was said."""
+    return write_csv(path, ["truth \\ predicted", *classes], ([name, *row] for name, row in zip(classes, matrix)))
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+def new_figure(width: float, height: float) -> Any:
+    """A matplotlib figure of its own, in inches; no pyplot, so nothing global and no window."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(width, height), layout="constrained")
+    FigureCanvasAgg(figure)
+    return figure
+
+
+def save_figure(figure: Any, path: Path) -> Path:
+    """Write a figure as PNG. Raises RunError when the disk refuses."""
+    try:
+        figure.savefig(path, dpi=120)
+    except OSError as error:
+        raise RunError(f"{path} could not be written: {error}") from None
+    return path
+
+
+def confusion_png(path: Path, classes: Sequence[str], counts: NDArray[np.int64]) -> Path:
+    """Row rates as colour, counts and rates as text while there is room for it."""
+    count = len(classes)
+    side = min(24.0, max(4.5, 0.62 * count + 2.2))
+    figure = new_figure(side + 0.8, side)
+    axes = figure.subplots()
+    rates = counts / np.maximum(counts.sum(1, keepdims=True), 1)
+    image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
+    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
+    size = 9 if count <= 20 else 6
+    names = [name if len(name) <= 18 else name[:17] + "…" for name in classes]
+    axes.set_xticks(
+        range(count), names, rotation=45 if count > 3 else 0, ha="right" if count > 3 else "center", fontsize=size
+    )
+    axes.set_yticks(range(count), names, fontsize=size)
+    axes.set_xlabel("predicted")
+    axes.set_ylabel("truth")
+    axes.set_title(f"{int(np.trace(counts))} of {int(counts.sum())} right")
+    if count <= CELL_TEXT_LIMIT:
+        for i, j in zip(*np.nonzero(counts)):
+            text = f"{counts[i, j]}\n{rates[i, j] * 100:.0f} %" if count <= 15 else str(counts[i, j])
+            colour = "white" if rates[i, j] > 0.55 else "black"
+            axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=size - 1)
+    return save_figure(figure, path)
+
+
+def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:
+    """Pictures from most confidently wrong to least sure, and how many of them are wrong."""
+    said, true = results.scores.argmax(1), results.truth.argmax(1)
+    wrong = said != true
+    own = results.scores[np.arange(len(true)), true]
+    order = np.lexsort((own, ~wrong))  # the wrong ones first, each group by how little the truth was believed
+    return order, int(wrong.sum())
+
+
+def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) -> list[Path]:
+    """Contact sheet of the most confidently wrong pictures; of the least sure ones where none is wrong."""
+    from dao.dataloaders.datasets.image_io import read_image
+    from dao.utils.visualize import contact_sheet, write_image
+
+    order, wrong = worst_order(results)
+    chosen = order[: min(limit, wrong) if wrong else limit]
+    tiles, captions = [], []
+    for i in chosen:
+        said, true = int(results.scores[i].argmax()), int(results.truth[i].argmax())
+        try:
+            tiles.append(read_image(results.paths[i]))
+        except DataError:  # it was readable a minute ago; the table still lists it
+            continue
+        captions.append(f"{classes[true]} → {classes[said]} {results.scores[i, said]:.2f}")
+    if not tiles:
+        return []
+    title = f"{wrong} wrong, most confident first (truth → predicted, score)" if wrong else "none wrong; the least sure"
+    write_image(path, contact_sheet(tiles, captions, title=title))
+    return [path]
+
+
+def factory_png(path: Path, evaluator: ClsEvaluator) -> list[Path]:
+    """Escape rate against false-alarm rate over all thresholds, with the point where the model stands."""
+    known = evaluator.results.only_labelled()
+    good = [evaluator.classes.index(name) for name in evaluator.good]
+    badness, bad = 1.0 - known.scores[:, good].astype(np.float64).sum(1), ~known.truth[:, good].any(1)
+    curve = factory.curve(badness, bad)
+    if curve is None:
+        return []
+    figure = new_figure(6.4, 4.8)
+    axes = figure.subplots()
+    axes.step(curve.false_alarm * 100, curve.escape * 100, where="post", linewidth=2, label="by threshold")
+    rates = evaluator.details["factory"]
+    here = rates["false_alarm_rate"], rates["escape_rate"]
+    spread = [[[(r["value"] - r["low"]) * 100], [(r["high"] - r["value"]) * 100]] for r in here]
+    axes.errorbar(
+        here[0]["value"] * 100, here[1]["value"] * 100, xerr=spread[0], yerr=spread[1],
+        fmt="o", color="crimson", capsize=3, label="the model's own verdict, 95 % interval",
+    )  # fmt: skip
+    axes.set_xlabel("false alarms: good parts called bad (%)")
+    axes.set_ylabel("escapes: bad parts called good (%)")
+    axes.set_title(f"{curve.bad_total} bad and {curve.good_total} good parts, AUROC {rates['auroc']:.4f}")
+    axes.set_xlim(-2, 102)
+    axes.set_ylim(-2, 102)
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return [save_figure(figure, path)]

@@ -1,0 +1,1 @@
+"""Networks by task; mathematics only, no trainer, logger or config."""

@@ -1,0 +1,1 @@
+"""Feature extractors that several tasks share."""

@@ -1,0 +1,191 @@
+"""What every task promises. Trainers, evaluators and exporters speak to this and to nothing below it."""
+
+from __future__ import annotations
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dao.preprocess import Preprocess
+from dao.structures import Batch, Prediction
+
+Outputs = dict[str, NDArray[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """What must be known of a model to use it: it travels in the checkpoint and in the exported file's metadata.
+
+    task: the config's ``type``; classes: names in score order; preprocess: `PreprocessSettings` as plain values;
+    facts: what else the task needs to read its outputs (multi-label, thresholds, ...), plain values;
+    version: of AICore, when it was made; name: of the run.
+    """
+
+    task: str
+    classes: list[str]
+    preprocess: dict[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    name: str = ""
+    version: str = ""
+
+    def to_json(self) -> str:
+        """One line of JSON."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> ModelCard:
+        """The card that `to_json` wrote; unknown keys of newer versions are ignored."""
+        content = json.loads(text)
+        return cls(**{k: v for k, v in content.items() if k in cls.__slots__})
+
+
+class Task(ABC):
+    """Ties model, loss and prediction together; one object per run.
+
+    models: which register of `Registers` its models come from ("cls_models").
+    """
+
+    models: ClassVar[str]
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocess: Preprocess,
+        classes: Sequence[str],
+        loss: nn.Module | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        self.model = model
+        self.net: nn.Module = model  # the model as it is trained: wrapped for DDP or compiled
+        self.preprocess = preprocess
+        self.classes = list(classes)
+        self.loss = loss
+        self.facts = dict(facts or {})
+
+    # -- from data
+
+    @classmethod
+    def facts_of(cls, dataset: Any) -> dict[str, Any]:
+        """What a dataset says about the task beyond its class names."""
+        return {}
+
+    # -- learning
+
+    @abstractmethod
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        """Named losses of a batch, scalars; "loss" is the one to differentiate."""
+
+    def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
+        """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""
+        batch.images = F.interpolate(batch.images.float(), size=size_hw, mode="bilinear", align_corners=False)
+
+    def end_of_pass(self) -> None:
+        """After each pass over the training data; fitted models do their work here."""
+
+    # -- answering
+
+    @abstractmethod
+    def infer(self, images: Tensor) -> dict[str, Tensor]:
+        """(B, C, h, w) normalised input -> the named tensors that a deployable file answers with."""
+
+    @classmethod
+    @abstractmethod
+    def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
+        """Named arrays of a batch (from `infer` or from an exported file) -> predictions in the original pixels."""
+
+    @torch.inference_mode()
+    def predict(self, batch: Batch) -> list[Prediction]:
+        """Predictions of a batch, one per picture, with its path."""
+        if not len(batch):
+            return []
+        outputs = self.infer(self.preprocess.normalise(batch.images))
+        arrays = {name: value.float().cpu().numpy() for name, value in outputs.items()}
+        predictions = self.decode(arrays, self.card(), batch.original_hw)
+        for prediction, path, hw in zip(predictions, batch.paths, batch.original_hw, strict=True):
+            prediction.path, prediction.original_hw = path, hw
+        return predictions
+
+    @contextmanager
+    def using(self, model: nn.Module) -> Iterator[None]:
+        """Answer with another model's weights (the EMA's) inside the block, in eval mode."""
+        own, net = self.model, self.net
+        was_training = own.training
+        self.model = self.net = model
+        model.eval()
+        try:
+            yield
+        finally:
+            self.model, self.net = own, net
+            own.train(was_training)
+
+    # -- leaving
+
+    def card(self) -> ModelCard:
+        """What must be known of the model to use it elsewhere."""
+        from dao import __version__
+
+        name = {value: key for key, value in _tasks().items()}[type(self)]
+        return ModelCard(name, self.classes, self.preprocess.to_dict(), self.facts, version=__version__)
+
+    def deployable(self) -> Deployable:
+        """A module from raw uint8 pixels to named tensors, with preprocessing and activation inside."""
+        return Deployable(self)
+
+    @classmethod
+    @abstractmethod
+    def draw(
+        cls,
+        image: NDArray[np.uint8],
+        prediction: Prediction,
+        card: ModelCard,
+        truth: str | None = None,
+        heatmap: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.uint8]:
+        """The picture (H, W, 3) uint8 with what the model says of it."""
+
+    @classmethod
+    @abstractmethod
+    def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
+        """A prediction as plain JSON values with class names, for results.json."""
+
+    @classmethod
+    @abstractmethod
+    def agreement(cls, first: Prediction, second: Prediction) -> bool:
+        """Whether two predictions of one picture mean the same verdict (export parity)."""
+
+    def heatmap(self, image: Tensor, prediction: Prediction) -> NDArray[np.float32] | None:
+        """(h, w) of 0..1, in model input pixels: where the model looked, or None where the task has no such map.
+
+        image: (1, C, h, w) normalised input.
+        """
+        return None
+
+
+class Deployable(nn.Module):
+    """A task's model with everything round it: (B, H, W, C) or (B, C, H, W) uint8 of any size -> named tensors."""
+
+    def __init__(self, task: Task, layout: str = "nhwc") -> None:
+        super().__init__()
+        self.model, self.preprocess, self.layout = task.model, task.preprocess, layout
+        self._infer = task.infer
+
+    def forward(self, images: Tensor) -> dict[str, Tensor]:
+        """images: uint8 in the layout given at construction."""
+        if self.layout == "nhwc":
+            images = images.permute(0, 3, 1, 2)
+        return self._infer(self.preprocess(images))
+
+
+def _tasks() -> dict[str, type[Task]]:
+    from dao.register import Registers
+
+    return {name: Registers.tasks.get(name) for name in Registers.tasks}  # type: ignore[misc]

@@ -1,0 +1,97 @@
+"""Builds what a config's sections name: datasets, loaders, models, and whole tasks, from a config or a checkpoint."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import nn
+
+from dao.config import Raw
+from dao.errors import CheckpointError, ConfigError, Problem
+from dao.preprocess import Preprocess
+from dao.register import Registers, to_plain
+from dao.tasks.base import ModelCard, Task
+from dao.utils import checkpoint
+
+
+def build_dataset(section: Mapping[str, Any], where: str, classes: Sequence[str] | None = None) -> Any:
+    """The dataset of a section; ``classes``, when known from the training data, fix the order of names."""
+    context = {} if classes is None else {"classes": list(classes)}
+    return Registers.datasets.build(section, where, **context)
+
+
+def build_loader(
+    section: Mapping[str, Any], where: str, dataset: Any, preprocess: Preprocess, training: bool, seed: int
+) -> Any:
+    """The dataloader of a section, over a dataset that was built before."""
+    from dao.dataloaders.transforms import build_transforms
+
+    transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), f"{where}.dataset.transforms")
+    return Registers.dataloaders.build(
+        section, where, dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed
+    )
+
+
+def task_class(name: str) -> type[Task]:
+    """The task that a config's ``type`` names."""
+    return Registers.tasks.get(name)  # type: ignore[return-value]
+
+
+def build_model(raw: Mapping[str, Any], classes: Sequence[str], in_channels: int) -> Any:
+    """The model of a config; its number of classes is the data's, and a config that says otherwise is refused."""
+    given = raw["model"].get("kwargs", {}).get("num_classes")
+    if given is not None and given != len(classes):
+        message = f"is {given}, but the data has {len(classes)} classes: {', '.join(classes)}"
+        raise ConfigError(Problem("model.kwargs.num_classes", message))
+    chans = raw["model"].get("kwargs", {}).get("in_chans")
+    if chans is not None and chans != in_channels:
+        message = f"is {chans}, but preprocess.in_channels is {in_channels}"
+        raise ConfigError(Problem("model.kwargs.in_chans", message))
+    register = getattr(Registers, task_class(raw["type"]).models)
+    return register.build(raw["model"], "model", num_classes=len(classes), in_chans=in_channels)
+
+
+def build_loss(raw: Mapping[str, Any], dataset: Any, device: torch.device) -> nn.Module | None:
+    """The loss of a config, with the data's class counts for its weights; None where a model is fitted without one."""
+    if "loss" not in raw:
+        return None
+    from dao.losses.weighted_sum import build_loss as build_sum
+
+    context = {"num_classes": len(dataset.classes), "class_counts": dataset.class_counts()}
+    return build_sum(to_plain(raw["loss"]), "loss", **context).to(device)
+
+
+def card_of(content: Mapping[str, Any]) -> ModelCard:
+    """The model card in a checkpoint."""
+    return ModelCard.from_json(content["card"])
+
+
+def task_from_checkpoint(content: Mapping[str, Any], source: str) -> Task:
+    """The task a checkpoint was saved from, with its weights (the EMA's where there are any), in eval mode.
+
+    Raises CheckpointError when the weights are not of the model its config names.
+    """
+    import json
+
+    card = card_of(content)
+    raw = json.loads(content["config"])
+    preprocess = Preprocess(**card.preprocess)
+    model = build_model(
+        {**raw, "type": card.task, "model": without_pretrained(raw["model"])}, card.classes, preprocess.in_channels
+    )
+    weights = checkpoint.inference_weights(content)
+    try:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
+        raise CheckpointError(f"{source} does not fit the model its config names: {error}") from None
+    return task_class(card.task)(model.eval(), preprocess, card.classes, facts=card.facts)
+
+
+def without_pretrained(model: Mapping[str, Any]) -> Raw:
+    """A model section that fetches no weights: they come from a checkpoint anyhow, and the file may be elsewhere."""
+    section = to_plain(model)
+    kwargs = section.get("kwargs", {})
+    section["kwargs"] = {k: v for k, v in kwargs.items() if k not in ("pretrained", "checkpoint_path", "freeze")}
+    return section

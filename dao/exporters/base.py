@@ -1,0 +1,64 @@
+"""What an exporter promises, and how pictures enter an exported file."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import torch
+from torch import nn
+
+from dao.tasks.base import Task
+
+Layout = Literal["nhwc", "nchw"]
+MAX_BATCH, MAX_SIDE = 4096, 32768
+
+
+class Exporter(ABC):
+    """Writes one file that answers without this code.
+
+    suffix: of the file; name: what reports call the format.
+    dynamic: any batch and any picture size; otherwise ``batch_size`` pictures of ``image_size``, else of the model's
+    own input size. layout: order of the uint8 input's axes.
+    """
+
+    suffix: ClassVar[str]
+    name: ClassVar[str]
+
+    def __init__(
+        self,
+        dynamic: bool = True,
+        batch_size: int = 1,
+        image_size: tuple[int, int] | None = None,
+        layout: Layout = "nhwc",
+    ) -> None:
+        self.dynamic, self.batch_size, self.image_size, self.layout = dynamic, batch_size, image_size, layout
+
+    @abstractmethod
+    def export(self, task: Task, path: Path) -> None:
+        """Write ``task`` to ``path``, verified to be well-formed."""
+
+    def traceable(self, task: Task) -> tuple[nn.Module, torch.Tensor, dict[str, object] | None]:
+        """The module to trace, an example input, and which of its axes are free (None when none is)."""
+        module = task.deployable()
+        module.layout = self.layout
+        h, w = self.example_hw(task)
+        batch = 2 if self.dynamic else self.batch_size  # an example of 1 would be taken for a constant
+        channels = task.preprocess.in_channels
+        shape = (batch, h, w, channels) if self.layout == "nhwc" else (batch, channels, h, w)
+        image = torch.randint(0, 256, shape, dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+        return module.eval().cpu(), image, self._free_axes() if self.dynamic else None
+
+    def example_hw(self, task: Task) -> tuple[int, int]:
+        """Height and width to trace with: odd ones where any size is promised, so that nothing fits by accident."""
+        h, w = self.image_size or task.preprocess.size
+        return (h + 37, w + 53) if self.dynamic else (h, w)
+
+    def _free_axes(self) -> dict[str, object]:
+        dims = (
+            torch.export.Dim("batch", min=1, max=MAX_BATCH),
+            *(torch.export.Dim(side, min=2, max=MAX_SIDE) for side in ("height", "width")),
+        )
+        axes = (0, 1, 2) if self.layout == "nhwc" else (0, 2, 3)
+        return {"images": dict(zip(axes, dims))}

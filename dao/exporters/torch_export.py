@@ -1,0 +1,27 @@
+"""torch.export: one .pt2 file that torch runs without our code."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from loguru import logger
+
+from dao.exporters.base import Exporter
+from dao.register import Registers
+from dao.tasks.base import Task
+
+
+@Registers.exporters.register("TorchExporter")
+class TorchExporter(Exporter):
+    """An exported program (.pt2), for torch in Python or, compiled by AOTInductor, in C++."""
+
+    suffix, name = ".pt2", "torch.export"
+
+    def export(self, task: Task, path: Path) -> None:
+        module, image, free = self.traceable(task)
+        with torch.no_grad():
+            program = torch.export.export(module, (image,), dynamic_shapes=free)
+        extra = {"aicore": task.card().to_json(), "layout": self.layout}
+        torch.export.save(program, path, extra_files=extra)
+        logger.info("{}: {:.1f} MB", path, path.stat().st_size / 1e6)

@@ -1,0 +1,278 @@
+"""One process, many processes, many machines: from parsed arguments to `Trainer.run`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import socket
+from dataclasses import asdict, dataclass
+from datetime import timedelta
+from typing import Any
+
+from dao import config as config_module
+from dao.config import Raw
+from dao.errors import ConfigError, Problem
+
+GROUP_TIMEOUT = timedelta(minutes=30)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """Where one process runs: its number among all, on its machine, and how it finds the others."""
+
+    device: str
+    rank: int = 0
+    local_rank: int = 0
+    world_size: int = 1
+    local_world_size: int = 1
+    init_method: str = ""
+    backend: str = "gloo"
+
+
+def launch(args: argparse.Namespace) -> int:
+    """Read and validate the config, start the processes it takes, run; returns the exit code."""
+    raw = config_module.load(args.exp_file, args.override)
+    apply_flags(raw, args)
+    from dao.utils import logger as log
+
+    log.to_terminal(args.detail)
+    raw = prepare(raw, args)
+    if args.check:
+        from dao.check import check
+
+        return check(raw, _device(args, 0))
+    placements = place(args)
+    refuse_useless_processes(raw["trainer"]["type"], placements[0].world_size)
+    if len(placements) == 1 or from_torchrun():
+        return run_process(placements[0], raw, args.detail)
+    return _spawn(placements, raw, args)
+
+
+def apply_flags(raw: Raw, args: argparse.Namespace) -> None:
+    """Flags of the command line are config values: set them, so that the saved config says what was run."""
+    flags = {
+        "trainer.kwargs.seed": args.seed,
+        "trainer.kwargs.amp": args.amp or None,
+        "trainer.kwargs.ema": args.ema or None,
+        "trainer.kwargs.resume": args.resume,
+    }
+    if args.cache and "dataloader" in raw:
+        flags["dataloader.kwargs.cache"] = True
+    for path, value in flags.items():
+        if value is not None:
+            config_module.apply_override(raw, f"{path}={json.dumps(value)}")
+
+
+def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
+    """Import every component, let the stage fill in what its checkpoint knows, validate all of it.
+
+    Raises ConfigError with every problem of the file.
+    """
+    from dao.register import Registers, import_all_modules_for_register
+    from dao.schema import validate
+
+    import_all_modules_for_register(cus_file=args.cus_file)
+    trainer = raw.get("trainer", {})
+    name = trainer.get("type") if isinstance(trainer, dict) else None
+    if isinstance(name, str) and name in Registers.trainers:
+        # of the stage's own section first: it names the checkpoint that the rest may come from
+        problems = [p for p in validate(raw) if p.where.startswith("trainer.")]
+        if problems:
+            raise ConfigError(validate(raw), args.exp_file)
+        raw = Registers.trainers.get(name).complete(raw)  # type: ignore[attr-defined]
+    problems = validate(raw)
+    if problems:
+        raise ConfigError(problems, args.exp_file)
+    return raw
+
+
+# -- where processes run ---------------------------------------------------------------------------------------------
+
+
+def from_torchrun() -> bool:
+    """Whether torchrun, or a scheduler that speaks its variables, started this process."""
+    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ
+
+
+def place(args: argparse.Namespace) -> list[Placement]:
+    """The processes of this machine. Started by torchrun it is only this one: the others exist already."""
+    if from_torchrun():
+        return [_torchrun_placement(args)]
+    local = _process_count(args)
+    world = local * args.num_machines
+    if not 0 <= args.machine_rank < args.num_machines:
+        message = (
+            f"must lie in 0..{args.num_machines - 1} with --num_machines {args.num_machines}, got {args.machine_rank}"
+        )
+        raise ConfigError(Problem("--machine_rank", message))
+    url = _init_method(args, world)
+    return [
+        Placement(
+            device=_device(args, i),
+            rank=args.machine_rank * local + i,
+            local_rank=i,
+            world_size=world,
+            local_world_size=local,
+            init_method=url,
+            backend=_backend(args, _device(args, i)),
+        )
+        for i in range(local)
+    ]
+
+
+def refuse_useless_processes(stage: str, world_size: int) -> None:
+    """A stage that cannot share its work would do it once per process, each over the other's files."""
+    from dao.register import Registers
+
+    if world_size > 1 and not Registers.trainers.get(stage).many_processes:  # type: ignore[attr-defined]
+        raise ConfigError(Problem("--devices", f"{stage} runs in one process, {world_size} were asked for"))
+
+
+def _torchrun_placement(args: argparse.Namespace) -> Placement:
+    local = int(os.environ["LOCAL_RANK"])
+    device = _device(args, local)
+    return Placement(
+        device=device,
+        rank=int(os.environ["RANK"]),
+        local_rank=local,
+        world_size=int(os.environ["WORLD_SIZE"]),
+        local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
+        init_method="env://",
+        backend=_backend(args, device),
+    )
+
+
+def _process_count(args: argparse.Namespace) -> int:
+    import torch
+
+    if args.devices == "auto":
+        return max(1, torch.cuda.device_count()) if _uses_cuda(args) else 1
+    if not args.devices.isdigit() or int(args.devices) < 1:
+        raise ConfigError(Problem("--devices", f"expected a number from 1 on, or auto; got '{args.devices}'"))
+    count = int(args.devices)
+    if _uses_cuda(args) and count > torch.cuda.device_count():
+        raise ConfigError(
+            Problem(
+                "--devices", f"{count} GPUs asked for, {torch.cuda.device_count()} found; --device cpu trains without"
+            )
+        )
+    if args.gpu is not None and count > 1:
+        raise ConfigError(
+            Problem("--gpu", "names one GPU, so it goes with --devices 1; CUDA_VISIBLE_DEVICES chooses several")
+        )
+    return count
+
+
+def _uses_cuda(args: argparse.Namespace) -> bool:
+    import torch
+
+    if args.device == "cuda" and not torch.cuda.is_available():
+        raise ConfigError(
+            Problem("--device", "cuda was asked for and torch finds no usable GPU; --device cpu runs without")
+        )
+    return args.device != "cpu" and torch.cuda.is_available()
+
+
+def _device(args: argparse.Namespace, local: int) -> str:
+    if not _uses_cuda(args):
+        return "cpu"
+    import torch
+
+    index = args.gpu if args.gpu is not None else local
+    if index >= torch.cuda.device_count():
+        raise ConfigError(Problem("--gpu", f"GPU {index} does not exist; found {torch.cuda.device_count()}"))
+    return f"cuda:{index}"
+
+
+def _backend(args: argparse.Namespace, device: str) -> str:
+    if args.dist_backend != "auto":
+        return args.dist_backend
+    return "nccl" if device.startswith("cuda") else "gloo"
+
+
+def _init_method(args: argparse.Namespace, world: int) -> str:
+    if args.dist_url == "auto":
+        if args.num_machines > 1:
+            raise ConfigError(
+                Problem("--dist-url", "several machines need machine 0's address: --dist-url tcp://HOST:PORT")
+            )
+        return f"tcp://127.0.0.1:{free_port()}" if world > 1 else ""
+    if not re.fullmatch(r"tcp://[^:/]+:\d+", args.dist_url):
+        raise ConfigError(Problem("--dist-url", f"expected tcp://HOST:PORT, got '{args.dist_url}'"))
+    return args.dist_url
+
+
+def free_port() -> int:
+    """A TCP port that nobody listens on at the moment."""
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+# -- running ---------------------------------------------------------------------------------------------------------
+
+
+def run_process(placement: Placement, raw: Raw, detail: bool) -> int:
+    """One process of a run, from joining the group to its exit code."""
+    import torch
+
+    from dao.register import Registers
+    from dao.trainers.base import Options
+    from dao.utils import dist
+    from dao.utils import logger as log
+
+    device = torch.device(placement.device)
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
+    if placement.world_size > 1:
+        os.environ["LOCAL_RANK"] = str(placement.local_rank)
+        os.environ["LOCAL_WORLD_SIZE"] = str(placement.local_world_size)
+        dist.join(placement.backend, placement.init_method, placement.world_size, placement.rank, GROUP_TIMEOUT)
+    log.to_terminal(detail)
+    try:
+        frozen = config_module.freeze(raw)
+        trainer = Registers.trainers.build(raw["trainer"], "trainer", config=frozen, options=Options(device, detail))
+        trainer.run()
+    finally:
+        dist.leave()
+    return 128 + trainer.signal if trainer.signal else 0
+
+
+def _spawn(placements: list[Placement], raw: Raw, args: argparse.Namespace) -> int:
+    import torch
+    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
+
+    threads = max(1, torch.get_num_threads() // len(placements))
+    settings = {"cus_file": args.cus_file, "detail": args.detail, "threads": threads}
+    try:
+        start_processes(
+            _child, args=([asdict(p) for p in placements], raw, settings), nprocs=len(placements), start_method="spawn"
+        )
+    except ProcessExitedException as ended:  # the child has said why
+        return ended.exit_code if ended.exit_code > 0 else 128 - ended.exit_code
+    except ProcessRaisedException as raised:
+        raise RuntimeError(str(raised)) from None
+    return 0
+
+
+def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dict[str, Any]) -> None:
+    """What a spawned process does: what `launch` did, without reading the config again."""
+    import sys
+
+    import torch
+
+    from dao.errors import AICoreError
+    from dao.register import import_all_modules_for_register
+
+    torch.set_num_threads(settings["threads"])
+    import_all_modules_for_register(cus_file=settings["cus_file"])
+    try:
+        code = run_process(Placement(**placements[index]), raw, settings["detail"])
+    except AICoreError as error:
+        sys.stderr.write(f"\n[rank {placements[index]['rank']}] {error}\n")
+        sys.stderr.flush()
+        os._exit(error.exit_code)  # the group may hang in its own exit while a peer waits for us
+    if code:
+        sys.exit(code)

@@ -1,0 +1,1 @@
+"""The four stages, on one skeleton."""

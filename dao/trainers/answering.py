@@ -1,0 +1,60 @@
+"""What the stages that start from a checkpoint share: eval, demo and export."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from dao.config import Raw, merge
+from dao.tasks import build
+from dao.utils import checkpoint, dist, run_folder
+
+# what a stage takes over from the config that a checkpoint was trained with
+INHERITED = ("name", "type", "fullName", "preprocess", "model", "evaluator")
+
+
+def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
+    """The config with what its checkpoint knows filled in; what the config says itself wins.
+
+    The preprocessing and the model are the checkpoint's in any case: it cannot answer with others.
+    """
+    if not path or Path(path).suffix.lower() in exported_suffixes():
+        return raw
+    content = checkpoint.load(checkpoint.find(path))
+    known = json.loads(content["config"])
+    base = {key: known[key] for key in INHERITED if key in known}
+    base["model"] = build.without_pretrained(base["model"])
+    merged = merge(base, raw)
+    card = build.card_of(content)
+    return {**merged, "type": card.task, "model": base["model"], "preprocess": card.preprocess}
+
+
+def exported_suffixes() -> tuple[str, ...]:
+    """Files that answer without a checkpoint."""
+    from dao.predictor import BACKENDS
+
+    return tuple(BACKENDS)
+
+
+def stage_folder(ckpt: str, stage: str, name: str) -> Path:
+    """A new folder ``<run>/<stage>/<name>`` beside the checkpoint, the same on every process."""
+    folder = Path()
+    if dist.is_main():
+        file = Path(ckpt) if Path(ckpt).is_file() else checkpoint.find(ckpt)
+        folder = run_folder.fresh(relative(run_folder.of_checkpoint(file)) / stage, name)
+    return dist.broadcast_object(folder)
+
+
+def relative(path: Path) -> Path:
+    """The path as seen from the working directory where that is shorter to read."""
+    try:
+        return path.resolve().relative_to(Path.cwd())
+    except ValueError:
+        return path
+
+
+def section_name(section: Any) -> str:
+    """What to call a set of pictures in a folder name: its split where it has one."""
+    kwargs = section.get("kwargs", {})
+    return str(kwargs.get("split") or Path(str(kwargs.get("list_file") or kwargs.get("csv_file") or "set")).stem)

@@ -1,0 +1,122 @@
+"""Stage three: pictures that a client looks at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+from dao.config import Config, Raw
+from dao.errors import DataError
+from dao.predictor import Predictor
+from dao.register import Registers
+from dao.structures import Prediction, Sample, Unreadable
+from dao.tasks import build
+from dao.trainers.answering import complete_from_checkpoint, stage_folder
+from dao.trainers.base import Options, Trainer, plain
+from dao.utils import logger as log
+from dao.utils import run_folder
+from dao.utils.visualize import contact_sheet, write_image
+
+
+@Registers.trainers.register()
+class Demo(Trainer):
+    """Draw a model's answers on pictures: annotated copies, a contact sheet, results.json.
+
+    ckpt: a checkpoint, a run folder, or an exported file; all give the same answer.
+    heatmap: show where the model looked (needs a checkpoint). sheet: pictures on the contact sheet, at most.
+    """
+
+    needs = ("images",)
+
+    @classmethod
+    def complete(cls, raw: Raw) -> Raw:
+        return complete_from_checkpoint(raw, raw["trainer"].get("kwargs", {}).get("ckpt"))
+
+    def __init__(self, config: Config, options: Options, ckpt: str, heatmap: bool = True, sheet: int = 24) -> None:
+        super().__init__(config, options)
+        self.ckpt, self.with_heatmap, self.sheet_size = ckpt, heatmap, sheet
+        self.results: list[dict[str, Any]] = []
+        self.tiles: list[NDArray[np.uint8]] = []
+        self.captions: list[str] = []
+
+    def setup(self) -> None:
+        self.predictor = Predictor(self.ckpt, str(self.device))
+        self.dataset = build.build_dataset(self.config.images, "images")
+        self.bad.total = self.iters_per_epoch = len(self.dataset)
+        self.run_dir = stage_folder(self.ckpt, "demo", "pictures")
+        log.to_file(self.run_dir / "log.txt")
+        run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+        logger.info("{} on {} pictures -> {}", self.ckpt, len(self.dataset), self.run_dir)
+
+    def fetch(self) -> Iterator[Any]:
+        """One picture after the other; those that cannot be read are named and left out."""
+        settings = self.predictor.card.preprocess
+        for index in range(len(self.dataset)):
+            try:
+                yield self.dataset.read(index, settings["in_channels"], settings["bit_depth"])
+            except DataError as error:
+                self.bad.add_one(Unreadable(self.dataset.records[index].path, index, str(error)))
+
+    def before_iter(self) -> None:
+        self.call_hooks("before_iter")
+
+    def train_one_iter(self) -> None:
+        """Answer, draw, write."""
+        sample: Sample = self.batch  # type: ignore[assignment]
+        prediction = self.predictor(sample.image)
+        prediction.path = sample.path
+        drawn = self.predictor.draw(sample.image, prediction, heatmap=self._heatmap(sample, prediction))
+        name = f"{self.iter:04d}_{Path(sample.path).stem}.png"
+        write_image(self.run_dir / name, drawn)
+        described = self.predictor.describe(prediction)
+        self.results.append({**described, "picture": name})
+        if len(self.tiles) < self.sheet_size:
+            self.tiles.append(sample.image)
+            self.captions.append(f"{described.get('label', '')} {described.get('score', 0):.2f}".strip())
+        logger.info(
+            "{}  {}", sample.path, self.captions[-1] if len(self.tiles) > self.iter else described.get("label", "")
+        )
+
+    def _heatmap(self, sample: Sample, prediction: Prediction) -> NDArray[np.float32] | None:
+        """Where the model looked, in the original picture's frame."""
+        if not self.with_heatmap:
+            return None
+        found = self.predictor.heatmap(sample.image, prediction)
+        return None if found is None else to_original(found, sample.original_hw, self.predictor.card.preprocess)
+
+    def after_epoch(self) -> None:
+        super().after_epoch()
+        content = {"model": self.ckpt, "classes": self.predictor.classes, "results": self.results}
+        content["unreadable"] = [{"path": path, "reason": reason} for path, reason in self.bad.reasons.items()]
+        run_folder.write_json(self.run_dir / "results.json", content)
+        if not self.results:
+            raise DataError(
+                f"not one of {len(self.dataset)} pictures could be read; see {self.run_dir / 'results.json'}"
+            )
+        write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.tiles, self.captions))
+        logger.success("{} pictures, contact_sheet.png and results.json in {}", len(self.results), self.run_dir)
+
+    def close(self) -> None:
+        log.close_file()
+
+
+def to_original(
+    heat: NDArray[np.float32], original_hw: tuple[int, int], preprocess: dict[str, Any]
+) -> NDArray[np.float32]:
+    """A map over the model's input -> the same map over the original picture; 0 where the model saw nothing of it."""
+    import cv2
+
+    from dao.preprocess import placement
+
+    place = placement(original_hw, tuple(preprocess["size"]), preprocess["resize"])
+    canvas = np.zeros((place.height, place.width), np.float32)
+    top, left = max(place.top, 0), max(place.left, 0)
+    seen = heat[top : top + place.height, left : left + place.width]
+    y, x = max(-place.top, 0), max(-place.left, 0)
+    canvas[y : y + seen.shape[0], x : x + seen.shape[1]] = seen
+    return cv2.resize(canvas, (original_hw[1], original_hw[0]), interpolation=cv2.INTER_LINEAR)

@@ -1,0 +1,77 @@
+"""Stage two: the numbers a factory accepts or rejects a model by."""
+
+from __future__ import annotations
+
+from loguru import logger
+
+from dao.config import Config, Raw
+from dao.errors import ConfigError, Problem
+from dao.register import Registers
+from dao.tasks import build
+from dao.trainers.answering import complete_from_checkpoint, section_name, stage_folder
+from dao.trainers.base import BadPictures, Options, Trainer, plain
+from dao.trainers.evaluation import to_device
+from dao.utils import checkpoint, dist, run_folder
+from dao.utils import logger as log
+
+
+@Registers.trainers.register()
+class Eval(Trainer):
+    """Evaluate a checkpoint on any set of pictures and write the full report.
+
+    ckpt: a checkpoint or a run folder. prefer: which of a run folder's checkpoints, "best" or "latest".
+    max_bad_fraction: share of pictures that may be unreadable before the run stops.
+    """
+
+    needs = ("type", "evaluator")
+    many_processes = True
+
+    @classmethod
+    def complete(cls, raw: Raw) -> Raw:
+        return complete_from_checkpoint(raw, raw["trainer"].get("kwargs", {}).get("ckpt"))
+
+    def __init__(
+        self, config: Config, options: Options, ckpt: str, prefer: str = "best", max_bad_fraction: float = 0.01
+    ) -> None:
+        super().__init__(config, options)
+        self.ckpt, self.prefer, self.max_bad_fraction = ckpt, prefer, max_bad_fraction
+
+    def setup(self) -> None:
+        path = checkpoint.find(self.ckpt, self.prefer)
+        self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
+        self.task.model.to(self.device)
+        self.task.preprocess.to(self.device)
+        section = self.config.evaluator
+        if "dataloader" not in section or "dataset" not in section.dataloader:
+            raise ConfigError(Problem("evaluator.dataloader.dataset", "the section is missing; Eval needs pictures"))
+        where = "evaluator.dataloader"
+        dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.task.classes)
+        self.loader = build.build_loader(section.dataloader, where, dataset, self.task.preprocess, False, seed=0)
+        self.iters_per_epoch = len(self.loader)  # type: ignore[arg-type]
+        self.bad = BadPictures(len(dataset), self.max_bad_fraction)
+        self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.task.classes)
+        self.run_dir = stage_folder(str(path), "eval", section_name(section.dataloader.dataset))
+        if dist.is_main():
+            log.to_file(self.run_dir / "log.txt")
+            run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+        logger.info("{} on {} pictures -> {}", path, len(dataset), self.run_dir)
+
+    def before_epoch(self) -> None:
+        self.evaluator.reset()
+        super().before_epoch()
+
+    def train_one_iter(self) -> None:
+        """Answer for a batch and count."""
+        self.evaluator.update(self.task.predict(to_device(self.batch, self.device)), self.batch)
+
+    def after_epoch(self) -> None:
+        self.metrics = self.evaluator.compute()
+        super().after_epoch()
+        if dist.is_main():
+            self.evaluator.report(self.run_dir)
+        logger.success("{}", self.evaluator.headline(self.metrics))
+        logger.success("report: {}", self.run_dir)
+
+    def close(self) -> None:
+        self.loader.close()  # type: ignore[attr-defined]
+        log.close_file()

@@ -1,0 +1,37 @@
+"""One pass of an evaluator over a loader: shared by training's validation and the eval stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+import torch
+
+from dao.evaluators.base import Evaluator
+from dao.structures import Batch
+from dao.tasks.base import Task
+
+
+def to_device(batch: Batch, device: torch.device) -> Batch:
+    """Move what computes; in place."""
+    batch.images = batch.images.to(device, non_blocking=True)
+    if isinstance(batch.targets, torch.Tensor):
+        batch.targets = batch.targets.to(device, non_blocking=True)
+    return batch
+
+
+def evaluate(
+    task: Task,
+    loader: Iterable[Batch],
+    evaluator: Evaluator,
+    device: torch.device,
+    seen: Callable[[Batch], None] = lambda batch: None,
+) -> dict[str, float]:
+    """Metrics of the task's current model over every picture of the loader, once, on all processes together.
+
+    ``seen`` is called with every batch (to count unreadable pictures, to move a progress bar).
+    """
+    evaluator.reset()
+    for batch in loader:
+        seen(batch)
+        evaluator.update(task.predict(to_device(batch, device)), batch)
+    return evaluator.compute()

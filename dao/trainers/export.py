@@ -1,0 +1,177 @@
+"""Stage four: a file that runs without this code, proven equal on real pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from loguru import logger
+
+from dao.config import Config, Raw
+from dao.errors import ConfigError, DataError, ParityError, Problem
+from dao.predictor import BACKENDS, Backend, TorchBackend
+from dao.register import Registers
+from dao.structures import Sample, Unreadable
+from dao.tasks import build
+from dao.trainers.answering import complete_from_checkpoint, stage_folder
+from dao.trainers.base import Options, Trainer, plain
+from dao.utils import checkpoint, run_folder
+from dao.utils import logger as log
+
+
+@Registers.trainers.register()
+class Export(Trainer):
+    """Write the exported file(s) of a checkpoint and prove on pictures that they answer as it does.
+
+    ckpt: a checkpoint or a run folder; prefer: which of a run folder's checkpoints.
+    parity_images: on how many pictures to compare, taken evenly from ``images``, else from the validation set.
+    atol: largest absolute difference of an output that still passes.
+    """
+
+    needs = ("type", "export")
+
+    @classmethod
+    def complete(cls, raw: Raw) -> Raw:
+        return complete_from_checkpoint(raw, raw["trainer"].get("kwargs", {}).get("ckpt"))
+
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        ckpt: str,
+        prefer: str = "best",
+        parity_images: int = 16,
+        atol: float = 1e-3,
+    ) -> None:
+        super().__init__(config, options)
+        self.ckpt, self.prefer, self.parity_images, self.atol = ckpt, prefer, parity_images, atol
+
+    def setup(self) -> None:
+        path = checkpoint.find(self.ckpt, self.prefer)
+        self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
+        self.dataset = self._pictures()
+        self.bad.total = len(self.dataset)
+        self.run_dir = stage_folder(str(path), "export", "model")
+        log.to_file(self.run_dir / "log.txt")
+        run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+        self.own = TorchBackend.of(self.task, self.device)
+        self.exported: dict[Path, Backend] = {}
+        self.differences: dict[Path, list[dict[str, Any]]] = {}
+        for number, section in enumerate(self._sections()):
+            self._export(section, f"export.{number}" if isinstance(self.config.export, list) else "export")
+
+    def _sections(self) -> list[Any]:
+        return self.config.export if isinstance(self.config.export, list) else [self.config.export]
+
+    def _export(self, section: Any, where: str) -> None:
+        exporter = Registers.exporters.build(section, where)
+        path = self.run_dir / f"{self.config.name}{exporter.suffix}"
+        self.task.model.cpu()
+        self.task.preprocess.cpu()
+        exporter.export(self.task, path)
+        self.task.model.to(self.device)
+        self.task.preprocess.to(self.device)
+        self.exported[path] = BACKENDS[exporter.suffix](path, self.device)
+        self.differences[path] = []
+
+    def _pictures(self) -> Any:
+        """The pictures to compare on. Raises ConfigError when the config names none: a proof needs some."""
+        if "images" in self.config:
+            return build.build_dataset(self.config.images, "images")
+        section = self.config.get("evaluator", {})
+        if "dataloader" in section and "dataset" in section["dataloader"]:
+            where = "evaluator.dataloader.dataset"
+            return build.build_dataset(section["dataloader"]["dataset"], where, self.task.classes)
+        raise ConfigError(
+            Problem("images", "the section is missing, and there is no validation set: no picture to prove on")
+        )
+
+    def fetch(self) -> Iterator[Any]:
+        """Pictures spread evenly over the set; unreadable ones are named and left out."""
+        settings = self.task.preprocess
+        count = min(self.parity_images, len(self.dataset))
+        for index in np.linspace(0, len(self.dataset) - 1, count).round().astype(int).tolist():
+            try:
+                yield self.dataset.read(index, settings.in_channels, settings.bit_depth)
+            except DataError as error:
+                self.bad.add_one(Unreadable(self.dataset.records[index].path, index, str(error)))
+
+    def before_iter(self) -> None:
+        self.call_hooks("before_iter")
+
+    def train_one_iter(self) -> None:
+        """Compare every exported file with the model on one picture."""
+        sample: Sample = self.batch  # type: ignore[assignment]
+        images = sample.image[None]
+        for path, backend in self.exported.items():
+            shape = self._fixed_shape(backend)
+            fitted = images if shape is None else _fit_to(images, shape)
+            mine, theirs = self.own.run(fitted), backend.run(fitted)
+            self.differences[path].append({"path": sample.path, **self._compare(mine, theirs, fitted.shape[1:3])})
+
+    def _fixed_shape(self, backend: Backend) -> tuple[int, int, int] | None:
+        """(B, H, W) of a file that takes only one size, else None."""
+        section = next(s for s, b in zip(self._sections(), self.exported.values()) if b is backend)
+        exporter = Registers.exporters.build(section, "export")
+        if exporter.dynamic:
+            return None
+        return exporter.batch_size, *(exporter.image_size or self.task.preprocess.size)
+
+    def _compare(self, mine: dict[str, Any], theirs: dict[str, Any], hw: tuple[int, int]) -> dict[str, Any]:
+        decode, card = type(self.task).decode, self.own.card
+        first = decode(mine, card, [hw] * len(next(iter(mine.values()))))
+        second = decode(theirs, card, [hw] * len(next(iter(theirs.values()))))
+        gaps = {name: np.abs(mine[name].astype(np.float64) - theirs[name]) for name in mine}
+        relative = {name: gap / np.maximum(np.abs(mine[name]), 1e-6) for name, gap in gaps.items()}
+        return {
+            "max_abs": max(float(gap.max()) for gap in gaps.values()),
+            "max_rel": max(float(gap.max()) for gap in relative.values()),
+            "agree": all(type(self.task).agreement(a, b) for a, b in zip(first, second, strict=True)),
+        }
+
+    def after_epoch(self) -> None:
+        super().after_epoch()
+        report = {path.name: self._summary(rows) for path, rows in self.differences.items()}
+        run_folder.write_json(self.run_dir / "parity.json", {"atol": self.atol, "files": report})
+        failed = [name for name, summary in report.items() if not summary["passed"]]
+        for name, summary in report.items():
+            logger.log(
+                "ERROR" if name in failed else "SUCCESS",
+                "{}: {} pictures, max abs difference {:.2g}, max rel {:.2g}, same verdict on {:.1%}",
+                name, summary["pictures"], summary["max_abs"], summary["max_rel"], summary["agreement"],
+            )  # fmt: skip
+        if failed:
+            raise ParityError(
+                f"{', '.join(failed)} does not answer as the checkpoint does (tolerance {self.atol:g}); "
+                f"per picture: {self.run_dir / 'parity.json'}"
+            )
+        logger.success("exported to {}", self.run_dir)
+
+    def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
+        if not rows:
+            raise DataError("not one picture could be read to prove the export on")
+        worst = max(row["max_abs"] for row in rows)
+        agreement = sum(row["agree"] for row in rows) / len(rows)
+        return {
+            "passed": worst <= self.atol and agreement == 1.0,
+            "pictures": len(rows),
+            "max_abs": worst,
+            "max_rel": max(row["max_rel"] for row in rows),
+            "agreement": agreement,
+            "per_picture": rows,
+        }
+
+    def close(self) -> None:
+        log.close_file()
+
+
+def _fit_to(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
+    """Pictures repeated and resized to the one shape that a fixed file takes."""
+    import cv2
+
+    batch, h, w = shape
+    channels = images.shape[-1]
+    resized = cv2.resize(images[0], (w, h), interpolation=cv2.INTER_AREA).reshape(h, w, channels)
+    return np.repeat(resized[None], batch, axis=0)

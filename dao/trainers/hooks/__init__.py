@@ -1,0 +1,1 @@
+"""What happens around train, epoch and iter. Hooks observe; overriding a trainer changes the algorithm."""

@@ -1,0 +1,105 @@
+"""Hooks that change the batch before the model sees it, or what is made of it."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Any
+
+import torch
+from loguru import logger
+
+from dao.errors import ConfigError, Problem
+from dao.register import Registers
+from dao.trainers.hooks.base import Hook
+from dao.utils.seeding import mix
+
+if TYPE_CHECKING:
+    from dao.trainers.trainval import TrainVal
+
+
+def in_tail(trainer: TrainVal) -> bool:
+    """Whether the epoch is one of the last, which train without augmentation."""
+    return trainer.epoch >= trainer.max_epochs - trainer.no_aug_epochs
+
+
+@Registers.hooks.register()
+class MixupCutmix(Hook):
+    """Blend pairs of pictures and their labels (Zhang et al. 2017; Yun et al. 2019), by timm's Mixup.
+
+    mixup_alpha, cutmix_alpha: of the Beta distributions, 0 switches one off; prob: of doing either;
+    switch_prob: of cutmix where both are on; label_smoothing: of the soft labels.
+    Off in the trainer's last ``no_aug_epochs``. Needs a loss that takes soft targets.
+    """
+
+    def __init__(
+        self,
+        mixup_alpha: float = 0.2,
+        cutmix_alpha: float = 0.0,
+        prob: float = 1.0,
+        switch_prob: float = 0.5,
+        label_smoothing: float = 0.0,
+    ) -> None:
+        if mixup_alpha <= 0 and cutmix_alpha <= 0:
+            raise ConfigError(
+                Problem("hooks", "MixupCutmix: mixup_alpha and cutmix_alpha are both 0; nothing would happen")
+            )
+        self.settings = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "prob": prob}
+        self.settings |= {"switch_prob": switch_prob, "label_smoothing": label_smoothing}
+
+    def before_train(self, trainer: TrainVal) -> None:
+        from timm.data import Mixup
+
+        self.mixup = Mixup(**self.settings, num_classes=len(trainer.task.classes))
+
+    def before_iter(self, trainer: TrainVal) -> None:
+        batch = trainer.batch
+        if in_tail(trainer) or len(batch) < 2:
+            return
+        if batch.targets.ndim != 1:
+            raise ConfigError(Problem("hooks", "MixupCutmix blends one label a picture; this data has several"))
+        even = len(batch) // 2 * 2  # timm blends pairs; an odd last picture stays as it is
+        images = batch.images.float()
+        mixed, soft = self.mixup(images[:even].clone(), batch.targets[:even])
+        rest = torch.nn.functional.one_hot(batch.targets[even:], len(trainer.task.classes)).to(soft.dtype)
+        batch.images, batch.targets = torch.cat([mixed, images[even:]]), torch.cat([soft, rest])
+
+
+@Registers.hooks.register()
+class MultiScale(Hook):
+    """Train on another input size every ``interval`` iterations: ``low`` to ``high`` times the size, by ``stride``.
+
+    The size is a function of (seed, iteration), so every process and every resumed run takes the same.
+    """
+
+    def __init__(self, low: float = 0.75, high: float = 1.25, stride: int = 32, interval: int = 10) -> None:
+        self.low, self.high, self.stride, self.interval = low, high, stride, interval
+
+    def before_iter(self, trainer: TrainVal) -> None:
+        if in_tail(trainer):
+            return
+        dice = random.Random(mix(trainer.seed, trainer.global_iter // self.interval))
+        scale = dice.uniform(self.low, self.high)
+        size = tuple(
+            max(self.stride, round(side * scale / self.stride) * self.stride) for side in trainer.preprocess.size
+        )
+        if size != tuple(trainer.preprocess.size):
+            trainer.task.resize_batch(trainer.batch, size)
+
+
+@Registers.hooks.register()
+class SwitchLoss(Hook):
+    """From ``epoch`` (counted from 1) on, train with another loss, written as the config's ``loss`` section."""
+
+    def __init__(self, epoch: int, loss: dict[str, Any] | list[dict[str, Any]]) -> None:
+        self.epoch, self.section = epoch, loss
+
+    def before_train(self, trainer: TrainVal) -> None:
+        from dao.losses.weighted_sum import build_loss
+
+        context = {"num_classes": len(trainer.dataset.classes), "class_counts": trainer.dataset.class_counts()}
+        self.loss = build_loss(self.section, "hooks.SwitchLoss.kwargs.loss", **context).to(trainer.device)
+
+    def before_epoch(self, trainer: TrainVal) -> None:
+        if trainer.epoch + 1 >= self.epoch and trainer.task.loss is not self.loss:
+            trainer.task.loss = self.loss
+            logger.info("epoch {}: the loss is now {}", trainer.epoch + 1, self.section)

@@ -1,0 +1,110 @@
+"""Saving: the latest state to go on from, the best to answer with."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from dao.errors import ConfigError, Problem, nearest
+from dao.register import Registers
+from dao.trainers.hooks.base import Hook
+from dao.utils import checkpoint, dist
+
+if TYPE_CHECKING:
+    from dao.trainers.trainval import TrainVal
+
+
+@Registers.hooks.register()
+class LatestCheckpoint(Hook):
+    """Save latest.ckpt after every epoch, inside long ones, and when the run is interrupted.
+
+    save_interval: also keep epoch_N.ckpt every so many epochs (0: never); keep: how many of those, the newest;
+    save_minutes: save latest.ckpt inside an epoch when that much time has passed since the last save (0: never).
+    """
+
+    def __init__(self, save_interval: int = 0, keep: int = 3, save_minutes: float = 10.0) -> None:
+        self.save_interval, self.keep, self.save_minutes = save_interval, keep, save_minutes
+        self.saved_at = time.monotonic()
+
+    def after_iter(self, trainer: TrainVal) -> None:
+        long_ago = self.save_minutes > 0 and time.monotonic() - self.saved_at > self.save_minutes * 60
+        if long_ago and trainer.updated and trainer.iter + 1 < trainer.iters_per_epoch:
+            self.save(trainer, "latest")
+
+    def after_epoch(self, trainer: TrainVal) -> None:
+        self.save(trainer, "latest")
+        if self.save_interval and (trainer.epoch + 1) % self.save_interval == 0:
+            self.save(trainer, f"epoch_{trainer.epoch + 1}")
+            self._drop_old(trainer.run_dir / "checkpoints")
+
+    def after_train(self, trainer: TrainVal) -> None:
+        if trainer.signal and trainer.iter + 1 < trainer.iters_per_epoch:
+            self.save(trainer, "latest")
+            logger.info("saved; go on with --resume {}", trainer.run_dir)
+
+    def save(self, trainer: TrainVal, name: str) -> None:
+        """Write one checkpoint of the run; rank 0 only."""
+        if dist.is_main():
+            checkpoint.save(trainer.checkpoint_content(), trainer.run_dir / "checkpoints" / f"{name}.ckpt")
+        self.saved_at = time.monotonic()
+
+    def _drop_old(self, folder: Path) -> None:
+        if not dist.is_main() or self.keep == 0:
+            return
+        kept = sorted(folder.glob("epoch_*.ckpt"), key=lambda p: int(p.stem.split("_")[1]))
+        for path in kept[: -self.keep]:
+            path.unlink()
+
+
+@Registers.hooks.register()
+class BestCheckpoint(Hook):
+    """Save best.ckpt whenever a validation beats all before it.
+
+    metric: name of an evaluator's metric (None: the trainer's ``best_metric``, else the evaluator's own choice);
+    mode: whether more or less of it is better (None: the evaluator's word for its own choice, else "max").
+    """
+
+    def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
+        self.metric, self.mode = metric, mode
+
+    def before_train(self, trainer: TrainVal) -> None:
+        if trainer.evaluator is None:
+            return
+        own = trainer.evaluator.best_metric
+        self.metric = self.metric or trainer.best_metric or own
+        self.mode = self.mode or (trainer.evaluator.best_mode if self.metric == own else mode_of(self.metric))
+        known = trainer.evaluator.metric_names()
+        if self.metric not in known:
+            message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
+            raise ConfigError(Problem("trainer.kwargs.best_metric", message))
+        if trainer.metrics_epoch >= 0:  # a validation that the stopped run owed has just been made up for
+            self.consider(trainer)
+
+    def after_epoch(self, trainer: TrainVal) -> None:
+        if trainer.metrics and trainer.metrics_epoch == trainer.epoch:
+            self.consider(trainer)
+
+    def consider(self, trainer: TrainVal) -> None:
+        """Keep the present weights if their metric is the best so far."""
+        value, best = trainer.metrics[self.metric], trainer.best.get("value")
+        better = best is None or (value > best if self.mode == "max" else value < best)
+        if not better or value != value:  # NaN is never the best
+            return
+        trainer.best = {**trainer.metrics, "value": value, "epoch": trainer.metrics_epoch + 1}
+        if dist.is_main():
+            content = trainer.checkpoint_content()
+            folder = trainer.run_dir / "checkpoints"
+            checkpoint.save(content, folder / "best.ckpt")
+            checkpoint.save(content, folder / "latest.ckpt")  # so that a resumed run knows what the best was
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"metric": self.metric, "mode": self.mode}
+
+
+def mode_of(metric: str) -> str:
+    """Whether a metric is better high or low, by its name: rates of error and losses are better low."""
+    low = ("loss", "error", "escape", "false_alarm", "overkill", "mae", "mse")
+    return "min" if any(word in metric for word in low) else "max"

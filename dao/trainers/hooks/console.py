@@ -1,0 +1,148 @@
+"""What a person sees of a run: a live bar on a terminal, plain lines elsewhere, all of it in log.txt."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import TYPE_CHECKING, Any
+
+import torch
+from loguru import logger
+
+from dao.register import Registers
+from dao.trainers.hooks.base import Hook
+from dao.utils import dist
+
+if TYPE_CHECKING:
+    from dao.trainers.trainval import TrainVal
+
+
+class Meter:
+    """Means since the last line. Losses stay on their device until they are read: reading makes a GPU wait."""
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget everything."""
+        self.losses: dict[str, torch.Tensor] = {}
+        self.seconds, self.data_seconds, self.count, self.pictures = 0.0, 0.0, 0, 0
+
+    def add(self, trainer: TrainVal) -> None:
+        """Take in one iteration."""
+        for name, value in trainer.losses.items():
+            value = value.detach().float()
+            self.losses[name] = self.losses[name] + value if name in self.losses else value
+        self.seconds += trainer.iter_seconds
+        self.data_seconds += trainer.data_seconds
+        self.pictures += len(trainer.batch)
+        self.count += 1
+
+    def means(self) -> dict[str, float]:
+        """Mean losses, on the CPU."""
+        return {name: value.item() / self.count for name, value in self.losses.items()}
+
+
+@Registers.hooks.register()
+class Console(Hook):
+    """A line every ``interval`` iterations (None: the trainer's ``log_interval``) and at each epoch's end.
+
+    epoch, iteration, losses, rate, seconds waited for data and of the whole iteration, memory, time left.
+    """
+
+    def __init__(self, interval: int | None = None) -> None:
+        self.interval = interval
+        self.meter = Meter()
+        self.progress: Any = None
+
+    def before_train(self, trainer: TrainVal) -> None:
+        self.interval = self.interval or trainer.log_interval
+        self.started, self.start_iter = time.monotonic(), None
+        if sys.stderr.isatty() and dist.is_main():
+            self._open_bar(trainer)
+
+    def _open_bar(self, trainer: TrainVal) -> None:
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[line]}"),
+        )
+        self.progress = Progress(*columns, transient=True)
+        self.bar = self.progress.add_task("", total=trainer.iters_per_epoch, line="")
+        self.progress.start()
+
+    def before_epoch(self, trainer: TrainVal) -> None:
+        if self.start_iter is None:
+            self.started, self.start_iter = time.monotonic(), trainer.global_iter
+        if self.progress is not None:
+            self.progress.reset(self.bar, description=f"epoch {trainer.epoch + 1}/{trainer.max_epochs}")
+
+    def after_iter(self, trainer: TrainVal) -> None:
+        self.meter.add(trainer)
+        last = trainer.iter + 1 == trainer.iters_per_epoch
+        if (trainer.iter + 1) % self.interval == 0 or last or trainer.signal:
+            self.say(trainer)
+        if self.progress is not None:
+            self.progress.update(self.bar, completed=trainer.iter + 1)
+
+    def say(self, trainer: TrainVal) -> None:
+        """Write the line and start the next means."""
+        losses, count = self.meter.means(), self.meter.count
+        trainer.scalars = {
+            **{f"train/{name}": value for name, value in losses.items()},
+            "lr": current_lr(trainer),
+            "seconds/data": self.meter.data_seconds / count,
+            "seconds/iter": self.meter.seconds / count,
+            "pictures_per_second": self.meter.pictures / self.meter.seconds,
+        }
+        line = self.render(trainer, losses)
+        if self.progress is not None:
+            self.progress.update(self.bar, line=line)
+        head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  iter {trainer.iter + 1}/{trainer.iters_per_epoch}  "
+        logger.log("DEBUG" if self.progress is not None else "INFO", head + line)
+        self.meter.reset()
+
+    def render(self, trainer: TrainVal, losses: dict[str, float]) -> str:
+        """The part of the line behind the iteration."""
+        parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items() if name != "loss")
+        loss = f"loss {losses.get('loss', 0):.4f}" + (f" ({parts})" if parts else "")
+        count = self.meter.count
+        return (
+            f"{loss}  lr {trainer.scalars['lr']:.3g}  data {self.meter.data_seconds / count * 1000:.0f} ms  "
+            f"iter {self.meter.seconds / count * 1000:.0f} ms  mem {memory_gib(trainer.device):.1f} GiB  "
+            f"eta {clock(self.seconds_left(trainer))}"
+        )
+
+    def seconds_left(self, trainer: TrainVal) -> float:
+        """From the pace since this process began, validations included."""
+        done = trainer.global_iter + 1 - (self.start_iter or 0)
+        left = trainer.max_epochs * trainer.iters_per_epoch - trainer.global_iter - 1
+        return (time.monotonic() - self.started) / done * left
+
+    def after_train(self, trainer: TrainVal) -> None:
+        if self.progress is not None:
+            self.progress.stop()
+
+
+def current_lr(trainer: TrainVal) -> float:
+    """The highest rate of all parameter groups; 0 where there is no optimizer."""
+    return max(trainer.scheduler.lrs) if trainer.scheduler is not None else 0.0
+
+
+def memory_gib(device: torch.device) -> float:
+    """Peak memory of this process so far: allocated on a GPU, resident on a CPU."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**30
+    import psutil
+
+    return psutil.Process().memory_info().rss / 2**30
+
+
+def clock(seconds: float) -> str:
+    """``1:02:03`` or ``2:03``."""
+    minutes, rest = divmod(int(seconds + 0.5), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"

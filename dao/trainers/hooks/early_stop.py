@@ -1,0 +1,44 @@
+"""Ends a run that no longer gets better."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from dao.register import Registers
+from dao.trainers.hooks.base import Hook
+
+if TYPE_CHECKING:
+    from dao.trainers.trainval import TrainVal
+
+
+@Registers.hooks.register()
+class EarlyStop(Hook):
+    """Stop after ``patience`` validations that did not beat the best by at least ``min_delta``.
+
+    Goes by the metric that the best checkpoint is kept by.
+    """
+
+    def __init__(self, patience: int = 10, min_delta: float = 0.0) -> None:
+        self.patience, self.min_delta = patience, min_delta
+        self.best_epoch, self.best_value, self.without = 0, None, 0
+
+    def after_epoch(self, trainer: TrainVal) -> None:
+        if trainer.metrics_epoch != trainer.epoch or "value" not in trainer.best:
+            return
+        value = trainer.best["value"]
+        gained = self.best_value is None or abs(value - self.best_value) > self.min_delta
+        if gained and int(trainer.best["epoch"]) == trainer.epoch + 1:
+            self.best_value, self.without = value, 0
+            return
+        self.without += 1
+        if self.without >= self.patience:
+            trainer.stop_reason = f"no better for {self.without} validations"
+            logger.info("early stop: {}", trainer.stop_reason)
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"best_value": self.best_value, "without": self.without}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.best_value, self.without = state.get("best_value"), state.get("without", 0)

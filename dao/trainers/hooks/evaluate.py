@@ -1,0 +1,91 @@
+"""Validation while training, and the full report at the end."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from dao.register import Registers
+from dao.structures import Batch
+from dao.trainers.evaluation import evaluate
+from dao.trainers.hooks.base import Hook
+from dao.utils import checkpoint, dist
+
+if TYPE_CHECKING:
+    from dao.trainers.trainval import TrainVal
+
+
+@Registers.hooks.register()
+class Evaluate(Hook):
+    """Validate every ``interval`` epochs and after the last one; 0 for never."""
+
+    def __init__(self, interval: int = 1) -> None:
+        self.interval, self.last = interval, -1
+
+    def before_train(self, trainer: TrainVal) -> None:
+        """A run stopped between an epoch's checkpoint and its validation owes that validation."""
+        owed = trainer.start_epoch - 1
+        if trainer.start_iter == 0 and owed > self.last and self.is_due(trainer, owed):
+            trainer.epoch, trainer.iter = owed, trainer.iters_per_epoch - 1
+            self.run(trainer)
+
+    def after_epoch(self, trainer: TrainVal) -> None:
+        if self.is_due(trainer, trainer.epoch):
+            self.run(trainer)
+
+    def is_due(self, trainer: TrainVal, epoch: int) -> bool:
+        """Whether an epoch (from 0) ends with a validation."""
+        if self.interval <= 0 or trainer.evaluator is None or epoch < 0:
+            return False
+        return (epoch + 1) % self.interval == 0 or epoch + 1 == trainer.max_epochs
+
+    def run(self, trainer: TrainVal) -> None:
+        """Validate now; the metrics are the same on every process."""
+        with trainer.task.using(trainer.answering_model):
+            trainer.metrics = evaluate(
+                trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=trainer.eval_bad.add
+            )
+        self.last = trainer.metrics_epoch = trainer.epoch
+        if trainer.scheduler is not None:
+            trainer.scheduler.epoch_end(trainer.metrics.get(trainer.best_metric or trainer.evaluator.best_metric))
+        logger.info("epoch {}  {}", trainer.epoch + 1, trainer.evaluator.headline(trainer.metrics))
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"last": self.last}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.last = state.get("last", -1)
+
+
+@Registers.hooks.register()
+class FinalReport(Hook):
+    """After training: the best checkpoint's full report in ``eval/``, and where everything lies."""
+
+    def after_train(self, trainer: TrainVal) -> None:
+        if not trainer.finished:
+            return
+        best = trainer.run_dir / "checkpoints" / "best.ckpt"
+        if trainer.evaluator is not None and dist.broadcast_object(best.is_file()):
+            self.report(trainer, checkpoint.inference_weights(checkpoint.load(best)))
+        if trainer.best:
+            metric = next((h.metric for h in trainer.hooks if hasattr(h, "metric") and h.metric), "value")
+            logger.success("best {} {:.4f} in epoch {}", metric, trainer.best["value"], int(trainer.best["epoch"]))
+        logger.success("all of it lies in {}", trainer.run_dir)
+
+    def report(self, trainer: TrainVal, weights: checkpoint.StateDict) -> None:
+        """Evaluate the given weights and write every table and picture."""
+        import copy
+
+        model = copy.deepcopy(trainer.task.model)
+        model.load_state_dict(weights)
+
+        def ignore(batch: Batch) -> None:
+            """Unreadable pictures were counted in the validations before."""
+
+        with trainer.task.using(model):
+            evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=ignore)
+        if dist.is_main():
+            folder = trainer.run_dir / "eval"
+            trainer.evaluator.report(folder)
+            logger.info("report of the best checkpoint: {}", folder)

@@ -1,0 +1,380 @@
+"""Stage one: train, validate, keep the best."""
+
+from __future__ import annotations
+
+import copy
+import json
+import signal
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import torch
+from loguru import logger
+
+from dao.config import Config
+from dao.errors import CheckpointError, ConfigError, Problem
+from dao.preprocess import Preprocess
+from dao.register import Registers
+from dao.structures import Batch
+from dao.tasks import build
+from dao.tasks.base import Task
+from dao.trainers.base import BadPictures, Options, Trainer, plain
+from dao.trainers.evaluation import to_device
+from dao.trainers.hooks import defaults
+from dao.trainers.update import GradientUpdate, NoUpdate, Update, updates_per_epoch
+from dao.utils import checkpoint, dist, run_folder
+from dao.utils import logger as log
+from dao.utils.seeding import seed_everything
+
+
+@Registers.trainers.register()
+class TrainVal(Trainer):
+    """Train a model and validate it as it learns.
+
+    log_dir: the run folder is ``log_dir/<name>``.
+    max_epochs, no_aug_epochs: passes over the data; in the last ``no_aug_epochs`` augmentation is off.
+    eval_interval: epochs between validations; 0 for none.
+    seed: of everything random; amp: mixed precision; ema: keep an average of the weights and answer with it.
+    accumulate: iterations per weight update; clip_norm: largest gradient norm.
+    channels_last: memory layout that most convolutions prefer (None: on for convolutional input on every device).
+    compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
+    resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
+    weights. best_metric: by which the best is kept, e.g. "macro_f1" (None: the evaluator's own choice).
+    save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
+    save_minutes: also save latest.ckpt inside an epoch, so often. log_interval: iterations between log lines.
+    test_after_train: evaluate the best checkpoint at the end and write its full report.
+    max_bad_fraction: share of pictures that may be unreadable before the run stops.
+    """
+
+    needs = ("type", "name", "model", "dataloader")
+    many_processes = True
+
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        log_dir: str = "runs",
+        max_epochs: int = 100,
+        no_aug_epochs: int = 0,
+        eval_interval: int = 1,
+        seed: int = 0,
+        amp: bool = False,
+        ema: bool = False,
+        accumulate: int = 1,
+        clip_norm: float | None = None,
+        channels_last: bool = True,
+        compile: bool = False,
+        sync_bn: bool = False,
+        resume: str | None = None,
+        ckpt: str | None = None,
+        best_metric: str | None = None,
+        save_interval: int = 0,
+        keep: int = 3,
+        save_minutes: float = 10.0,
+        log_interval: int = 20,
+        test_after_train: bool = True,
+        max_bad_fraction: float = 0.01,
+    ) -> None:
+        super().__init__(config, options)
+        self.log_dir, self.seed = Path(log_dir), seed
+        self.max_epochs, self.no_aug_epochs, self.eval_interval = max_epochs, no_aug_epochs, eval_interval
+        self.ema = ema or any(hook["type"] == "Ema" for hook in plain(config.get("hooks", [])))
+        self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
+        self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
+        self.resume, self.ckpt = resume, ckpt
+        self.best_metric, self.save_interval, self.keep, self.save_minutes = (
+            best_metric,
+            save_interval,
+            keep,
+            save_minutes,
+        )
+        self.log_interval, self.test_after_train, self.max_bad_fraction = (
+            log_interval,
+            test_after_train,
+            max_bad_fraction,
+        )
+        self.ema_model: torch.nn.Module | None = None
+        self.evaluator: Any = None
+        self.eval_loader: Iterable[Batch] = ()
+        self.best: dict[str, float] = {}
+        self.metrics_epoch = -1
+        self.scalars: dict[str, float] = {}
+        self.updated = False
+        self.data_seconds = self.iter_seconds = 0.0
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+
+    @classmethod
+    def check_config(cls, kwargs: dict[str, Any], where: str) -> list[Problem]:
+        """Values that have the right type and still make no sense."""
+        least = {"max_epochs": 1, "no_aug_epochs": 0, "eval_interval": 0, "accumulate": 1, "log_interval": 1, "keep": 0}
+        problems = [
+            Problem(f"{where}.{key}", f"must be at least {bound}, got {kwargs[key]}")
+            for key, bound in least.items()
+            if key in kwargs and kwargs[key] < bound
+        ]
+        if not 0 <= kwargs.get("max_bad_fraction", 0) <= 1:
+            problems.append(Problem(f"{where}.max_bad_fraction", f"must lie in 0..1, got {kwargs['max_bad_fraction']}"))
+        if kwargs.get("resume") and kwargs.get("ckpt"):
+            problems.append(
+                Problem(f"{where}.ckpt", "resume goes on with a run and ckpt starts a new one: give one of them")
+            )
+        return problems
+
+    # -- building
+
+    def setup(self) -> None:
+        seed_everything(self.seed)
+        resumed = self._find_resume()
+        self._build_data()
+        self._build_task()
+        self._build_update()
+        self._build_evaluator()
+        self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
+        if resumed is not None:
+            self._resume(*resumed)
+        elif self.ckpt:
+            self._fine_tune(checkpoint.find(self.ckpt))
+        self._build_ema(resumed[1] if resumed else None)
+        self._wrap()
+        self._open_run_folder(resumed[0] if resumed else None)
+
+    def _find_resume(self) -> tuple[Path, dict[str, Any]] | None:
+        if not self.resume:
+            return None
+        path = run_folder.resume_checkpoint(self.resume, self.log_dir, self.config.name)
+        if path is None:
+            logger.info("nothing to resume in {}: starting anew", self.log_dir / self.config.name)
+            return None
+        return path, checkpoint.load(path)
+
+    def _build_data(self) -> None:
+        section = self.config.dataloader
+        if "dataset" not in section:
+            raise ConfigError(Problem("dataloader.dataset", "the section is missing; TrainVal needs it"))
+        self.preprocess = Preprocess(**plain(self.config.get("preprocess", {})))
+        self.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
+        self.loader = build.build_loader(section, "dataloader", self.dataset, self.preprocess, True, self.seed)
+        self.iters_per_epoch = len(self.loader)
+        self.bad = BadPictures(len(self.dataset), self.max_bad_fraction)
+        if self.iters_per_epoch == 0:
+            raise ConfigError(
+                Problem("dataloader.kwargs.batch_size", f"{len(self.dataset)} pictures make not a single batch")
+            )
+
+    def _build_task(self) -> None:
+        raw = plain(self.config)
+        model = build.build_model(raw, self.dataset.classes, self.preprocess.in_channels)
+        model = model.to(self.device, memory_format=self.memory_format)
+        task = build.task_class(raw["type"])
+        self.task: Task = task(
+            model,
+            self.preprocess.to(self.device),
+            self.dataset.classes,
+            loss=build.build_loss(raw, self.dataset, self.device),
+            facts=task.facts_of(self.dataset),
+        )
+
+    def _build_update(self) -> None:
+        """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
+        self.scheduler: Any = None
+        self.update: Update = NoUpdate()
+        if "optimizer" not in self.config:
+            return
+        self.optimizer = Registers.optimizers.build(self.config.optimizer, "optimizer", model=self.task.model)
+        per_epoch = updates_per_epoch(self.iters_per_epoch, self.accumulate)
+        section = self.config.get("lr_scheduler", {"type": "constant_lr"})
+        self.scheduler = Registers.schedulers.build(
+            section,
+            "lr_scheduler",
+            total_iters=per_epoch * self.max_epochs,
+            iters_per_epoch=per_epoch,
+            no_aug_iters=per_epoch * self.no_aug_epochs,
+        )
+        self.scheduler.attach(self.optimizer)
+        self.update = GradientUpdate(
+            self.optimizer, self.task.net, self.device, self.accumulate, self.clip_norm, self.amp
+        )
+
+    def _build_ema(self, resumed: dict[str, Any] | None) -> None:
+        """The average starts from the weights that training starts from."""
+        if not self.ema:
+            return
+        self.ema_model = copy.deepcopy(self.task.model).eval().requires_grad_(False)
+        if resumed is not None and resumed["ema"]:
+            self.ema_model.load_state_dict(resumed["ema"])
+
+    def _build_evaluator(self) -> None:
+        section = self.config.get("evaluator")
+        if section is None:
+            self.eval_interval = 0
+            return
+        where = "evaluator.dataloader"
+        if "dataloader" not in section or "dataset" not in section.dataloader:
+            raise ConfigError(Problem(f"{where}.dataset", "the section is missing; TrainVal validates on it"))
+        dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.dataset.classes)
+        self.eval_loader = build.build_loader(section.dataloader, where, dataset, self.preprocess, False, self.seed)
+        self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.dataset.classes)
+        self.eval_bad = BadPictures(len(dataset), self.max_bad_fraction)
+
+    def _wrap(self) -> None:
+        """DDP and compile go round the model last; hooks and checkpoints see the bare one."""
+        net = self.task.model
+        if self.sync_bn and dist.world_size() > 1:
+            net = self.task.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)
+        if self.compile:
+            net = torch.compile(net)  # type: ignore[assignment]
+        if isinstance(self.update, GradientUpdate):
+            net = dist.wrap_model(net, self.device)
+            self.update.net = net
+        self.task.net = net
+
+    def _open_run_folder(self, resumed: Path | None) -> None:
+        if resumed is not None:
+            folder = run_folder.of_checkpoint(resumed)
+        elif dist.is_main():
+            folder = run_folder.fresh(self.log_dir, self.config.name)
+        else:
+            folder = Path()
+        self.run_dir = dist.broadcast_object(folder)
+        if dist.is_main():
+            log.to_file(self.run_dir / "log.txt")
+            run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+            run_folder.write_json(self.run_dir / "environment.json", run_folder.environment())
+        logger.info("{} -> {}", self.config.get("fullName", self.config.name), self.run_dir)
+        self._describe()
+
+    def _describe(self) -> None:
+        counts = ", ".join(f"{name} {n}" for name, n in zip(self.dataset.classes, self.dataset.class_counts()))
+        total = sum(p.numel() for p in self.task.model.parameters())
+        trained = sum(p.numel() for p in self.task.model.parameters() if p.requires_grad)
+        logger.info("{} training pictures in {} classes: {}", len(self.dataset), len(self.dataset.classes), counts)
+        logger.info(
+            "{:.2f} M parameters, {:.2f} M of them trained, on {} with {} process(es), {} iterations an epoch",
+            total / 1e6, trained / 1e6, self.device, dist.world_size(), self.iters_per_epoch,
+        )  # fmt: skip
+        if self.options.detail and dist.is_main():
+            from dao.utils.summary import model_summary
+
+            logger.info("\n{}", model_summary(self.task.model, self.preprocess))
+            logger.info("resolved config:\n{}", json.dumps(plain(self.config), indent=2))
+
+    # -- checkpoints
+
+    def checkpoint_content(self) -> dict[str, Any]:
+        """All that is needed to go on, or to answer, as plain values and tensors; see `dao.utils.checkpoint`."""
+        done = self.iter + 1 >= self.iters_per_epoch
+        return {
+            "model": self.task.model.state_dict(),
+            "ema": self.ema_model.state_dict() if self.ema_model is not None else None,
+            "update": self.update.state_dict(),
+            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
+            "hooks": {type(hook).__name__: hook.state_dict() for hook in self.hooks},
+            "epoch": self.epoch + 1 if done else self.epoch,
+            "iter": 0 if done else self.iter + 1,
+            "iters_per_epoch": self.iters_per_epoch,
+            "world_size": dist.world_size(),
+            "seed": self.seed,
+            "metrics": self.metrics,
+            "best": self.best,
+            "config": json.dumps(plain(self.config)),
+            "card": self.task.card().to_json(),
+            "versions": dict(run_folder.package_versions()),
+        }
+
+    def _resume(self, path: Path, content: dict[str, Any]) -> None:
+        card = build.card_of(content)
+        if card.classes != self.dataset.classes:
+            raise CheckpointError(
+                f"{path} was trained on the classes {card.classes}, the data now has {self.dataset.classes}; "
+                "to start from its weights alone use trainer.kwargs.ckpt"
+            )
+        try:
+            self.task.model.load_state_dict(content["model"])
+            self.update.load_state_dict(content["update"])
+        except (RuntimeError, ValueError, KeyError) as error:
+            raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
+        if self.scheduler is not None and content["scheduler"]:
+            self.scheduler.load_state_dict(content["scheduler"])
+        for hook in self.hooks:
+            hook.load_state_dict(content["hooks"].get(type(hook).__name__, {}))
+        self.start_epoch, self.start_iter = content["epoch"], content["iter"]
+        self.metrics, self.best = dict(content["metrics"]), dict(content["best"])
+        if self.start_iter and content["iters_per_epoch"] != self.iters_per_epoch:
+            logger.warning("an epoch had {} iterations and now has {}: epoch {} starts from its beginning",
+                           content["iters_per_epoch"], self.iters_per_epoch, self.start_epoch + 1)  # fmt: skip
+            self.start_iter = 0
+        logger.info("resumed from {}: epoch {}, iteration {}", path, self.start_epoch + 1, self.start_iter + 1)
+        if self.start_epoch >= self.max_epochs:
+            logger.warning("all {} epochs are done; raise trainer.kwargs.max_epochs to train on", self.max_epochs)
+
+    def _fine_tune(self, path: Path) -> None:
+        weights = checkpoint.load_weights(path)
+        report = checkpoint.fit(self.task.model, weights)
+        if not report.loaded:
+            raise CheckpointError(f"{path} is of another model: {report.render()}")
+        logger.info("fine-tuning from {}: {}", path, report.render())
+
+    # -- the loop
+
+    def before_epoch(self) -> None:
+        augment = self.epoch < self.max_epochs - self.no_aug_epochs
+        self.loader.set_epoch(self.epoch, start_iter=self.start_iter, augment=augment)  # type: ignore[attr-defined]
+        self.task.model.train()
+        self.task.net.train()
+        super().before_epoch()
+
+    def fetch(self) -> Iterable[Batch]:
+        """The epoch's batches on the device, with the time each one was waited for."""
+        start = time.perf_counter()
+        for batch in self.loader:
+            moved = to_device(batch, self.device)
+            self.data_seconds = time.perf_counter() - start
+            yield moved
+            start = time.perf_counter()
+
+    def before_iter(self) -> None:
+        self._iter_start = time.perf_counter()
+        # from here on, dropout and mixup draw what they would have drawn in a run that never stopped
+        seed_everything(self.seed, dist.rank(), self.global_iter)
+        super().before_iter()
+
+    @property
+    def global_iter(self) -> int:
+        """Iterations since the run began, from 0."""
+        return self.epoch * self.iters_per_epoch + self.iter
+
+    def train_one_iter(self) -> None:
+        """Forward, losses, backward, step, rate."""
+        with self.update.sync(self.iter, self.iters_per_epoch):
+            with self.update.autocast():
+                self.losses = self.task.training_step(self.batch)
+            self.updated = self.update(self.losses.get("loss"), self.iter, self.iters_per_epoch)
+        if self.updated and self.scheduler is not None:
+            self.scheduler.step()
+
+    def after_iter(self) -> None:
+        self.iter_seconds = self.data_seconds + time.perf_counter() - self._iter_start
+        super().after_iter()
+
+    def interrupted(self) -> bool:
+        """Whether any process was asked to stop; all agree, so that none waits in a step for one that left."""
+        if dist.world_size() > 1 and dist.any_rank(self.signal is not None) and self.signal is None:
+            self.signal = int(signal.SIGTERM)
+        return self.signal is not None
+
+    def after_epoch(self) -> None:
+        self.task.end_of_pass()
+        super().after_epoch()
+
+    @property
+    def answering_model(self) -> torch.nn.Module:
+        """The weights that validation and the best checkpoint answer with: the EMA's where there is one."""
+        return self.ema_model if self.ema_model is not None else self.task.model
+
+    def close(self) -> None:
+        for loader in (self.loader, self.eval_loader):
+            if hasattr(loader, "close"):
+                loader.close()
+        log.close_file()

@@ -1,0 +1,81 @@
+"""Shared fixtures: a tiny data set and a tiny config, and torch kept to one thread so that tests are alike everywhere."""
+
+import copy
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+CLASSES = ("blue", "green", "red")
+
+
+def draw(label: int, index: int, size: int = 40) -> np.ndarray:
+    """A noisy picture whose dominant colour is its class; BGR, as cv2 writes."""
+    rng = np.random.default_rng((label, index))
+    image = rng.integers(40, 90, (size, size + 8, 3), dtype=np.uint8)
+    image[8:-8, 8:-8, label] = 220
+    return image
+
+
+@pytest.fixture(scope="session")
+def tiny_data(tmp_path_factory):
+    """<root>/{train,val}/{blue,green,red}/*.png: 8 and 4 pictures a class."""
+    root = tmp_path_factory.mktemp("tiny")
+    for split, count, offset in (("train", 8, 0), ("val", 4, 100)):
+        for label, name in enumerate(CLASSES):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for i in range(count):
+                cv2.imwrite(str(folder / f"{i}.png"), draw(label, i + offset))
+    return root
+
+
+@pytest.fixture
+def tiny_config(tiny_data, tmp_path):
+    """A whole trainval config over `tiny_data`, with runs in the test's own folder."""
+
+    def loader(split):
+        dataset = {"type": "FolderDataset", "kwargs": {"data_dir": str(tiny_data), "split": split}}
+        return {"type": "ClsDataloader", "kwargs": {"batch_size": 8, "num_workers": 0}, "dataset": dataset}
+
+    return {
+        "name": "tiny",
+        "type": "cls",
+        "trainer": {"type": "TrainVal", "kwargs": {"log_dir": str(tmp_path / "runs"), "max_epochs": 2}},
+        "preprocess": {"size": [32, 32]},
+        "model": {"type": "TimmClassifier", "kwargs": {"model_name": "test_resnet"}},
+        "loss": {"type": "CrossEntropyLoss"},
+        "optimizer": {"type": "adamw", "kwargs": {"lr": 0.003}},
+        "lr_scheduler": {"type": "warm_cos_lr", "kwargs": {"warmup_epochs": 0}},
+        "dataloader": {
+            **loader("train"),
+            "dataset": {
+                **loader("train")["dataset"],
+                "transforms": [{"type": "HorizontalFlip", "kwargs": {"p": 0.5}}],
+            },
+        },
+        "evaluator": {"type": "ClsEvaluator", "dataloader": loader("val")},
+    }
+
+
+@pytest.fixture
+def write_config(tmp_path):
+    """Write a config, with places changed: ``write_config(config, {"loss.type": "Focl"})``; None removes a key."""
+
+    def write(config, changes=None, name="config.json"):
+        content = copy.deepcopy(config)
+        for place, value in (changes or {}).items():
+            *parents, last = place.split(".")
+            node = content
+            for key in parents:
+                node = node[int(key)] if isinstance(node, list) else node.setdefault(key, {})
+            if value is None:
+                node.pop(last)
+            else:
+                node[last] = value
+        path = tmp_path / name
+        path.write_text(json.dumps(content))
+        return path
+
+    return write

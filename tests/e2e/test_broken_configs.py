@@ -1,0 +1,139 @@
+"""What a user gets wrong ends in one readable message and exit code 2, before anything is started."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+import main
+
+NOTHING = object()
+
+# changes to the tiny config -> what the message must say
+BROKEN = {
+    "wrong type": ({"trainer.kwargs.max_epochs": "ten"}, 'trainer.kwargs.max_epochs +expected int, got "ten"'),
+    "misspelt key": ({"loss.kwargs": {"label_smoothin": 0.1}}, "loss.kwargs.label_smoothin +CrossEntropyLoss takes no"),
+    "misspelt section": ({"optimiser": {}}, "optimiser +is not a section of a config. Nearest: optimizer"),
+    "unknown component": (
+        {"model.type": "TimClassifier"},
+        "'TimClassifier' is not a cls_model. Nearest: TimmClassifier",
+    ),
+    "unknown task": ({"type": "clas"}, "'clas' is not a task. Nearest: cls"),
+    "unknown timm model": ({"model.kwargs.model_name": "resnet81"}, "timm has no 'resnet81'. Nearest: "),
+    "keyword one level too high": ({"model.freeze": ["conv1"]}, "model.freeze +belongs into kwargs"),
+    "missing required keyword": ({"model.kwargs": {}}, "model.kwargs.model_name +.*needs 'model_name'"),
+    "missing section": ({"dataloader": None}, "dataloader +the section is missing; TrainVal needs it"),
+    "num_classes off": ({"model.kwargs.num_classes": 7}, "is 7, but the data has 3 classes: blue, green, red"),
+    "no such folder": ({"dataloader.dataset.kwargs.data_dir": "/nowhere"}, "/nowhere"),
+    "no such split": ({"dataloader.dataset.kwargs.split": "trane"}, "trane"),
+    "unknown transform": (
+        {"dataloader.dataset.transforms": [{"type": "HorizontlFlip"}]},
+        "dataloader.dataset.transforms.0.type +'HorizontlFlip' is not a transform. Nearest: HorizontalFlip",
+    ),
+    "bad transform value": (
+        {"dataloader.dataset.transforms": [{"type": "HorizontalFlip", "kwargs": {"p": 7}}]},
+        "dataloader.dataset.transforms.0",
+    ),
+    "bad optimizer keyword": ({"optimizer.kwargs.momentun": 0.9}, "optimizer.kwargs.momentun"),
+    "freeze hits nothing": ({"model.kwargs.freeze": ["layer9"]}, "no module is called 'layer9'"),
+    "no weights file": ({"model.kwargs.checkpoint_path": "none.pth"}, "none.pth does not exist"),
+    "pretrained twice": ({"model.kwargs.checkpoint_path": "w.pth", "model.kwargs.pretrained": True}, "not both"),
+    "impossible number": ({"trainer.kwargs.max_epochs": 0}, "must be at least 1, got 0"),
+    "impossible size": ({"preprocess.size": [0, 32]}, "preprocess.size +both sides"),
+    "unknown best metric": ({"trainer.kwargs.best_metric": "top_1"}, "the evaluator reports no 'top_1'. Nearest: top1"),
+    "resume from nothing": ({"trainer.kwargs.resume": "gone"}, "--resume gone: no checkpoint there"),
+    "fine-tune from nothing": ({"trainer.kwargs.ckpt": "gone"}, "gone does not exist"),
+    "eval of nothing": ({"trainer": {"type": "Eval", "kwargs": {"ckpt": "gone"}}}, "gone does not exist"),
+    "unknown hook": (
+        {"hooks": [{"type": "EarlyStopp"}]},
+        "hooks.0.type +'EarlyStopp' is not a hook. Nearest: EarlyStop",
+    ),
+}
+
+
+def run(capsys, *argv):
+    code = main.main([str(a) for a in argv])
+    return code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_broken_config(name, tiny_config, write_config, tmp_path, capsys):
+    changes, message = BROKEN[name]
+    code, err = run(capsys, "-c", write_config(tiny_config, changes), "--device", "cpu")
+    assert code == 2
+    assert "Traceback" not in err
+    import re
+
+    assert re.search(message, err), err
+    assert not list(tmp_path.glob("runs/**/*.ckpt"))
+
+
+def test_all_problems_come_at_once(tiny_config, write_config, capsys):
+    changes = {"loss.kwargs": {"a": 1}, "model.type": "No", "trainer.kwargs.seed": "x", "modle": {}}
+    code, err = run(capsys, "-c", write_config(tiny_config, changes))
+    assert code == 2 and "4 problems; nothing was started." in err
+
+
+def test_empty_folder(tiny_config, write_config, tmp_path, capsys):
+    (tmp_path / "data" / "train" / "a").mkdir(parents=True)
+    changes = {"dataloader.dataset.kwargs.data_dir": str(tmp_path / "data")}
+    code, err = run(capsys, "-c", write_config(tiny_config, changes))
+    assert code == 2 and str(tmp_path / "data") in err
+
+
+def test_all_pictures_unreadable(tiny_data, tiny_config, write_config, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    for path in data.glob("train/*/*.png"):
+        path.write_bytes(path.read_bytes()[:60])
+    changes = {"dataloader.dataset.kwargs.data_dir": str(data)}
+    code, err = run(capsys, "-c", write_config(tiny_config, changes))
+    assert code == 2 and "cannot be read" in err and ".png" in err
+
+
+def test_more_bad_pictures_than_allowed(tiny_data, tiny_config, write_config, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    (data / "train" / "red" / "3.png").write_bytes(b"not a picture")
+    changes = {"dataloader.dataset.kwargs.data_dir": str(data)}
+    code, err = run(capsys, "-c", write_config(tiny_config, changes))
+    assert code == 2 and "max_bad_fraction" in err and "3.png" in err
+    code, err = run(capsys, "-c", write_config(tiny_config, {**changes, "trainer.kwargs.max_bad_fraction": 0.2}))
+    assert code == 0
+
+
+def test_weights_of_another_model(tiny_config, write_config, tmp_path, capsys):
+    torch.save({f"w{i}": torch.zeros(i + 1) for i in range(9)}, tmp_path / "other.pth")
+    changes = {"model.kwargs.checkpoint_path": str(tmp_path / "other.pth")}
+    code, err = run(capsys, "-c", write_config(tiny_config, changes))
+    assert code == 2 and "is of another model" in err
+
+
+def test_cyclic_base(tmp_path, capsys):
+    (tmp_path / "a.json").write_text(json.dumps({"_base_": "a.json"}))
+    code, err = run(capsys, "-c", tmp_path / "a.json")
+    assert code == 2 and "inherits from itself: a.json -> a.json" in err
+
+
+@pytest.mark.parametrize(
+    ("argv", "message"),
+    [
+        (["--devices", "zero"], "--devices"),
+        (["--device", "cuda"], "no usable GPU"),
+        (["--num_machines", "2"], "--dist-url"),
+        (["--num_machines", "2", "--machine_rank", "5", "--dist-url", "tcp://h:1"], "--machine_rank"),
+        (["-m", "none.json"], "none.json does not exist"),
+        (["-o", "trainer.kwargs.max_epochs"], "expected a.b.c=value"),
+    ],
+)
+def test_broken_command_lines(argv, message, tiny_config, write_config, capsys):
+    if "cuda" in argv and torch.cuda.is_available():
+        pytest.skip("this machine has a GPU")
+    code, err = run(capsys, "-c", write_config(tiny_config), *argv)
+    assert code == 2 and message in err
+
+
+def test_nothing_to_do(capsys):
+    code, err = run(capsys)
+    assert code == 2 and "-c FILE" in err

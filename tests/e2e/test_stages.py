@@ -1,0 +1,275 @@
+"""The four stages through main.py, as a user runs them, and what they leave on disk."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+import main
+from dao.predictor import Predictor
+from dao.utils import checkpoint
+
+ROOT = Path(__file__).parents[2]
+
+
+def run(*argv):
+    return main.main([str(a) for a in argv])
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory, request):
+    """One trained run that the tests of this file share: (run folder, config)."""
+    tiny_data = request.getfixturevalue("tiny_data")
+    folder = tmp_path_factory.mktemp("trained")
+    config = json.loads(json.dumps(CONFIG).replace("DATA", str(tiny_data)).replace("RUNS", str(folder / "runs")))
+    (folder / "c.json").write_text(json.dumps(config))
+    assert run("-c", folder / "c.json", "--device", "cpu", "--ema") == 0
+    return folder / "runs" / "tiny", config
+
+
+LOADER = {"type": "ClsDataloader", "kwargs": {"batch_size": 8, "num_workers": 0}}
+CONFIG = {
+    "name": "tiny",
+    "type": "cls",
+    "trainer": {"type": "TrainVal", "kwargs": {"log_dir": "RUNS", "max_epochs": 8, "no_aug_epochs": 1, "save_interval": 2, "keep": 2}},
+    "preprocess": {"size": [32, 32]},
+    "model": {"type": "TimmClassifier", "kwargs": {"model_name": "test_resnet"}},
+    "loss": [{"type": "CrossEntropyLoss", "name": "ce"}, {"type": "FocalLoss", "weight": 0.5}],
+    "optimizer": {"type": "adamw", "kwargs": {"lr": 0.005}},
+    "dataloader": {**LOADER, "dataset": {"type": "FolderDataset", "kwargs": {"data_dir": "DATA", "split": "train"}, "transforms": [{"type": "HorizontalFlip", "kwargs": {"p": 0.5}}]}},
+    "evaluator": {"type": "ClsEvaluator", "dataloader": {**LOADER, "dataset": {"type": "FolderDataset", "kwargs": {"data_dir": "DATA", "split": "val"}}}},
+    "hooks": [{"type": "Ema", "kwargs": {"decay": 0.5, "warmup": 0}}],
+}  # fmt: skip
+
+
+def test_training_learns_and_leaves_a_whole_run_folder(trained):
+    folder, config = trained
+    names = {p.name for p in folder.iterdir()}
+    assert {
+        "config.json",
+        "environment.json",
+        "log.txt",
+        "metrics.jsonl",
+        "tensorboard",
+        "checkpoints",
+        "eval",
+    } <= names
+    kept = sorted(p.name for p in (folder / "checkpoints").iterdir())
+    assert kept == ["best.ckpt", "epoch_6.ckpt", "epoch_8.ckpt", "latest.ckpt"]
+    lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    train = [line for line in lines if "train/loss" in line]
+    assert train[-1]["train/loss"] == pytest.approx(train[-1]["train/ce"] + 0.5 * train[-1]["train/focal"], rel=1e-4)
+    assert max(line["val/top1"] for line in lines if "val/top1" in line) >= 0.9
+    assert json.loads((folder / "config.json").read_text())["trainer"]["kwargs"]["ema"] is True
+
+
+def test_saved_config_runs_again_by_itself_in_a_folder_beside(trained):
+    folder, _ = trained
+    assert run("-c", folder / "config.json", "-o", "trainer.kwargs.max_epochs=1") == 0
+    assert (folder.parent / "tiny-2" / "checkpoints" / "latest.ckpt").is_file()
+
+
+@pytest.fixture(scope="module")
+def evaluated(trained):
+    folder, _ = trained
+    path = folder.parent / "eval.json"
+    path.write_text(json.dumps({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(folder)}}}))
+    assert run("-c", path) == 0
+    return folder / "eval" / "val"
+
+
+def test_eval_from_the_checkpoint_alone(evaluated, trained):
+    names = {p.name for p in evaluated.iterdir()}
+    assert {"metrics.json", "per_class.csv", "confusion_matrix.csv", "confusion_matrix.png", "predictions.csv"} <= names
+    predictions = (evaluated / "predictions.csv").read_text().splitlines()
+    assert len(predictions) == 1 + 12
+    best = checkpoint.load(trained[0] / "checkpoints" / "best.ckpt")
+    report = json.dumps(json.loads((evaluated / "metrics.json").read_text()))
+    assert "top1" in report and best["best"]["value"] >= 0.9
+
+
+def test_demo_from_checkpoint_and_exported_file_gives_the_same_answer(trained, tiny_data, tmp_path):
+    folder, _ = trained
+    pictures = tmp_path / "pictures"
+    pictures.mkdir()
+    for i, source in enumerate(sorted(tiny_data.glob("val/*/0.png"))):
+        (pictures / f"{i}.png").write_bytes(source.read_bytes())
+    (pictures / "broken.png").write_bytes(b"no picture")
+    (tmp_path / "export.json").write_text(
+        json.dumps(
+            {
+                "trainer": {"type": "Export", "kwargs": {"ckpt": str(folder), "parity_images": 5}},
+                "export": [{"type": "OnnxExporter"}, {"type": "TorchExporter", "kwargs": {"layout": "nchw"}}],
+            }
+        )
+    )
+    assert run("-c", tmp_path / "export.json") == 0
+    exported = folder / "export" / "model"
+    parity = json.loads((exported / "parity.json").read_text())
+    assert set(parity["files"]) == {"tiny.onnx", "tiny.pt2"}
+    assert all(f["passed"] and f["pictures"] == 5 and f["max_abs"] < 1e-4 for f in parity["files"].values())
+
+    answers = []
+    for number, source in enumerate((folder, exported / "tiny.onnx", exported / "tiny.pt2")):
+        config = {
+            "trainer": {"type": "Demo", "kwargs": {"ckpt": str(source)}},
+            "images": {"type": "ImageFiles", "kwargs": {"path": str(pictures)}},
+        }
+        (tmp_path / "demo.json").write_text(json.dumps(config))
+        assert run("-c", tmp_path / "demo.json") == 0
+        out = folder / "demo" / ("pictures" if number == 0 else f"pictures-{number + 1}")
+        results = json.loads((out / "results.json").read_text())
+        assert [Path(u["path"]).name for u in results["unreadable"]] == ["broken.png"]
+        assert (out / "contact_sheet.png").is_file() and len(list(out.glob("000*.png"))) == 3
+        answers.append([(r["label"], round(r["score"], 3)) for r in results["results"]])
+    assert answers[0] == answers[1] == answers[2]
+    assert [label for label, _ in answers[0]] == ["blue", "green", "red"]
+
+
+def test_predictor_takes_files_and_arrays(trained, tiny_data):
+    predictor = Predictor(trained[0])
+    path = tiny_data / "val" / "red" / "1.png"
+    rgb = cv2.imread(str(path))[..., ::-1]
+    first, second = predictor(path), predictor(np.ascontiguousarray(rgb))
+    assert predictor.classes[first.label] == "red" and first.original_hw == (40, 48)
+    np.testing.assert_allclose(first.scores, second.scores)
+
+
+def test_a_wrong_export_is_a_failure(trained, tmp_path, capsys):
+    config = {
+        "trainer": {"type": "Export", "kwargs": {"ckpt": str(trained[0]), "parity_images": 2, "atol": 0.0}},
+        "export": {"type": "OnnxExporter"},
+        "model": {"kwargs": {}},
+    }
+    (tmp_path / "export.json").write_text(json.dumps(config))
+    from dao.predictor import OnnxBackend
+
+    original = OnnxBackend.run
+    try:
+        OnnxBackend.run = lambda self, images: {k: v[:, ::-1] for k, v in original(self, images).items()}
+        code = run("-c", tmp_path / "export.json")
+    finally:
+        OnnxBackend.run = original
+    assert code == 1 and "does not answer as the checkpoint does" in capsys.readouterr().err
+
+
+def test_resume_of_a_finished_run_and_further_epochs(trained):
+    folder, _ = trained
+    before = checkpoint.load(folder / "checkpoints" / "latest.ckpt")
+    assert run("-c", folder / "config.json", "--resume", folder, "-o", "trainer.kwargs.max_epochs=9") == 0
+    after = checkpoint.load(folder / "checkpoints" / "latest.ckpt")
+    assert (before["epoch"], after["epoch"]) == (8, 9)
+
+
+def test_fine_tune_takes_what_fits(trained, tmp_path, tiny_config, write_config):
+    changes = {"trainer.kwargs.ckpt": str(trained[0]), "trainer.kwargs.max_epochs": 1}
+    assert run("-c", write_config(tiny_config, changes)) == 0
+    log = (tmp_path / "runs" / "tiny" / "log.txt").read_text()
+    assert "checkpoints" in log
+
+
+def test_stopped_and_resumed_equals_uninterrupted(tiny_config, write_config, tmp_path):
+    """Bit for bit on a CPU: weights after 4 epochs, one run stopped inside the third."""
+    changes = {"trainer.kwargs.max_epochs": 4, "model.kwargs.drop_rate": 0.3}
+    whole = write_config(tiny_config, {**changes, "name": "whole"}, "whole.json")
+    parts = write_config(tiny_config, {**changes, "name": "parts"}, "parts.json")
+    assert run("-c", whole) == 0
+    stop_in_third_epoch = tmp_path / "stop.py"
+    stop_in_third_epoch.write_text(STOPPER)
+    (tmp_path / "extra.json").write_text(json.dumps([str(stop_in_third_epoch)]))
+    hooked = write_config(
+        {**tiny_config, "hooks": [{"type": "StopInThirdEpoch"}]}, {**changes, "name": "parts"}, "h.json"
+    )
+    assert run("-c", hooked, "-m", tmp_path / "extra.json") == 128 + signal.SIGTERM
+    stopped = checkpoint.load(tmp_path / "runs" / "parts" / "checkpoints" / "latest.ckpt")
+    assert (stopped["epoch"], stopped["iter"]) == (2, 2)
+    assert run("-c", parts, "--resume") == 0
+    a = checkpoint.load(tmp_path / "runs" / "whole" / "checkpoints" / "latest.ckpt")
+    b = checkpoint.load(tmp_path / "runs" / "parts" / "checkpoints" / "latest.ckpt")
+    assert a["epoch"] == b["epoch"] == 4
+    assert all(torch.equal(a["model"][k], b["model"][k]) for k in a["model"])
+    assert a["metrics"] == b["metrics"]
+
+
+STOPPER = """
+import os, signal
+from dao.register import Registers
+from dao.trainers.hooks.base import Hook
+
+@Registers.hooks.register()
+class StopInThirdEpoch(Hook):
+    def after_iter(self, trainer):
+        if trainer.epoch == 2 and trainer.iter == 1:
+            os.kill(os.getpid(), signal.SIGTERM)
+"""
+
+
+def test_killed_run_goes_on_and_two_processes_train_together(tiny_config, write_config, tmp_path):
+    """A real process, killed without warning in the middle; then resumed with two processes and gloo."""
+    path = write_config(tiny_config, {"trainer.kwargs.max_epochs": 500, "trainer.kwargs.eval_interval": 0})
+    command = [sys.executable, "main.py", "-c", str(path), "--device", "cpu"]
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.DEVNULL)
+    latest = tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt"
+    deadline = time.monotonic() + 120
+    while not latest.is_file() and process.poll() is None and time.monotonic() < deadline:
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    done = checkpoint.load(latest)["epoch"]
+    assert done >= 1
+    more = ["-o", f"trainer.kwargs.max_epochs={done + 2}", "trainer.kwargs.eval_interval=1"]
+    result = subprocess.run([*command, "--resume", "--devices", "2", *more], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert f"epoch {done + 1}" in result.stderr and "2 process(es)" in result.stderr
+    content = checkpoint.load(latest)
+    assert content["epoch"] == done + 2 and content["world_size"] == 2
+    assert content["metrics"]
+
+
+def test_torchrun_is_honoured(tiny_config, write_config, tmp_path):
+    path = write_config(tiny_config, {"trainer.kwargs.max_epochs": 1})
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--standalone", "main.py"]
+    result = subprocess.run([*command, "-c", str(path), "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)
+    assert result.returncode == 0, result.stderr
+    assert checkpoint.load(tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt")["world_size"] == 2
+
+
+def test_check_reads_everything_and_trains_nothing(tiny_config, write_config, tiny_data, tmp_path, capsys):
+    import shutil
+
+    path = write_config(tiny_config)
+    assert run("-c", path, "--check") == 0
+    assert "no problems found; nothing was trained" in capsys.readouterr().out
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    shutil.copy(data / "train" / "red" / "0.png", data / "val" / "red" / "9.png")
+    damaged = data / "val" / "blue" / "0.png"
+    damaged.write_bytes(damaged.read_bytes()[:80])
+    before = damaged.read_bytes()
+    changes = {f"{p}dataset.kwargs.data_dir": str(data) for p in ("dataloader.", "evaluator.dataloader.")}
+    assert run("-c", write_config(tiny_config, changes), "--check") == 2
+    captured = capsys.readouterr()
+    assert "val/red/9.png" in captured.out and "val/blue/0.png" in captured.out and "2 problems" in captured.err
+    assert damaged.read_bytes() == before and not (tmp_path / "runs").exists()
+
+
+def test_help_imports_nothing_heavy():
+    code = "import sys, main\ntry: main.main(['--help'])\nexcept SystemExit: pass\nprint([m for m in ('torch', 'numpy', 'dao') if m in sys.modules])"
+    result = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
+    assert result.stdout.splitlines()[-1] == "[]"
+
+
+def test_list_and_schema(capsys):
+    assert run("--list", "losses") == 0
+    assert "FocalLoss(gamma=2.0" in capsys.readouterr().out
+    assert run("--schema") == 0
+    assert json.loads(capsys.readouterr().out)["title"] == "AICore config"
+    assert run("--list", "loses") == 2

@@ -1,0 +1,137 @@
+"""Hooks on their own, with a small stand-in for the trainer."""
+
+from types import SimpleNamespace
+
+import pytest
+import torch
+from torch import nn
+
+from dao.errors import RunError
+from dao.structures import Batch
+from dao.trainers.hooks.base import Hook
+from dao.trainers.hooks.batch import MixupCutmix, MultiScale
+from dao.trainers.hooks.checkpoint import mode_of
+from dao.trainers.hooks.console import clock
+from dao.trainers.hooks.early_stop import EarlyStop
+from dao.trainers.hooks.ema import Ema, ema_decay
+from dao.trainers.hooks.guard import NonFiniteGuard
+
+
+def test_a_misspelt_stage_fails_when_the_class_is_made():
+    with pytest.raises(TypeError, match="after_iteration would never run; the stages are before_train"):
+
+        class Wrong(Hook):
+            def after_iteration(self, trainer):
+                """Never called."""
+
+
+def test_ema_equals_the_recursion_written_out():
+    model, average = nn.BatchNorm1d(2), nn.BatchNorm1d(2)
+    trainer = SimpleNamespace(updated=True, ema_model=average, task=SimpleNamespace(model=model))
+    hook, wanted = Ema(decay=0.9, warmup=3), 1.0
+    for i, value in enumerate((2.0, 5.0, -1.0)):
+        with torch.no_grad():
+            model.weight.fill_(value)
+        model.num_batches_tracked.fill_(i)
+        hook.after_iter(trainer)
+        decay = ema_decay(i, 0.9, 3)
+        wanted = decay * wanted + (1 - decay) * value
+        assert average.weight[0].item() == pytest.approx(wanted, rel=1e-5)
+        assert average.num_batches_tracked.item() == i
+    trainer.updated = False
+    hook.after_iter(trainer)
+    assert hook.state_dict() == {"updates": 3}
+
+
+def guard_trainer(loss, device="cpu"):
+    batch = Batch(torch.zeros(2, 3, 4, 4), None, ["a.png", "b.png"], [0, 1], [(4, 4)] * 2)
+    return SimpleNamespace(
+        losses={"loss": torch.tensor(loss)}, batch=batch, epoch=1, iter=2, device=torch.device(device), signal=None
+    )
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_guard_names_the_files(value):
+    with pytest.raises(RunError, match=r"epoch 2, iteration 3(.|\n)*a\.png\n  b\.png"):
+        NonFiniteGuard().after_iter(guard_trainer(value))
+
+
+def test_guard_off_the_cpu_looks_before_anything_is_saved():
+    hook = NonFiniteGuard(interval=100)
+    trainer = guard_trainer(float("nan"), "meta")
+    trainer.losses = {"loss": torch.tensor(float("nan"))}
+    hook.after_iter(trainer)
+    with pytest.raises(RunError):
+        hook.after_epoch(trainer)
+
+
+def test_early_stop_counts_validations_without_gain():
+    hook = EarlyStop(patience=2)
+    values, stopped = [0.5, 0.7, 0.6, 0.7, 0.1], []
+    best = {}
+    for epoch, value in enumerate(values):
+        if not best or value > best["value"]:
+            best = {"value": value, "epoch": epoch + 1}
+        trainer = SimpleNamespace(metrics_epoch=epoch, epoch=epoch, best=best, stop_reason="")
+        hook.after_epoch(trainer)
+        stopped.append(bool(trainer.stop_reason))
+    assert stopped == [False, False, False, True, True]
+
+
+def batch_trainer(size, epoch=0, no_aug=0):
+    images = torch.randint(0, 256, (size, 3, 32, 32), dtype=torch.uint8)
+    batch = Batch(images, torch.arange(size) % 3, [""] * size, list(range(size)), [(32, 32)] * size)
+
+    def resize(batch, hw):
+        batch.images = batch.images.float()[..., : hw[0], : hw[1]]
+
+    task = SimpleNamespace(classes=["a", "b", "c"], resize_batch=resize)
+    return SimpleNamespace(
+        batch=batch, epoch=epoch, max_epochs=4, no_aug_epochs=no_aug, task=task, seed=1, global_iter=0,
+        preprocess=SimpleNamespace(size=(32, 32)),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("size", [2, 5, 8])
+def test_mixup_makes_soft_targets_that_sum_to_one(size):
+    trainer, hook = batch_trainer(size), MixupCutmix(mixup_alpha=1.0)
+    before = trainer.batch.images.float().clone()
+    hook.before_train(trainer)
+    hook.before_iter(trainer)
+    assert trainer.batch.targets.shape == (size, 3)
+    torch.testing.assert_close(trainer.batch.targets.sum(1), torch.ones(size))
+    assert not torch.equal(trainer.batch.images, before)
+    if size % 2:
+        torch.testing.assert_close(trainer.batch.images[-1], before[-1])
+
+
+def test_mixup_rests_in_the_last_epochs():
+    trainer, hook = batch_trainer(4, epoch=3, no_aug=1), MixupCutmix()
+    hook.before_train(trainer)
+    hook.before_iter(trainer)
+    assert trainer.batch.targets.ndim == 1
+
+
+def test_multi_scale_is_a_function_of_seed_and_iteration():
+    sizes = []
+    for i in range(40):
+        trainer = batch_trainer(1)
+        trainer.global_iter, trainer.preprocess.size = i, (320, 320)
+        seen = []
+        trainer.task.resize_batch = lambda batch, hw, seen=seen: seen.append(hw)
+        MultiScale(0.5, 1.5).before_iter(trainer)
+        sizes.append(seen[0] if seen else (320, 320))
+    assert all(len(set(sizes[k : k + 10])) == 1 for k in (0, 10, 20, 30)) and len(set(sizes)) > 1
+    assert all(160 <= h <= 480 and h % 32 == 0 and h == w for h, w in sizes)
+
+
+@pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.4, "1:01"), (3723, "1:02:03")])
+def test_clock(seconds, text):
+    assert clock(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"), [("top1", "max"), ("escape_rate", "min"), ("val_loss", "min"), ("macro_f1", "max")]
+)
+def test_mode_of(metric, mode):
+    assert mode_of(metric) == mode

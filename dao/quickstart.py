@@ -1,0 +1,119 @@
+"""``make quickstart``: the real main.py on the sample pictures, all stages, and a table of what came out."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from dao.utils import run_folder
+
+CONFIGS = Path("configs/quickstart")
+STAGES = ("trainval", "eval", "export", "demo")
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """One task of the quickstart: its config prefix, the metric that it is judged by, and what that must reach."""
+
+    task: str
+    title: str
+    metric: str
+    wanted: float
+
+
+COLUMNS = (Column("cls", "classification", "top1", 0.95),)
+
+
+def main() -> int:
+    """Run every column; exit code 0 when each reached what it must."""
+    rows = [run_column(column) for column in COLUMNS]
+    table(rows)
+    return 0 if all(row["value"] >= row["wanted"] for row in rows) else 1
+
+
+def run_column(column: Column) -> dict:
+    """All four stages of a task in a run folder of its own; what the table shows."""
+    started = time.perf_counter()
+    run: Path | None = None
+    for stage in STAGES:
+        overrides = [f"trainer.kwargs.ckpt={run}"] if run else []
+        step(CONFIGS / f"{column.task}-{stage}.json", overrides)
+        run = run or newest(f"quickstart-{column.task}")
+    metrics = json.loads(next(run.glob("eval/*/metrics.json")).read_text())
+    return {
+        "title": column.title,
+        "metric": column.metric,
+        "value": find_metric(metrics, column.metric),
+        "wanted": column.wanted,
+        "seconds": time.perf_counter() - started,
+        "checkpoint": run / "checkpoints" / "best.ckpt",
+        "report": next(run.glob("eval/*/metrics.json")).parent,
+        "onnx": next(run.glob("export/*/*.onnx")),
+        "pictures": next(run.glob("demo/*/contact_sheet.png")),
+    }
+
+
+def newest(name: str) -> Path:
+    """The run folder that the training just made."""
+    run = run_folder.newest_run(Path("runs"), name)
+    if run is None:
+        sys.exit(f"training left no checkpoint in runs/{name}")
+    return run
+
+
+def step(config: Path, overrides: list[str]) -> None:
+    """One call of main.py, as a user would type it; leaves with its exit code when it fails."""
+    command = [sys.executable, "main.py", "-c", str(config), *(["-o", *overrides] if overrides else [])]
+    say(f"\n$ python {' '.join(command[1:])}")
+    code = subprocess.run(command, check=False).returncode
+    if code:
+        sys.exit(code)
+
+
+def find_metric(metrics: dict, name: str) -> float:
+    """A metric's value in a report, wherever it is nested; a value with an interval is an object."""
+    for key, value in metrics.items():
+        if key == name:
+            return float(value["value"] if isinstance(value, dict) else value)
+    for value in metrics.values():
+        if isinstance(value, dict):
+            found = find_metric(value, name)
+            if found == found:
+                return found
+    return float("nan")
+
+
+def table(rows: list[dict]) -> None:
+    """What came out, where it lies, and what to do next."""
+    from rich.console import Console
+    from rich.table import Table
+
+    console = Console(width=max(100, Console().width))
+    for row in rows:
+        grid = Table(title=f"{row['title']} on the sample pictures", show_header=False, min_width=80)
+        reached = "reached" if row["value"] >= row["wanted"] else "[red]NOT reached[/red]"
+        grid.add_row(row["metric"], f"{row['value']:.4f} on held-out pictures ({row['wanted']} wanted: {reached})")
+        for key in ("checkpoint", "report", "onnx", "pictures"):
+            grid.add_row(key, str(row[key]))
+        grid.add_row("time", f"{row['seconds']:.0f} s")
+        console.print(grid)
+    console.print(
+        "\nNext, your own pictures: one folder per class, your_data/train/<class>/ and your_data/val/<class>/, then\n\n"
+        "  source .venv/bin/activate\n"
+        "  python main.py -c configs/quickstart/cls-trainval.json -o name=mine \\\n"
+        "      dataloader.dataset.kwargs.data_dir=your_data evaluator.dataloader.dataset.kwargs.data_dir=your_data\n"
+    )
+
+
+def say(text: str) -> None:
+    """A line to stdout at once: the stages write there as well."""
+    sys.stdout.write(text + "\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -101,11 +101,13 @@ def table(rows: list[dict]) -> None:
             grid.add_row(key, str(row[key]))
         grid.add_row("time", f"{row['seconds']:.0f} s")
         console.print(grid)
-    console.print(
-        "\nNext, your own pictures: one folder per class, your_data/train/<class>/ and your_data/val/<class>/, then\n\n"
+    say(
+        "\nNext, your own pictures, one folder per class: your_data/train/<class>/ and your_data/val/<class>/\n\n"
         "  source .venv/bin/activate\n"
-        "  python main.py -c configs/quickstart/cls-trainval.json -o name=mine \\\n"
-        "      dataloader.dataset.kwargs.data_dir=your_data evaluator.dataloader.dataset.kwargs.data_dir=your_data\n"
+        "  export DATA_DIR=your_data\n"
+        "  python main.py -c configs/quickstart/cls-trainval.json -o name=mine --check    # what is wrong with them\n"
+        "  python main.py -c configs/quickstart/cls-trainval.json -o name=mine\n"
+        "\nconfigs/ImageClassification/ has larger models; README.md says what every stage does.\n"
     )
 
 

@@ -11,9 +11,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.errors import ConfigError, Problem, nearest
+from dao.errors import ConfigError, DataError, Problem, RunError, nearest
 from dao.evaluators import factory
 from dao.evaluators.base import Evaluator
+from dao.evaluators.counts import confusion, macro, per_class, ranks_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
@@ -46,7 +47,8 @@ class ClsEvaluator(Evaluator):
 
     top_k: also count a picture right when its label is among the k highest scores.
     positive: classes that mean a defect; good: classes that mean a good part. Naming one side gives the other; without
-    either, a class called good, ok, pass, normal or defect_free is the good one.
+    either, a class called good, ok, pass, normal or defect_free is the good one. Where pictures carry several labels,
+    a part without any positive one is good, so that every class may be positive.
     threshold: from which score on a label counts, where pictures carry several; worst: pictures on the worst-N sheet.
     Macro averages leave out classes without a picture in the set.
     """
@@ -62,11 +64,29 @@ class ClsEvaluator(Evaluator):
         threshold: float = 0.5,
         worst: int = 24,
     ) -> None:
+        problems = self.check_config({"top_k": top_k, "threshold": threshold, "worst": worst}, "evaluator.kwargs")
+        if problems:
+            raise ConfigError(problems)
         self.good = good_classes(list(classes), positive, good)
+        self.bad = [name for name in classes if name not in self.good] if self.good or positive else []
         self.top_k = [k for k in (top_k or [5]) if 1 < k < len(classes)]
         self.threshold, self.worst = threshold, worst
         self.best_metric = "top1"
         super().__init__(classes)
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Numbers that are out of range."""
+        problems = [
+            Problem(f"{where}.top_k", f"expected numbers from 1 up, got {k}")
+            for k in kwargs.get("top_k") or ()
+            if k < 1
+        ]
+        if not 0 < kwargs.get("threshold", 0.5) < 1:
+            problems.append(Problem(f"{where}.threshold", f"expected between 0 and 1, got {kwargs['threshold']:g}"))
+        if kwargs.get("worst", 0) < 0:
+            problems.append(Problem(f"{where}.worst", f"expected 0 or more pictures, got {kwargs['worst']}"))
+        return problems
 
     def reset(self) -> None:
         self._rows: list[tuple[int, str, NDArray[np.float32], NDArray[np.bool_] | None]] = []
@@ -84,16 +104,26 @@ class ClsEvaluator(Evaluator):
             return [None] * len(batch)
         targets = batch.targets.cpu().numpy()
         if targets.ndim == 1:
-            return list(np.eye(len(self.classes), dtype=bool)[targets])
+            return [self._one_hot(int(label), path) for label, path in zip(targets, batch.paths, strict=True)]
         self.multi_label = True
         return list(targets > 0.5)
+
+    def _one_hot(self, label: int, path: str) -> NDArray[np.bool_] | None:
+        """(K,) bool; None for a negative label, which stands for an unlabelled picture."""
+        if label >= len(self.classes):
+            raise DataError(f"{path}: its label is class {label}, but there are {len(self.classes)} classes")
+        return None if label < 0 else np.arange(len(self.classes)) == label
 
     def compute(self) -> dict[str, float]:
         gathered = dist.all_gather_object((self._rows, self.multi_label))
         self.multi_label = any(several for _, several in gathered)
         self.best_metric = "map" if self.multi_label else "top1"
         self.results = collate([row for rows, _ in gathered for row in rows], len(self.classes))
+        refuse_not_finite(self.results)
         known = self.results.only_labelled()
+        if not self.multi_label and self.bad and not self.good:
+            message = "names every class; where a picture has one label, one class must be left to mean a good part"
+            raise ConfigError(Problem("evaluator.kwargs.positive", message))
         self.details = self._details(known)
         return flatten(self.details)
 
@@ -120,8 +150,9 @@ class ClsEvaluator(Evaluator):
         details["macro"] = macro(details["per_class"])
         details["map"] = details["macro"]["average_precision"]
         if not self.multi_label:
+            details["balanced_accuracy"] = details["macro"]["recall"]
             details["confusion_matrix"] = confusion(scores.argmax(1), truth.argmax(1), len(self.classes)).tolist()
-        if self.good:
+        if self.bad:
             details["factory"] = self._factory(scores, truth, predicted)
         return details
 
@@ -139,21 +170,18 @@ class ClsEvaluator(Evaluator):
             hits = (predicted & truth).sum()
             micro = 2 * hits / max(1, predicted.sum() + truth.sum())
             return {"subset_accuracy": asdict(factory.wilson(int(exact.sum()), len(exact))), "micro_f1": float(micro)}
-        own = scores[truth][:, None]
-        # ties with the true class count against it: a model that says nothing must not look right
-        rank = (scores > own).sum(1) + ((scores == own).sum(1) - 1)
+        rank = ranks_of(scores, truth.argmax(1))
         top = {f"top{k}": asdict(factory.wilson(int((rank < k).sum()), len(rank))) for k in self.top_k}
         return {"top1": asdict(factory.wilson(int(exact.sum()), len(exact))), **top}
 
     def _factory(
         self, scores: NDArray[np.float32], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]
     ) -> dict[str, Any]:
-        """A part is bad when none of its labels is a good class; its badness is 1 - the good classes' scores."""
-        good = [self.classes.index(name) for name in self.good]
-        bad, called_bad = ~truth[:, good].any(1), ~predicted[:, good].any(1)
-        badness = 1.0 - scores[:, good].astype(np.float64).sum(1)
+        badness, bad = self.verdicts(scores, truth)
+        called_bad = self._any_bad(predicted)
         found: dict[str, Any] = {
             "good_classes": self.good,
+            "bad_classes": self.bad,
             "escape_rate": asdict(factory.wilson(int((bad & ~called_bad).sum()), int(bad.sum()))),
             "false_alarm_rate": asdict(factory.wilson(int((~bad & called_bad).sum()), int((~bad).sum()))),
             "auroc": factory.auroc(badness, bad),
@@ -163,6 +191,20 @@ class ClsEvaluator(Evaluator):
             found["escape_at_false_alarm"] = [curve.best_escape_at(x) for x in factory.OPERATING_POINTS]
             found["false_alarm_at_escape"] = [curve.best_false_alarm_at(x) for x in factory.OPERATING_POINTS]
         return found
+
+    def verdicts(
+        self, scores: NDArray[np.float32], truth: NDArray[np.bool_]
+    ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(N,) how bad each part looks, 0..1, and (N,) whether it is: whether one of its labels is a bad class.
+
+        Badness is the sum of the bad classes' scores: 1 - those of the good ones, without the rounding that makes all
+        sure cases equal. Where pictures carry several labels it is the highest of the bad classes' scores.
+        """
+        of_bad = scores[:, [self.classes.index(name) for name in self.bad]].astype(np.float64)
+        return of_bad.max(1) if self.multi_label else of_bad.sum(1), self._any_bad(truth)
+
+    def _any_bad(self, labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
+        return labels[:, [self.classes.index(name) for name in self.bad]].any(1)
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         names = ("top1", "subset_accuracy", "map", "macro/f1", "macro/auroc")
@@ -197,14 +239,11 @@ def good_classes(classes: list[str], positive: list[str] | None, good: list[str]
             raise ConfigError(
                 Problem("evaluator.kwargs.good", f"{', '.join(both)} cannot be good and positive at once")
             )
+        if set(good) >= set(classes):
+            raise ConfigError(Problem("evaluator.kwargs.good", "names every class; none is left to mean a defect"))
         return list(good)
     if positive:
-        rest = [name for name in classes if name not in positive]
-        if not rest:
-            raise ConfigError(
-                Problem("evaluator.kwargs.positive", "names every class; none is left to mean a good part")
-            )
-        return rest
+        return [name for name in classes if name not in positive]
     return [name for name in classes if name.lower() in GOOD_NAMES]
 
 
@@ -219,56 +258,15 @@ def collate(rows: list[tuple[int, str, Any, Any]], num_classes: int) -> Results:
     return Results([row[1] for row in rows], scores, truth, np.array([row[3] is not None for row in rows], bool))
 
 
-def per_class(
-    classes: list[str], scores: NDArray[np.float32], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]
-) -> dict[str, dict[str, Any]]:
-    """Precision, recall, F1, AUROC (one against the rest), average precision; None where the set cannot say."""
-    ap = average_precisions(scores, truth)
-    found = {}
-    for k, name in enumerate(classes):
-        hits, said, are = (int(x.sum()) for x in (predicted[:, k] & truth[:, k], predicted[:, k], truth[:, k]))
-        area = factory.auroc(scores[:, k], truth[:, k])
-        found[name] = {
-            "support": are,
-            "precision": hits / said if said else None,
-            "recall": hits / are if are else None,
-            "f1": 2 * hits / (said + are) if are else None,
-            "auroc": area if area == area else None,
-            "average_precision": ap[k] if are else None,
-        }
-    return found
-
-
-def average_precisions(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> list[float]:
-    """(K,) area under each class's precision-recall steps, by torchmetrics; NaN for a class without pictures."""
-    import torch
-    from torchmetrics.functional.classification import binary_average_precision
-
-    found = []
-    for k in range(scores.shape[1]):
-        if truth[:, k].any():
-            target = torch.from_numpy(truth[:, k].astype(np.int64))
-            found.append(float(binary_average_precision(torch.from_numpy(np.ascontiguousarray(scores[:, k])), target)))
-        else:
-            found.append(float("nan"))
-    return found
-
-
-def macro(rows: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Means over the classes that have pictures. A class that is never predicted has precision 0 in the mean."""
-    present = [row for row in rows.values() if row["support"]]
-    names = ("precision", "recall", "f1", "auroc", "average_precision")
-    means = {}
-    for name in names:
-        values = [0.0 if row[name] is None and name == "precision" else row[name] for row in present]
-        known = [value for value in values if value is not None]
-        means[name] = float(np.mean(known)) if known else float("nan")
-    return means
-
-
-def confusion(predicted: NDArray[np.int64], truth: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """(K, K) counts, rows the truth, columns what was said."""
-    return np.bincount(truth * num_classes + predicted, minlength=num_classes**2).reshape(num_classes, num_classes)
+def refuse_not_finite(results: Results) -> None:
+    """Raise RunError when scores are NaN or infinite: every metric of them would be a number, and nonsense."""
+    wrong = np.flatnonzero(~np.isfinite(results.scores).all(1))
+    if len(wrong):
+        raise RunError(
+            f"the model's scores are not finite for {len(wrong)} of {len(results.paths)} pictures, the first is "
+            f"{results.paths[wrong[0]]}; the weights have diverged (lower the rate, or clip gradients) or, with AMP, "
+            "overflow"
+        )
 
 
 def flatten(details: Mapping[str, Any], prefix: str = "") -> dict[str, float]:

@@ -76,14 +76,16 @@ class Curve:
     good_total: int
 
     def best_escape_at(self, false_alarm: float) -> dict[str, object]:
-        """The lowest escape rate whose false-alarm rate stays within ``false_alarm``."""
-        return self._at(
-            int(np.flatnonzero(self.false_alarm <= false_alarm + 1e-12)[-1]), "max_false_alarm", false_alarm
-        )
+        """The lowest escape rate whose false-alarm rate stays within ``false_alarm``; then the fewest false alarms."""
+        allowed = np.flatnonzero(self.false_alarm <= false_alarm + 1e-12)
+        first = int(np.argmax(self.escape[allowed] == self.escape[allowed].min()))
+        return self._at(int(allowed[first]), "max_false_alarm", false_alarm)
 
     def best_false_alarm_at(self, escape: float) -> dict[str, object]:
-        """The lowest false-alarm rate whose escape rate stays within ``escape``."""
-        return self._at(int(np.flatnonzero(self.escape <= escape + 1e-12)[0]), "max_escape", escape)
+        """The lowest false-alarm rate whose escape rate stays within ``escape``; then the fewest escapes."""
+        allowed = np.flatnonzero(self.escape <= escape + 1e-12)
+        last = int(np.flatnonzero(self.false_alarm[allowed] == self.false_alarm[allowed].min())[-1])
+        return self._at(int(allowed[last]), "max_escape", escape)
 
     def _at(self, i: int, wanted: str, limit: float) -> dict[str, object]:
         escapes, alarms = round(self.escape[i] * self.bad_total), round(self.false_alarm[i] * self.good_total)

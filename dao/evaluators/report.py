@@ -18,12 +18,16 @@ from dao.utils.run_folder import write_json
 if TYPE_CHECKING:
     from dao.evaluators.classification import ClsEvaluator, Results
 
-CELL_TEXT_LIMIT = 40  # classes, up to which a confusion matrix has its numbers written in
+CELL_TEXT_LIMIT = 100  # classes, up to which a confusion matrix has its numbers written in
+MAX_TICKS = 100  # class names along an axis; of more classes every second, third, ... is named
 
 
 def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
     """Everything an evaluation of a classifier has to show; returns the files."""
-    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the folder {folder} could not be made: {error}") from None
     classes, details, results = evaluator.classes, evaluator.details, evaluator.results
     write_json(folder / "metrics.json", finite({"classes": classes, **details}))
     written = [folder / "metrics.json", predictions_csv(folder / "predictions.csv", evaluator)]
@@ -32,12 +36,11 @@ def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
     written.append(per_class_csv(folder / "per_class.csv", details["per_class"]))
     if "confusion_matrix" in details:
         counts = np.array(details["confusion_matrix"])
-        rates = counts / np.maximum(counts.sum(1, keepdims=True), 1)
         written.append(matrix_csv(folder / "confusion_matrix.csv", classes, counts.tolist()))
-        written.append(matrix_csv(folder / "confusion_matrix_rates.csv", classes, rates.round(6).tolist()))
+        written.append(matrix_csv(folder / "confusion_matrix_rates.csv", classes, row_rates(counts)))
         written.append(confusion_png(folder / "confusion_matrix.png", classes, counts))
         written += worst_png(folder / "worst.png", classes, results.only_labelled(), evaluator.worst)
-    if evaluator.good:
+    if evaluator.bad:
         written += factory_png(folder / "escape_vs_false_alarm.png", evaluator)
     return written
 
@@ -80,7 +83,7 @@ def predictions_csv(path: Path, evaluator: ClsEvaluator) -> Path:
             names(results.truth[i]) if results.labelled[i] else "",
             names(said[i]),
             int((said[i] == results.truth[i]).all()) if results.labelled[i] else "",
-            *(f"{score:.6f}" for score in results.scores[i]),
+            *(f"{score:.9g}" for score in results.scores[i]),  # nine digits give the same float32 again
         ]
         for i in range(len(results.paths))
     )
@@ -104,6 +107,11 @@ def matrix_csv(path: Path, classes: Sequence[str], matrix: list[list[Any]]) -> P
     return write_csv(path, ["truth \\ predicted", *classes], ([name, *row] for name, row in zip(classes, matrix)))
 
 
+def row_rates(counts: NDArray[np.int64]) -> list[list[Any]]:
+    """Share of each true class that was called what; "-" for a class without pictures."""
+    return [[round(c / sum(row), 6) if sum(row) else "-" for c in row] for row in counts.tolist()]
+
+
 # -- pictures --------------------------------------------------------------------------------------------------------
 
 
@@ -119,52 +127,68 @@ def new_figure(width: float, height: float) -> Any:
 
 def save_figure(figure: Any, path: Path) -> Path:
     """Write a figure as PNG. Raises RunError when the disk refuses."""
+    import warnings
+
     try:
-        figure.savefig(path, dpi=120)
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # dao.utils.text has said so
+            figure.savefig(path, dpi=120)
     except OSError as error:
         raise RunError(f"{path} could not be written: {error}") from None
     return path
 
 
 def confusion_png(path: Path, classes: Sequence[str], counts: NDArray[np.int64]) -> Path:
-    """Row rates as colour, counts and rates as text while there is room for it."""
+    """Counts and row rates as text while there is room for it, row rates as colour."""
     count = len(classes)
     side = min(24.0, max(4.5, 0.62 * count + 2.2))
     figure = new_figure(side + 0.8, side)
     axes = figure.subplots()
     rates = counts / np.maximum(counts.sum(1, keepdims=True), 1)
     image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, shrink=0.8, label="share of the true class")
-    size = 9 if count <= 20 else 6
-    names = [name if len(name) <= 18 else name[:17] + "…" for name in classes]
-    axes.set_xticks(
-        range(count), names, rotation=45 if count > 3 else 0, ha="right" if count > 3 else "center", fontsize=size
-    )
-    axes.set_yticks(range(count), names, fontsize=size)
+    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=30, label="share of the true class")
+    size = 9 if count <= 20 else 8 if count <= 50 else 6
+    name_ticks(axes, classes, counts.sum(1).tolist(), size)
     axes.set_xlabel("predicted")
-    axes.set_ylabel("truth")
+    axes.set_ylabel("truth (pictures)")
     axes.set_title(f"{int(np.trace(counts))} of {int(counts.sum())} right")
     if count <= CELL_TEXT_LIMIT:
         for i, j in zip(*np.nonzero(counts)):
-            text = f"{counts[i, j]}\n{rates[i, j] * 100:.0f} %" if count <= 15 else str(counts[i, j])
+            text = f"{counts[i, j]}\n{rates[i, j] * 100:.0f} %" if count <= 50 else str(counts[i, j])
             colour = "white" if rates[i, j] > 0.55 else "black"
             axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=size - 1)
     return save_figure(figure, path)
 
 
+def name_ticks(axes: Any, classes: Sequence[str], totals: Sequence[int], size: int) -> None:
+    """Class names along both axes, with each class's pictures on the vertical one, in fonts that have their letters."""
+    from matplotlib.font_manager import FontProperties
+
+    from dao.utils.text import font_path
+
+    count = len(classes)
+    places = range(0, count, math.ceil(count / MAX_TICKS))
+    names = [name if len(name) <= 24 else f"{name[:12]}…{name[-11:]}" for name in classes]
+    rotation = 0 if count <= 3 else 45 if count <= 20 else 90
+    align = {0: "center", 45: "right", 90: "center"}[rotation]
+    axes.set_xticks(places, [names[i] for i in places], rotation=rotation, ha=align, rotation_mode="default")
+    axes.set_yticks(places, [f"{names[i]} ({totals[i]})" for i in places])
+    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
+        label.set_fontproperties(FontProperties(fname=str(font_path(label.get_text())), size=size))
+
+
 def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:
-    """Pictures from most confidently wrong to least sure, and how many of them are wrong."""
-    said, true = results.scores.argmax(1), results.truth.argmax(1)
-    wrong = said != true
-    own = results.scores[np.arange(len(true)), true]
-    order = np.lexsort((own, ~wrong))  # the wrong ones first, each group by how little the truth was believed
+    """Pictures from most confidently wrong to least, then from least sure to surest, and how many of them are wrong."""
+    wrong = results.scores.argmax(1) != results.truth.argmax(1)
+    sure = results.scores.max(1)
+    order = np.lexsort((np.where(wrong, -sure, sure), ~wrong))
     return order, int(wrong.sum())
 
 
 def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) -> list[Path]:
     """Contact sheet of the most confidently wrong pictures; of the least sure ones where none is wrong."""
     from dao.dataloaders.datasets.image_io import read_image
-    from dao.utils.visualize import contact_sheet, write_image
+    from dao.utils.visualize import contact_sheet, thumbnail, write_image
 
     order, wrong = worst_order(results)
     chosen = order[: min(limit, wrong) if wrong else limit]
@@ -172,13 +196,14 @@ def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) 
     for i in chosen:
         said, true = int(results.scores[i].argmax()), int(results.truth[i].argmax())
         try:
-            tiles.append(read_image(results.paths[i]))
+            tiles.append(thumbnail(read_image(results.paths[i])))
         except DataError:  # it was readable a minute ago; the table still lists it
             continue
-        captions.append(f"{classes[true]} → {classes[said]} {results.scores[i, said]:.2f}")
+        captions.append(f"is {classes[true]}\nsaid {classes[said]} {results.scores[i, said]:.2f}")
     if not tiles:
         return []
-    title = f"{wrong} wrong, most confident first (truth → predicted, score)" if wrong else "none wrong; the least sure"
+    shown = f"{len(tiles)} of {len(order)} pictures"
+    title = f"{wrong} wrong, the surest first: {shown}" if wrong else f"None is wrong; the least sure: {shown}"
     write_image(path, contact_sheet(tiles, captions, title=title))
     return [path]
 
@@ -186,8 +211,7 @@ def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) 
 def factory_png(path: Path, evaluator: ClsEvaluator) -> list[Path]:
     """Escape rate against false-alarm rate over all thresholds, with the point where the model stands."""
     known = evaluator.results.only_labelled()
-    good = [evaluator.classes.index(name) for name in evaluator.good]
-    badness, bad = 1.0 - known.scores[:, good].astype(np.float64).sum(1), ~known.truth[:, good].any(1)
+    badness, bad = evaluator.verdicts(known.scores, known.truth)
     curve = factory.curve(badness, bad)
     if curve is None:
         return []

@@ -24,7 +24,7 @@ SCENE, DEFECT, CAMERA, LOT = 1, 2, 3, 4  # independent random streams of one pic
 _PAINTERS: dict[Material, tuple[Callable[..., Scene], int]] = {
     "metal": (metal.metal, metal.PARTS),
     "fabric": (fabric.fabric, fabric.PARTS),
-    "board": (board.board, board.PARTS),
+    "board": (board.board, board.REMOVABLE),
 }
 
 

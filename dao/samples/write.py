@@ -19,7 +19,7 @@ from dao.samples.draw import LABELS, draw
 
 VERSION = 1  # raise it when a picture or the layout changes: sets of an older version are then written anew
 SIZE = 128
-PER_CLASS = 105
+PER_CLASS = 170
 SIZES = (32, 1024)
 MANIFEST = "manifest.json"
 README = """Sample pictures for AICore

@@ -57,13 +57,16 @@ def _system_fonts() -> tuple[Path, ...]:
 def font_path(text: str, bold: bool = False) -> Path:
     """The font file to write ``text`` with: DejaVu Sans, or the first of the machine's fonts that has all of it."""
     shipped = _shipped_font(bold)
-    needed = {ord(letter) for letter in text if not letter.isspace()}
+    needed = frozenset(ord(letter) for letter in text if not letter.isspace())
     if needed <= _characters(shipped):
         return shipped
-    for path in _system_fonts():
-        if needed <= _characters(path):
-            return path
-    logger.warning("no font on this machine has all letters of {!r}; install one (e.g. fonts-noto-cjk)", text)
+    return next((path for path in _system_fonts() if needed <= _characters(path)), None) or _no_font(shipped)
+
+
+@cache
+def _no_font(shipped: Path) -> Path:
+    """The shipped font after all, which shows boxes; said once."""
+    logger.warning("no font on this machine has all letters of the class names; install one (e.g. fonts-noto-cjk)")
     return shipped
 
 

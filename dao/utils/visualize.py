@@ -23,6 +23,7 @@ __all__ = [
     "contact_sheet",
     "overlay_heatmap",
     "put_text",
+    "thumbnail",
     "to_rgb",
     "write_image",
 ]
@@ -244,14 +245,25 @@ def _wrap(text: str, width: int, size: int) -> list[str]:
 
 
 def _fit_tile(picture: Image, tile: int) -> Image:
-    height, width = picture.shape[:2]
-    scale = tile / max(height, width)
-    size = (max(1, round(width * scale)), max(1, round(height * scale)))
-    fitted = cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+    fitted = thumbnail(picture, tile)
+    if max(fitted.shape[:2]) < tile:
+        scale = tile / max(fitted.shape[:2])
+        size = (max(1, round(fitted.shape[1] * scale)), max(1, round(fitted.shape[0] * scale)))
+        fitted = cv2.resize(fitted, size, interpolation=cv2.INTER_CUBIC)
+    height, width = fitted.shape[:2]
     canvas = np.full((tile, tile, 3), TRACK, np.uint8)
-    top, left = (tile - size[1]) // 2, (tile - size[0]) // 2
-    canvas[top : top + size[1], left : left + size[0]] = fitted
+    top, left = (tile - height) // 2, (tile - width) // 2
+    canvas[top : top + height, left : left + width] = fitted
     return canvas
+
+
+def thumbnail(image: Image, side: int = 256) -> Image:
+    """The picture, shrunk to at most ``side`` pixels where it is larger: what a contact sheet needs of it."""
+    scale = side / max(image.shape[:2])
+    if scale >= 1:
+        return to_rgb(image)
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    return to_rgb(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
 
 
 def write_image(path: str | Path, rgb: Image) -> None:

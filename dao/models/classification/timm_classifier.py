@@ -22,6 +22,7 @@ def timm_classifier(
     freeze: list[str] | None = None,
     drop_rate: float = 0.0,
     drop_path_rate: float | None = None,
+    global_pool: str | None = None,
 ) -> nn.Module:
     """A timm model, (B, in_chans, H, W) -> (B, num_classes) logits; its state dict keeps timm's names.
 
@@ -29,6 +30,8 @@ def timm_classifier(
     checkpoint_path: .pth or .safetensors with timm's or torchvision's names; what fits is loaded, the rest is listed.
     freeze: modules whose weights stay as they are, by name or regular expression ("layer1", "blocks\\.[0-3]");
         their batch-norm statistics stay as well.
+    global_pool: how the last map becomes a vector: "avg" (timm's usual default), "max", "catavgmax", ... A maximum finds
+        a defect that covers one position of the map and is lost in its average: worth trying for small ones.
     Raises ConfigError for an unknown model or freeze name, CheckpointError when weights cannot be had.
     """
     import timm
@@ -41,13 +44,26 @@ def timm_classifier(
     if pretrained and checkpoint_path:
         message = "give either pretrained: true (download) or checkpoint_path (local file), not both"
         raise ConfigError(Problem("model.kwargs.checkpoint_path", message))
-    extra = {} if drop_path_rate is None else {"drop_path_rate": drop_path_rate}
+    optional = {"drop_path_rate": drop_path_rate, "global_pool": global_pool}
+    extra = {name: value for name, value in optional.items() if value is not None}
     options = {"num_classes": num_classes, "in_chans": in_chans, "drop_rate": drop_rate, **extra}
-    model = _download(model_name, options) if pretrained else timm.create_model(model_name, **options)
+    model = _download(model_name, options) if pretrained else _create(model_name, options)
     if checkpoint_path:
         load_local_weights(model, checkpoint_path)
     freeze_modules(model, freeze or [])
     return model
+
+
+def _create(model_name: str, options: dict[str, object]) -> nn.Module:
+    """A model with random weights; a keyword that this architecture does not know is the config's mistake."""
+    import timm
+
+    try:
+        return timm.create_model(model_name, **options)
+    except TypeError as error:
+        if "unexpected keyword" not in str(error):
+            raise
+        raise ConfigError(Problem("model.kwargs", f"{model_name}: {error}")) from None
 
 
 def _download(model_name: str, options: dict[str, object]) -> nn.Module:

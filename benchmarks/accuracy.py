@@ -1,0 +1,116 @@
+"""Accuracy on real factory pictures, through main.py as a user would run it.
+
+    python benchmarks/accuracy.py neu_cls --data ../shared/data
+
+Each benchmark trains its variants, then writes curves and a table into notes/. Pictures themselves are never copied.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT))
+CONFIGS = Path("benchmarks/configs")
+
+# variants of a benchmark: overrides on its config
+NEU_CLS = {
+    "local weights": [],
+    "from scratch": ["model.kwargs.checkpoint_path=null", "trainer.kwargs.max_epochs=30", "optimizer.kwargs.lr=0.001"],
+}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the real pictures")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--only", help="run one variant")
+    args = parser.parse_args()
+    if not args.data.is_dir():
+        print(f"{args.data} does not exist; --data names the folder of the real pictures", file=sys.stderr)
+        return 2
+    os.chdir(ROOT)
+    BENCHMARKS[args.benchmark](args)
+    return 0
+
+
+def neu_cls(args: argparse.Namespace) -> None:
+    """Six classes of steel surface defects, 600 training and 300 validation pictures of 200 x 200."""
+    variants = {k: v for k, v in NEU_CLS.items() if args.only in (None, k)}
+    runs = {name: train("neu_cls", name, overrides, args) for name, overrides in variants.items()}
+    rows = {name: classification_row(run, seconds) for name, (run, seconds) in runs.items()}
+    folder = Path("notes/ImageClassification")
+    draw_curves({name: run for name, (run, _) in runs.items()}, "val/top1", folder / "neu_cls_curves.png", "NEU-DET, 300 val")
+    print(json.dumps(rows, indent=2))
+
+
+def train(config: str, variant: str, overrides: list[str], args: argparse.Namespace) -> tuple[Path, float]:
+    """One run of main.py; its folder, and the seconds it took from the command to its end."""
+    from dao.utils.run_folder import newest_run
+
+    name = f"{config}-{variant.replace(' ', '-')}"
+    command = [sys.executable, "main.py", "-c", str(CONFIGS / f"{config}.json"), "--seed", str(args.seed)]
+    command += ["-o", f"name={name}", *overrides]
+    started = time.perf_counter()
+    subprocess.run(command, check=True, env={**os.environ, "DATA": str(args.data.resolve())})
+    run = newest_run(Path("runs/benchmarks"), name)
+    if run is None:
+        sys.exit(f"{name} left no run folder")
+    return run, time.perf_counter() - started
+
+
+def scalars(run: Path, name: str) -> list[tuple[int, float]]:
+    """(epoch, value) of one curve in a run's metrics.jsonl."""
+    lines = map(json.loads, (run / "metrics.jsonl").read_text().splitlines())
+    return [(line["epoch"], line[name]) for line in lines if line.get(name) is not None]
+
+
+def classification_row(run: Path, seconds: float) -> dict:
+    """What the notes' table shows of a run."""
+    report = json.loads((run / "eval" / "metrics.json").read_text())
+    curve = scalars(run, "val/top1")
+    return {
+        "top1": report["top1"]["value"],
+        "interval": [round(report["top1"]["low"], 4), round(report["top1"]["high"], 4)],
+        "macro_f1": report["macro"]["f1"],
+        "epochs": curve[-1][0],
+        "seconds": round(seconds, 1),
+        "last_top1": curve[-1][1],
+        "per_class_recall": {name: row["recall"] for name, row in report["per_class"].items()},
+    }
+
+
+def draw_curves(runs: dict[str, Path], metric: str, path: Path, title: str) -> None:
+    """Training loss and a validation metric over the epochs, one line a run."""
+    from dao.evaluators.report import new_figure, save_figure
+
+    path.parent.mkdir(parents=True, exist_ok=True)
+    figure = new_figure(9, 3.6)
+    left, right = figure.subplots(1, 2)
+    for name, run in runs.items():
+        for axes, curve in ((left, "train/loss"), (right, metric)):
+            points: dict[int, list[float]] = {}
+            for epoch, value in scalars(run, curve):
+                points.setdefault(epoch, []).append(value)
+            axes.plot(list(points), [sum(v) / len(v) for v in points.values()], marker=".", label=name)
+    left.set_ylabel("training loss (mean of an epoch)")
+    right.set_ylabel(metric.removeprefix("val/"))
+    for axes in (left, right):
+        axes.set_xlabel("epoch")
+        axes.grid(alpha=0.3)
+        axes.legend()
+    figure.suptitle(title)
+    save_figure(figure, path)
+
+
+BENCHMARKS = {"neu_cls": neu_cls}
+
+if __name__ == "__main__":
+    sys.exit(main())

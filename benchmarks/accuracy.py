@@ -29,7 +29,9 @@ NEU_CLS = {
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("benchmark", choices=sorted(BENCHMARKS))
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the real pictures")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared" / "data", help="folder of the real pictures"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", help="run one variant")
     args = parser.parse_args()
@@ -47,7 +49,9 @@ def neu_cls(args: argparse.Namespace) -> None:
     runs = {name: train("neu_cls", name, overrides, args) for name, overrides in variants.items()}
     rows = {name: classification_row(run, seconds) for name, (run, seconds) in runs.items()}
     folder = Path("notes/ImageClassification")
-    draw_curves({name: run for name, (run, _) in runs.items()}, "val/top1", folder / "neu_cls_curves.png", "NEU-DET, 300 val")
+    draw_curves(
+        {name: run for name, (run, _) in runs.items()}, "val/top1", folder / "neu_cls_curves.png", "NEU-DET, 300 val"
+    )
     print(json.dumps(rows, indent=2))
 
 

@@ -30,7 +30,9 @@ sys.path.insert(0, str(ROOT))
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared/data/neu_det/cls_train.csv", help="CSV: image,label")
+    parser.add_argument(
+        "--data", type=Path, default=ROOT.parent / "shared/data/neu_det/cls_train.csv", help="CSV: image,label"
+    )
     parser.add_argument("--model", default="resnet18")
     parser.add_argument("--batch-size", type=int, default=32)
     parser.add_argument("--size", type=int, default=224)

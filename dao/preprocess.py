@@ -103,9 +103,10 @@ def placement(original_hw: tuple[int, int], size: tuple[int, int], kind: ResizeK
     if kind == "letterbox":
         nh = torch.sym_min(th, torch.sym_max(1, fit_h))
         nw = torch.sym_min(tw, torch.sym_max(1, fit_w))
-    else:
-        nh, nw = torch.sym_max(th, fit_h), torch.sym_max(tw, fit_w)
-    return Placement(nh, nw, (th - nh) // 2, (tw - nw) // 2)
+        return Placement(nh, nw, (th - nh) // 2, (tw - nw) // 2)
+    nh, nw = torch.sym_max(th, fit_h), torch.sym_max(tw, fit_w)
+    # halved as positive numbers: ONNX rounds a negative quotient towards zero, Python away from it
+    return Placement(nh, nw, -((nh - th) // 2), -((nw - tw) // 2))
 
 
 class Preprocess(nn.Module):

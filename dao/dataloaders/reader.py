@@ -190,6 +190,8 @@ class ClsReader(BatchReader):
         """(B,) int64 class indices, or (B, K) float32 multi-hot; None when the pictures are unlabelled."""
         if self.dataset.multi_label:
             rows = [sample.label_set for sample in samples if sample.label_set is not None]
+            if len(rows) < len(samples):
+                return None
             stacked = np.stack(rows) if rows else np.zeros((0, len(self.dataset.classes)), np.float32)
             return torch.from_numpy(stacked)
         labels = [sample.label for sample in samples if sample.label is not None]

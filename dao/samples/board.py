@@ -53,7 +53,9 @@ COMPONENTS = (
     Component("resistor", 46, -8, 8, 15, "220"),
 )
 PARTS = len(COMPONENTS)
-REMOVABLE = 3  # the first ones; a missing chip resistor changes a dozen pixels, too few for a set of a minute's training
+REMOVABLE = (
+    3  # the first ones; a missing chip resistor changes a dozen pixels, too few for a set of a minute's training
+)
 LEGS = tuple(5.0 + 4.6 * i for i in range(-3, 4))  # x of the seven legs on each long side of the IC
 TRACES: tuple[tuple[tuple[float, float], ...], ...] = (
     ((LEGS[0], -17), (LEGS[0], -24), (-14, -30), (-35, -30)),

@@ -20,7 +20,7 @@ from dao.trainers.answering import complete_from_checkpoint, stage_folder
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import logger as log
 from dao.utils import run_folder
-from dao.utils.visualize import contact_sheet, write_image
+from dao.utils.visualize import contact_sheet, thumbnail, write_image
 
 
 @Registers.trainers.register()
@@ -76,7 +76,7 @@ class Demo(Trainer):
         described = self.predictor.describe(prediction)
         self.results.append({**described, "picture": name})
         if len(self.tiles) < self.sheet_size:
-            self.tiles.append(sample.image)
+            self.tiles.append(thumbnail(sample.image))
             self.captions.append(f"{described.get('label', '')} {described.get('score', 0):.2f}".strip())
         logger.info(
             "{}  {}", sample.path, self.captions[-1] if len(self.tiles) > self.iter else described.get("label", "")

@@ -41,7 +41,7 @@ class TrainVal(Trainer):
     channels_last: memory layout that most convolutions prefer (None: on for convolutional input on every device).
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
-    weights. best_metric: by which the best is kept, e.g. "macro_f1" (None: the evaluator's own choice).
+    weights. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's own choice).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
     save_minutes: also save latest.ckpt inside an epoch, so often. log_interval: iterations between log lines.
     test_after_train: evaluate the best checkpoint at the end and write its full report.
@@ -98,7 +98,7 @@ class TrainVal(Trainer):
         self.ema_model: torch.nn.Module | None = None
         self.evaluator: Any = None
         self.eval_loader: Iterable[Batch] = ()
-        self.best: dict[str, float] = {}
+        self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
         self.scalars: dict[str, float] = {}
         self.updated = False

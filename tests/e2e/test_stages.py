@@ -273,3 +273,79 @@ def test_list_and_schema(capsys):
     assert run("--schema") == 0
     assert json.loads(capsys.readouterr().out)["title"] == "AICore config"
     assert run("--list", "loses") == 2
+
+
+def test_several_labels_a_picture(tiny_data, tiny_config, write_config, tmp_path):
+    """Multi-label data through all of training and its report."""
+    rows = ["image,label"]
+    for split in ("train", "val"):
+        for name in ("blue", "green", "red"):
+            for path in sorted((tiny_data / split / name).glob("*.png")):
+                extra = ";bright" if name == "red" else ""
+                rows.append(f"{split}/{name}/{path.name},{name}{extra}")
+    csv_file = tiny_data / "several.csv"
+    csv_file.write_text("\n".join(rows))
+    dataset = {"type": "CsvDataset", "kwargs": {"csv_file": str(csv_file), "label_separator": ";"}}
+    changes = {
+        "loss": {"type": "BCEWithLogitsLoss"},
+        "dataloader.dataset": dataset,
+        "evaluator.dataloader.dataset": dataset,
+        "trainer.kwargs.max_epochs": 6,
+        "optimizer.kwargs.lr": 0.01,
+    }
+    assert run("-c", write_config(tiny_config, changes)) == 0
+    content = checkpoint.load(tmp_path / "runs" / "tiny" / "checkpoints" / "best.ckpt")
+    assert content["best"]["metric"] == "map" and content["best"]["value"] > 0.8
+    assert (tmp_path / "runs" / "tiny" / "eval" / "predictions.csv").is_file()
+
+
+def test_hooks_of_a_config_take_part(tiny_config, write_config, tmp_path):
+    hooks = [
+        {"type": "EarlyStop", "kwargs": {"patience": 1}},
+        {"type": "MixupCutmix", "kwargs": {"mixup_alpha": 0.4, "cutmix_alpha": 1.0}},
+        {"type": "MultiScale", "kwargs": {"interval": 1}},
+        {"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {"type": "SoftTargetCrossEntropy"}}},
+    ]
+    changes = {"trainer.kwargs.max_epochs": 40, "optimizer.kwargs.lr": 0.0, "trainer.kwargs.amp": True}
+    assert run("-c", write_config({**tiny_config, "hooks": hooks}, changes)) == 0
+    log = (tmp_path / "runs" / "tiny" / "log.txt").read_text()
+    assert "early stop" in log and "the loss is now" in log and "epoch 40" not in log
+
+
+def test_a_users_hook_from_custom_modules(tiny_config, write_config, tmp_path, monkeypatch):
+    """The README's example, word for word."""
+    readme = (ROOT / "README.md").read_text()
+    code = readme.split("# custom_modules/stop_when_good_enough.py")[1].split("```")[0]
+    folder = tmp_path / "work" / "custom_modules"
+    folder.mkdir(parents=True)
+    (folder / "stop_when_good_enough.py").write_text(code)
+    monkeypatch.chdir(tmp_path / "work")
+    hooks = [{"type": "StopWhenGoodEnough", "kwargs": {"top1": 0.1}}]
+    assert run("-c", write_config({**tiny_config, "hooks": hooks}, {"trainer.kwargs.max_epochs": 50})) == 0
+    assert checkpoint.load(tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt")["epoch"] == 1
+
+
+def test_a_loss_that_is_no_number_stops_with_the_files(tiny_config, write_config, capsys):
+    changes = {"optimizer": {"type": "SGD", "kwargs": {"lr": 1e30}}, "trainer.kwargs.max_epochs": 20}
+    assert run("-c", write_config(tiny_config, changes)) == 2
+    err = capsys.readouterr().err
+    assert "the loss is not finite" in err and ".png" in err
+
+
+def test_distributed_evaluation_counts_every_picture_once(trained, tmp_path):
+    """12 pictures by 1 and by 5 processes, which do not divide them: the same numbers."""
+    folder, _ = trained
+    (tmp_path / "eval.json").write_text(json.dumps({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(folder)}}}))
+    command = [sys.executable, "main.py", "-c", str(tmp_path / "eval.json"), "--device", "cpu", "--devices"]
+    reports = []
+    for devices in ("1", "5"):
+        result = subprocess.run([*command, devices], cwd=ROOT, capture_output=True, text=True)
+        assert result.returncode == 0, result.stderr
+        newest = max(folder.glob("eval/val*/metrics.json"), key=lambda p: p.stat().st_mtime_ns)
+        rows = [line.split(",") for line in (newest.parent / "predictions.csv").read_text().splitlines()[1:]]
+        reports.append((json.loads(newest.read_text()), [row[:4] for row in rows], [row[4:] for row in rows]))
+    (one, verdicts_one, scores_one), (five, verdicts_five, scores_five) = reports
+    assert one == five and one["pictures"] == 12
+    assert verdicts_one == verdicts_five
+    # other batch sizes, so the last bit of a convolution may differ
+    np.testing.assert_allclose(np.array(scores_one, float), np.array(scores_five, float), atol=1e-6)

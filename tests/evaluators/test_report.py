@@ -136,3 +136,16 @@ def test_folder_that_cannot_be_made(feed, answers, tmp_path):
 def test_report_needs_compute(feed, answers, tmp_path):
     with pytest.raises(RuntimeError, match="compute"):
         feed(ClsEvaluator(classes=CLASSES), *answers).report(tmp_path)
+
+
+def test_what_cannot_be_known_is_null(feed, tmp_path):
+    """Good parts alone: no escape rate, no AUROC, no curve; and JSON has no NaN."""
+    evaluator = feed(ClsEvaluator(classes=["good", "bad"]), [[0.9, 0.1], [0.4, 0.6]], [0, 0])
+    evaluator.compute()
+    names = {f.name for f in evaluator.report(tmp_path / "eval")}
+    text = (tmp_path / "eval" / "metrics.json").read_text()
+    rates = json.loads(text)["factory"]
+    assert "NaN" not in text and rates["auroc"] is None
+    assert rates["escape_rate"] == {"value": None, "low": None, "high": None, "count": 0, "total": 0}
+    assert rates["false_alarm_rate"]["value"] == 0.5
+    assert "escape_vs_false_alarm.png" not in names

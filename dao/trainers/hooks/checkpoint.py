@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from loguru import logger
 
@@ -68,14 +68,16 @@ class BestCheckpoint(Hook):
     """
 
     def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
-        self.metric, self.mode = metric, mode
+        self.metric, self.mode, self.asks_evaluator = metric, mode, False
 
     def before_train(self, trainer: TrainVal) -> None:
         if trainer.evaluator is None:
             return
-        own = trainer.evaluator.best_metric
-        self.metric = self.metric or trainer.best_metric or own
-        self.mode = self.mode or (trainer.evaluator.best_mode if self.metric == own else mode_of(self.metric))
+        self.metric = self.metric or trainer.best_metric
+        if self.metric is None:  # the evaluator's own choice, which may depend on the data it sees
+            self.asks_evaluator = True
+            self.metric = trainer.evaluator.best_metric
+        self.mode = self.mode or mode_of(self.metric)
         known = trainer.evaluator.metric_names()
         if self.metric not in known:
             message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
@@ -89,19 +91,34 @@ class BestCheckpoint(Hook):
 
     def consider(self, trainer: TrainVal) -> None:
         """Keep the present weights if their metric is the best so far."""
-        value, best = trainer.metrics[self.metric], trainer.best.get("value")
+        if self.asks_evaluator:
+            self.metric, self.mode = trainer.evaluator.best_metric, trainer.evaluator.best_mode
+        # a metric that one validation cannot tell (a class without pictures) is NaN there, and never the best
+        value, best = trainer.metrics.get(self.metric, float("nan")), trainer.best.get("value")
         better = best is None or (value > best if self.mode == "max" else value < best)
-        if not better or value != value:  # NaN is never the best
+        if not better or value != value:
             return
-        trainer.best = {**trainer.metrics, "value": value, "epoch": trainer.metrics_epoch + 1}
+        trainer.best = {**trainer.metrics, "metric": self.metric, "value": value, "epoch": trainer.metrics_epoch + 1}
         if dist.is_main():
-            content = trainer.checkpoint_content()
-            folder = trainer.run_dir / "checkpoints"
-            checkpoint.save(content, folder / "best.ckpt")
-            checkpoint.save(content, folder / "latest.ckpt")  # so that a resumed run knows what the best was
+            checkpoint.save(trainer.checkpoint_content(), trainer.run_dir / "checkpoints" / "best.ckpt")
 
-    def state_dict(self) -> dict[str, Any]:
-        return {"metric": self.metric, "mode": self.mode}
+
+@Registers.hooks.register()
+class SettledCheckpoint(LatestCheckpoint):
+    """Write latest.ckpt once more when an epoch's validation and all that hangs on it is decided; listed last.
+
+    Before it latest.ckpt says that the validation is still owed, so a run killed in between makes up for it.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(save_minutes=0)
+
+    def after_epoch(self, trainer: TrainVal) -> None:
+        if trainer.metrics_epoch == trainer.epoch:
+            self.save(trainer, "latest")
+
+    def after_train(self, trainer: TrainVal) -> None:
+        """`LatestCheckpoint` has saved."""
 
 
 def mode_of(metric: str) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
-from dao.trainers.hooks.checkpoint import BestCheckpoint, LatestCheckpoint
+from dao.trainers.hooks.checkpoint import BestCheckpoint, LatestCheckpoint, SettledCheckpoint
 from dao.trainers.hooks.console import Console
 from dao.trainers.hooks.ema import Ema
 from dao.trainers.hooks.evaluate import Evaluate, FinalReport
@@ -38,4 +38,4 @@ def for_training(trainer: TrainVal, sections: Sequence[Mapping[str, Any]]) -> li
             hooks[same[0]] = hook
         else:
             hooks.append(hook)
-    return hooks
+    return [*hooks, SettledCheckpoint()]

@@ -48,7 +48,8 @@ class Evaluate(Hook):
             )
         self.last = trainer.metrics_epoch = trainer.epoch
         if trainer.scheduler is not None:
-            trainer.scheduler.epoch_end(trainer.metrics.get(trainer.best_metric or trainer.evaluator.best_metric))
+            metric = trainer.best_metric or trainer.evaluator.best_metric
+            trainer.scheduler.epoch_end(trainer.metrics.get(metric))
         logger.info("epoch {}  {}", trainer.epoch + 1, trainer.evaluator.headline(trainer.metrics))
 
     def state_dict(self) -> dict[str, Any]:
@@ -69,8 +70,8 @@ class FinalReport(Hook):
         if trainer.evaluator is not None and dist.broadcast_object(best.is_file()):
             self.report(trainer, checkpoint.inference_weights(checkpoint.load(best)))
         if trainer.best:
-            metric = next((h.metric for h in trainer.hooks if hasattr(h, "metric") and h.metric), "value")
-            logger.success("best {} {:.4f} in epoch {}", metric, trainer.best["value"], int(trainer.best["epoch"]))
+            best = trainer.best
+            logger.success("best {} {:.4f} in epoch {}", best["metric"], best["value"], int(best["epoch"]))
         logger.success("all of it lies in {}", trainer.run_dir)
 
     def report(self, trainer: TrainVal, weights: checkpoint.StateDict) -> None:

@@ -1,0 +1,113 @@
+"""Exported files answer as the model does, whatever the picture's size and the input's layout."""
+
+import json
+
+import numpy as np
+import onnx
+import pytest
+import torch
+
+from dao.errors import CheckpointError, DataError
+from dao.exporters.onnx import OnnxExporter
+from dao.exporters.torch_export import TorchExporter
+from dao.models.classification.timm_classifier import timm_classifier
+from dao.predictor import OnnxBackend, Predictor, TorchBackend, TorchExportBackend
+from dao.preprocess import Preprocess
+from dao.tasks.classification import ClassificationTask
+
+CPU = torch.device("cpu")
+BACKENDS = {".onnx": OnnxBackend, ".pt2": TorchExportBackend}
+
+
+def make_task(multi_label=False, **preprocess):
+    torch.manual_seed(0)
+    model = timm_classifier("test_resnet", num_classes=4, in_chans=preprocess.get("in_channels", 3)).eval()
+    pre = Preprocess(size=[48, 64], **preprocess)
+    return ClassificationTask(model, pre, ["good", "ä ü", "c", "d"], facts={"multi_label": multi_label})
+
+
+def pictures(channels=3):
+    rng = np.random.default_rng(0)
+    return [rng.integers(0, 256, (1, h, w, channels), dtype=np.uint8) for h, w in ((48, 64), (31, 200), (150, 90))]
+
+
+@pytest.mark.parametrize(
+    ("exporter", "preprocess"),
+    [
+        (OnnxExporter(), {"resize": "letterbox"}),
+        (OnnxExporter(layout="nchw", simplify=False), {"resize": "crop", "antialias": False}),
+        (OnnxExporter(), {"resize": "stretch", "in_channels": 1}),
+        (TorchExporter(), {"resize": "letterbox"}),
+    ],
+)
+def test_any_size_and_batch(exporter, preprocess, tmp_path):
+    task = make_task(**preprocess)
+    path = tmp_path / f"m{exporter.suffix}"
+    exporter.export(task, path)
+    own, theirs = TorchBackend.of(task, CPU), BACKENDS[exporter.suffix](path, CPU)
+    for image in pictures(preprocess.get("in_channels", 3)):
+        np.testing.assert_allclose(theirs.run(image)["scores"], own.run(image)["scores"], atol=1e-4)
+        assert theirs.run(image.repeat(3, 0))["scores"].shape == (3, 4)
+    assert theirs.card == task.card()
+
+
+def test_fixed_size_refuses_others_with_its_shape(tmp_path):
+    task = make_task()
+    OnnxExporter(dynamic=False, image_size=(40, 50)).export(task, tmp_path / "m.onnx")
+    backend = OnnxBackend(tmp_path / "m.onnx", CPU)
+    assert backend.run(np.zeros((1, 40, 50, 3), np.uint8))["scores"].shape == (1, 4)
+    with pytest.raises(DataError, match=r"\[1, 40, 50, 3\].*dynamic: true"):
+        backend.run(np.zeros((1, 41, 50, 3), np.uint8))
+
+
+def test_metadata_and_checker(tmp_path):
+    task = make_task(multi_label=True)
+    OnnxExporter(opset=20).export(task, tmp_path / "m.onnx")
+    model = onnx.load(tmp_path / "m.onnx")
+    onnx.checker.check_model(model, full_check=True)
+    metadata = {entry.key: entry.value for entry in model.metadata_props}
+    card = json.loads(metadata["aicore"])
+    assert card["classes"] == task.classes and card["facts"] == {"multi_label": True} and card["version"]
+    assert model.opset_import[0].version == 20
+    prediction = Predictor(tmp_path / "m.onnx")(pictures()[0][0])
+    assert prediction.labels == [i for i, s in enumerate(prediction.scores) if s >= 0.5]
+
+
+def test_foreign_and_torn_files_are_refused(tmp_path):
+    node = onnx.helper.make_node("Identity", ["x"], ["y"])
+    value = [onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [1]) for n in "xy"]
+    graph = onnx.helper.make_graph([node], "g", value[:1], value[1:])
+    foreign = onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 18)], ir_version=9)
+    onnx.save(foreign, tmp_path / "foreign.onnx")
+    (tmp_path / "torn.onnx").write_bytes(b"no")
+    (tmp_path / "torn.pt2").write_bytes(b"no")
+    for name, message in (
+        ("foreign.onnx", "not exported by AICore"),
+        ("torn.onnx", "not a usable"),
+        ("torn.pt2", "not a usable"),
+    ):
+        with pytest.raises(CheckpointError, match=message):
+            Predictor(tmp_path / name)
+
+
+@pytest.mark.parametrize(
+    ("pixels", "message"),
+    [
+        (np.zeros((4, 4, 3), np.float32), "uint8 array, got float32"),
+        (np.zeros((4, 4, 2), np.uint8), "1, 3 or 4 channels"),
+        (np.zeros((4,), np.uint8), "of shape"),
+    ],
+)
+def test_predictor_refuses_what_is_no_picture(pixels, message, tmp_path):
+    from dao.predictor import fit_channels
+
+    with pytest.raises(DataError, match=message):
+        fit_channels(pixels, 3)
+
+
+@pytest.mark.parametrize(("shape", "channels"), [((5, 6), 3), ((5, 6, 1), 3), ((5, 6, 4), 3), ((5, 6, 3), 1)])
+def test_channels_are_fitted(shape, channels):
+    from dao.predictor import fit_channels
+
+    assert fit_channels(np.full(shape, 7, np.uint8), channels).shape == (5, 6, channels)
+    assert (fit_channels(np.full(shape, 7, np.uint8), channels) == 7).all()

@@ -1,0 +1,79 @@
+"""Every shipped config validates, by us and by its JSON Schema; every training config runs an iteration."""
+
+import json
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from dao import config, schema
+from dao.register import Registers, import_all_modules_for_register
+
+ROOT = Path(__file__).parents[1]
+CONFIGS = [p for p in sorted((ROOT / "configs").glob("**/*.json")) if p.name != "schema.json"]
+STAGES = [p for p in CONFIGS if "_base_" not in p.parts]
+TRAINVAL = [p for p in STAGES if "trainval" in p.name]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registered():
+    import_all_modules_for_register()
+
+
+@pytest.fixture(scope="module")
+def shipped_schema():
+    return json.loads((ROOT / "configs" / "schema.json").read_text())
+
+
+@pytest.mark.parametrize("path", CONFIGS, ids=lambda p: p.name)
+def test_files_satisfy_the_shipped_schema(path, shipped_schema):
+    jsonschema.validate(json.loads(path.read_text()), shipped_schema)
+
+
+def test_the_schema_finds_what_is_wrong(shipped_schema):
+    validator = jsonschema.Draft202012Validator(shipped_schema)
+    assert list(validator.iter_errors({"loss": {"type": "FocalLoss", "kwargs": {"gama": 1}}}))
+    assert list(validator.iter_errors({"optimiser": {}}))
+    assert list(validator.iter_errors({"type": "cls", "model": {"type": "TimClassifier"}}))
+    assert list(validator.iter_errors({"dataloader": {"dataset": {"transforms": [{"type": "HorizontlFlip"}]}}}))
+
+
+def test_the_shipped_schema_is_todays():
+    """`make schema` writes it anew; components of other packages may differ with their versions, ours may not."""
+    today = json.loads(json.dumps(schema.json_schema()))
+    shipped = json.loads((ROOT / "configs" / "schema.json").read_text())
+    assert today["properties"]["trainer"] == shipped["properties"]["trainer"]
+    assert today["properties"]["hooks"] == shipped["properties"]["hooks"]
+    assert today["properties"]["preprocess"] == shipped["properties"]["preprocess"]
+    assert today["$defs"]["dataloader"] == shipped["$defs"]["dataloader"]
+
+
+@pytest.mark.parametrize("path", TRAINVAL, ids=lambda p: p.name)
+def test_training_configs_validate_and_run(path, tiny_data, tmp_path):
+    import main
+
+    overrides = [
+        f"trainer.kwargs.log_dir={tmp_path / 'runs'}", "trainer.kwargs.max_epochs=1", "trainer.kwargs.no_aug_epochs=0",
+        "trainer.kwargs.test_after_train=false", "trainer.kwargs.eval_interval=0", "preprocess.size=[32,32]",
+        "model.kwargs.pretrained=false", "dataloader.kwargs.num_workers=0", "dataloader.kwargs.batch_size=8",
+        f"dataloader.dataset.kwargs.data_dir={tiny_data}", f"evaluator.dataloader.dataset.kwargs.data_dir={tiny_data}",
+    ]  # fmt: skip
+    assert main.main(["-c", str(path), "--device", "cpu", "-o", *overrides]) == 0
+    assert list(tmp_path.glob("runs/*/checkpoints/latest.ckpt"))
+
+
+@pytest.mark.parametrize("path", [p for p in STAGES if p not in TRAINVAL], ids=lambda p: p.name)
+def test_other_stages_name_components_that_exist(path):
+    raw = config.load(path)
+    left = [p for p in schema.validate(raw) if "section is missing" not in p.what]
+    assert left == []
+
+
+@pytest.mark.parametrize("kind", list(Registers.all()))
+def test_every_component_has_a_schema_and_a_docstring(kind):
+    register = getattr(Registers, kind)
+    for name in register:
+        component = register.get(name)
+        assert schema._kwargs_schema(component, register.context)["type"] == "object"
+        if getattr(component, "__module__", "").startswith("dao."):
+            assert component.__doc__, f"{kind}: {name} has no docstring"

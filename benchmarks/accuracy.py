@@ -45,29 +45,37 @@ def main() -> int:
 
 def neu_cls(args: argparse.Namespace) -> None:
     """Six classes of steel surface defects, 600 training and 300 validation pictures of 200 x 200."""
-    variants = {k: v for k, v in NEU_CLS.items() if args.only in (None, k)}
-    runs = {name: train("neu_cls", name, overrides, args) for name, overrides in variants.items()}
-    rows = {name: classification_row(run, seconds) for name, (run, seconds) in runs.items()}
-    folder = Path("notes/ImageClassification")
+    for name, overrides in NEU_CLS.items():
+        if args.only in (None, name):
+            train("neu_cls", name, overrides, args)
+    runs = {name: run for name in NEU_CLS if (run := latest("neu_cls", name))}
     draw_curves(
-        {name: run for name, (run, _) in runs.items()}, "val/top1", folder / "neu_cls_curves.png", "NEU-DET, 300 val"
+        runs, "val/top1", Path("notes/ImageClassification/neu_cls_curves.png"), "NEU-DET, 300 validation pictures"
     )
-    print(json.dumps(rows, indent=2))
+    print(json.dumps({name: classification_row(run) for name, run in runs.items()}, indent=2))
 
 
-def train(config: str, variant: str, overrides: list[str], args: argparse.Namespace) -> tuple[Path, float]:
-    """One run of main.py; its folder, and the seconds it took from the command to its end."""
+def run_name(config: str, variant: str) -> str:
+    return f"{config}-{variant.replace(' ', '-')}"
+
+
+def latest(config: str, variant: str) -> Path | None:
+    """The newest run of a variant, of this call or an earlier one."""
     from dao.utils.run_folder import newest_run
 
-    name = f"{config}-{variant.replace(' ', '-')}"
+    return newest_run(Path("runs/benchmarks"), run_name(config, variant))
+
+
+def train(config: str, variant: str, overrides: list[str], args: argparse.Namespace) -> None:
+    """One run of main.py; the seconds it took from the command to its end are noted in its folder."""
     command = [sys.executable, "main.py", "-c", str(CONFIGS / f"{config}.json"), "--seed", str(args.seed)]
-    command += ["-o", f"name={name}", *overrides]
+    command += ["-o", f"name={run_name(config, variant)}", *overrides]
     started = time.perf_counter()
     subprocess.run(command, check=True, env={**os.environ, "DATA": str(args.data.resolve())})
-    run = newest_run(Path("runs/benchmarks"), name)
+    run = latest(config, variant)
     if run is None:
-        sys.exit(f"{name} left no run folder")
-    return run, time.perf_counter() - started
+        sys.exit(f"{variant} left no run folder")
+    (run / "seconds.txt").write_text(f"{time.perf_counter() - started:.1f}\n")
 
 
 def scalars(run: Path, name: str) -> list[tuple[int, float]]:
@@ -76,7 +84,7 @@ def scalars(run: Path, name: str) -> list[tuple[int, float]]:
     return [(line["epoch"], line[name]) for line in lines if line.get(name) is not None]
 
 
-def classification_row(run: Path, seconds: float) -> dict:
+def classification_row(run: Path) -> dict:
     """What the notes' table shows of a run."""
     report = json.loads((run / "eval" / "metrics.json").read_text())
     curve = scalars(run, "val/top1")
@@ -85,7 +93,7 @@ def classification_row(run: Path, seconds: float) -> dict:
         "interval": [round(report["top1"]["low"], 4), round(report["top1"]["high"], 4)],
         "macro_f1": report["macro"]["f1"],
         "epochs": curve[-1][0],
-        "seconds": round(seconds, 1),
+        "seconds": float(seconds.read_text()) if (seconds := run / "seconds.txt").is_file() else None,
         "last_top1": curve[-1][1],
         "per_class_recall": {name: row["recall"] for name, row in report["per_class"].items()},
     }

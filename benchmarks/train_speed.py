@@ -286,7 +286,7 @@ def seconds_of(command: list[str]) -> float:
 def startup(args: argparse.Namespace) -> dict:
     """Whole processes, medians of the rounds."""
     with tempfile.TemporaryDirectory() as runs:
-        small = argparse.Namespace(**{**vars(args), "size": 32, "workers": 0, "batch_size": 1})
+        small = argparse.Namespace(**{**vars(args), "size": 64, "workers": 0, "batch_size": 8})
         content = config(small, runs, 1)
         content["hooks"] = [{"type": "LeaveAfterFirst"}]
         (Path(runs) / "c.json").write_text(json.dumps(content))

@@ -25,10 +25,16 @@ def to_terminal(verbose: bool = False) -> None:
     logger.add(_remember, format=FILE_FORMAT, level="DEBUG")
     level = "DEBUG" if verbose else "INFO"
     if dist.is_main():
-        logger.add(sys.stderr, format=TERMINAL_FORMAT, level=level)
+        logger.add(_to_stderr, format=TERMINAL_FORMAT, level=level, colorize=sys.stderr.isatty())
     else:
         form = TERMINAL_FORMAT.replace("{message}", f"[rank {dist.rank()}] {{message}}")
         logger.add(sys.stderr, format=form, level="WARNING")
+
+
+def _to_stderr(line: str) -> None:
+    """Looked up at every line: a live progress bar puts its own stream there, and prints lines above itself."""
+    sys.stderr.write(line)
+    sys.stderr.flush()
 
 
 def _remember(line: str) -> None:

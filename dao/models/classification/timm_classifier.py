@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import re
+import socket
+from collections.abc import Iterator
+from urllib.parse import urlparse
 
 from loguru import logger
 from torch import nn
@@ -71,7 +76,8 @@ def _download(model_name: str, options: dict[str, object]) -> nn.Module:
     import timm
 
     try:
-        return timm.create_model(model_name, pretrained=True, **options)
+        with _offline_when_the_hub_is_out_of_reach():
+            return timm.create_model(model_name, pretrained=True, **options)
     except Exception as error:  # requests', huggingface_hub's, urllib's and timm's errors share no base
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}"
         raise CheckpointError(
@@ -80,6 +86,26 @@ def _download(model_name: str, options: dict[str, object]) -> nn.Module:
             f"  model.kwargs.pretrained to false and model.kwargs.checkpoint_path to the file.\n"
             f"  To start from random weights: model.kwargs.pretrained false."
         ) from error
+
+
+@contextlib.contextmanager
+def _offline_when_the_hub_is_out_of_reach() -> Iterator[None]:
+    """Behind an air gap the hub's client retries for a minute before it gives up: ask the name service first.
+
+    A download that was cached earlier is still found. With a proxy set, names may only be known to the proxy.
+    """
+    from huggingface_hub import constants
+
+    before = constants.HF_HUB_OFFLINE
+    if not any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
+        try:
+            socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
+        except OSError:
+            constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def load_local_weights(model: nn.Module, path: str) -> checkpoint.FitReport:

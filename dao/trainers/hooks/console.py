@@ -100,7 +100,8 @@ class Console(Hook):
         }
         line = self.render(trainer, losses)
         if self.progress is not None:
-            self.progress.update(self.bar, line=line)
+            short = f"loss {losses.get('loss', 0):.4f}  lr {trainer.scalars['lr']:.2g}  eta {clock(self.seconds_left(trainer))}"
+            self.progress.update(self.bar, line=short)
         head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  iter {trainer.iter + 1}/{trainer.iters_per_epoch}  "
         logger.log("DEBUG" if self.progress is not None else "INFO", head + line)
         self.meter.reset()

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import re
+import signal
 import socket
 from dataclasses import asdict, dataclass
 from datetime import timedelta
@@ -242,22 +244,46 @@ def run_process(placement: Placement, raw: Raw, detail: bool) -> int:
 
 def _spawn(placements: list[Placement], raw: Raw, args: argparse.Namespace) -> int:
     import torch
-    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, start_processes
+    from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, start_processes
 
-    threads = max(1, torch.get_num_threads() // len(placements))
-    settings = {"cus_file": args.cus_file, "detail": args.detail, "threads": threads}
+    # the way a run ended travels here, not in exit codes: torch ends the peers of a process that leaves with one
+    outcome = get_context("spawn").Value("i", 0)
+    settings = {
+        "cus_file": args.cus_file,
+        "detail": args.detail,
+        "threads": max(1, torch.get_num_threads() // len(placements)),
+    }
+    children = start_processes(
+        _child,
+        args=([asdict(p) for p in placements], raw, settings, outcome),
+        nprocs=len(placements),
+        join=False,
+        start_method="spawn",
+    )
+    _forward_signals(children.pids())
     try:
-        start_processes(
-            _child, args=([asdict(p) for p in placements], raw, settings), nprocs=len(placements), start_method="spawn"
-        )
+        while not children.join():
+            pass
     except ProcessExitedException as ended:  # the child has said why
         return ended.exit_code if ended.exit_code > 0 else 128 - ended.exit_code
     except ProcessRaisedException as raised:
         raise RuntimeError(str(raised)) from None
-    return 0
+    return outcome.value
 
 
-def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dict[str, Any]) -> None:
+def _forward_signals(pids: list[int]) -> None:
+    """Who stops this process means the run: pass it on, and stay until the children have saved."""
+
+    def forward(number: int, frame: Any) -> None:
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, forward)
+
+
+def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dict[str, Any], outcome: Any) -> None:
     """What a spawned process does: what `launch` did, without reading the config again."""
     import sys
 
@@ -274,5 +300,4 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
         sys.stderr.write(f"\n[rank {placements[index]['rank']}] {error}\n")
         sys.stderr.flush()
         os._exit(error.exit_code)  # the group may hang in its own exit while a peer waits for us
-    if code:
-        sys.exit(code)
+    outcome.value = max(outcome.value, code)

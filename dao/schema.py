@@ -74,8 +74,15 @@ def _missing_sections(raw: Raw) -> list[Problem]:
         return [Problem("trainer", f"the section is missing; types: {', '.join(Registers.trainers)}")]
     if trainer.get("type") not in Registers.trainers:
         return []  # reported as an unknown component already
-    needs: tuple[str, ...] = getattr(Registers.trainers.get(trainer["type"]), "needs", ())
-    return [Problem(key, f"the section is missing; {trainer['type']} needs it") for key in needs if key not in raw]
+    stage: Any = Registers.trainers.get(trainer["type"])
+    missing = [
+        Problem(key, f"the section is missing; {trainer['type']} needs it") for key in stage.needs if key not in raw
+    ]
+    task: Any = Registers.tasks.get(raw["type"]) if raw.get("type") in Registers.tasks else None
+    if task is not None and stage.trains:
+        why = f"the section is missing; training a {raw['type']} model needs it"
+        missing += [Problem(key, why) for key in task.training_needs if key not in raw]
+    return missing
 
 
 def _resolve(slot: Slot, key: str, raw: Raw) -> Slot:

@@ -51,10 +51,12 @@ class ModelCard:
 class Task(ABC):
     """Ties model, loss and prediction together; one object per run.
 
-    models: which register of `Registers` its models come from ("cls_models").
+    models: which register of `Registers` its models come from ("cls_models"); training_needs: config sections that
+    training cannot do without (a task whose model brings its own loss, or is fitted, needs fewer).
     """
 
     models: ClassVar[str]
+    training_needs: ClassVar[tuple[str, ...]] = ()
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ class ClassificationTask(Task):
     """Logits in, softmax scores out (sigmoid scores where pictures carry several labels)."""
 
     models = "cls_models"
+    training_needs = ("loss", "optimizer")
 
     def __init__(
         self,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,11 +34,13 @@ class Trainer:
     one) and `close`. Public state that hooks read: ``epoch`` (from 0), ``iter`` (in the epoch, from 0),
     ``iters_per_epoch``, ``max_epochs``, ``batch``, ``losses``, ``metrics`` (of the last evaluation), ``run_dir``.
 
-    needs: config sections the stage cannot do without; many_processes: whether several can share its work.
+    needs: config sections the stage cannot do without; many_processes: whether several can share its work;
+    trains: whether it also needs what the task needs for training.
     """
 
     needs: ClassVar[tuple[str, ...]] = ()
     many_processes: ClassVar[bool] = False
+    trains: ClassVar[bool] = False
 
     @classmethod
     def complete(cls, raw: Raw) -> Raw:
@@ -149,12 +152,19 @@ class Trainer:
     # -- interruption
 
     def _catch_signals(self) -> None:
-        """The first Ctrl-C or SIGTERM ends the run after the current iteration; a second one ends it at once."""
+        """The first Ctrl-C or SIGTERM ends the run after the current iteration; a second one ends it at once.
+
+        A second one within a second is the same one: a terminal sends Ctrl-C to every process, and the launcher too.
+        """
+        arrived = 0.0
 
         def remember(number: int, frame: FrameType | None) -> None:
-            if self.signal is not None:
+            nonlocal arrived
+            if self.signal is not None and time.monotonic() - arrived > 1:
                 raise KeyboardInterrupt
-            self.signal = number
+            if self.signal is not None:
+                return
+            self.signal, arrived = number, time.monotonic()
             logger.warning("{} received: leaving after this iteration", signal.Signals(number).name)
 
         for number in (signal.SIGINT, signal.SIGTERM):

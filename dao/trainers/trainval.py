@@ -50,6 +50,7 @@ class TrainVal(Trainer):
 
     needs = ("type", "name", "model", "dataloader")
     many_processes = True
+    trains = True
 
     def __init__(
         self,

@@ -24,6 +24,7 @@ BROKEN = {
     "keyword one level too high": ({"model.freeze": ["conv1"]}, "model.freeze +belongs into kwargs"),
     "missing required keyword": ({"model.kwargs": {}}, "model.kwargs.model_name +.*needs 'model_name'"),
     "missing section": ({"dataloader": None}, "dataloader +the section is missing; TrainVal needs it"),
+    "no loss": ({"loss": None}, "loss +the section is missing; training a cls model needs it"),
     "num_classes off": ({"model.kwargs.num_classes": 7}, "is 7, but the data has 3 classes: blue, green, red"),
     "no such folder": ({"dataloader.dataset.kwargs.data_dir": "/nowhere"}, "/nowhere"),
     "no such split": ({"dataloader.dataset.kwargs.split": "trane"}, "trane"),

@@ -41,9 +41,11 @@ class LatestCheckpoint(Hook):
             self._drop_old(trainer.run_dir / "checkpoints")
 
     def after_train(self, trainer: TrainVal) -> None:
-        if trainer.signal and trainer.iter + 1 < trainer.iters_per_epoch:
+        if not trainer.signal:
+            return
+        if trainer.iter + 1 < trainer.iters_per_epoch:  # otherwise the epoch's end has saved
             self.save(trainer, "latest")
-            logger.info("saved; go on with --resume {}", trainer.run_dir)
+        logger.info("saved; go on with --resume {}", trainer.run_dir)
 
     def save(self, trainer: TrainVal, name: str) -> None:
         """Write one checkpoint of the run; rank 0 only."""

@@ -86,7 +86,7 @@ def scalars(run: Path, name: str) -> list[tuple[int, float]]:
 
 def classification_row(run: Path) -> dict:
     """What the notes' table shows of a run."""
-    report = json.loads((run / "eval" / "metrics.json").read_text())
+    report = json.loads((run / "eval" / "final" / "metrics.json").read_text())
     curve = scalars(run, "val/top1")
     return {
         "top1": report["top1"]["value"],

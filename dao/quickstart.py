@@ -43,7 +43,8 @@ def run_column(column: Column) -> dict:
         overrides = [f"trainer.kwargs.ckpt={run}"] if run else []
         step(CONFIGS / f"{column.task}-{stage}.json", overrides)
         run = run or newest(f"quickstart-{column.task}")
-    metrics = json.loads(next(run.glob("eval/*/metrics.json")).read_text())
+    report = run / "eval" / "val"
+    metrics = json.loads((report / "metrics.json").read_text())
     return {
         "title": column.title,
         "metric": column.metric,
@@ -51,7 +52,7 @@ def run_column(column: Column) -> dict:
         "wanted": column.wanted,
         "seconds": time.perf_counter() - started,
         "checkpoint": run / "checkpoints" / "best.ckpt",
-        "report": next(run.glob("eval/*/metrics.json")).parent,
+        "report": report,
         "onnx": next(run.glob("export/*/*.onnx")),
         "pictures": next(run.glob("demo/*/contact_sheet.png")),
     }

@@ -14,7 +14,8 @@ from typing import Any
 from dao.config import Raw
 from dao.errors import Problem, nearest
 from dao.preprocess import PreprocessSettings
-from dao.register import Register, Registers, check_kwargs, check_type, config_parameters
+from dao.register import Register, Registers
+from dao.signature import check_kwargs, check_type, config_parameters, type_adapter
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,8 +240,6 @@ def _kwargs_schema(component: Any, context: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _value_schema(parameter: inspect.Parameter) -> dict[str, Any]:
-    from dao.register import type_adapter
-
     try:
         schema: dict[str, Any] = type_adapter(parameter.annotation).json_schema()
     except Exception:  # a type that JSON cannot describe: the component checks it itself

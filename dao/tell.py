@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 
 from dao.errors import ConfigError, Problem, nearest
-from dao.register import Register, Registers, describe_parameters, import_all_modules_for_register
+from dao.register import Register, Registers, import_all_modules_for_register
 from dao.schema import json_schema
+from dao.signature import describe_parameters
 
 
 def schema(cus_file: str | None = None) -> str:

@@ -5,7 +5,8 @@ from typing import Literal
 import pytest
 
 from dao.errors import ConfigError
-from dao.register import Register, check_kwargs
+from dao.register import Register
+from dao.signature import check_kwargs
 
 
 def make():

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from dao.config import Raw, merge
+from dao.errors import DataError
+from dao.structures import Sample, Unreadable
 from dao.tasks import build
+from dao.trainers.base import BadPictures
 from dao.utils import checkpoint, dist, run_folder
 
 # what a stage takes over from the config that a checkpoint was trained with
@@ -58,3 +62,13 @@ def section_name(section: Any) -> str:
     """What to call a set of pictures in a folder name: its split where it has one."""
     kwargs = section.get("kwargs", {})
     return str(kwargs.get("split") or Path(str(kwargs.get("list_file") or kwargs.get("csv_file") or "set")).stem)
+
+
+def readable(dataset: Any, indices: Iterable[int], preprocess: Mapping[str, Any], bad: BadPictures) -> Iterator[Sample]:
+    """The samples at ``indices``, decoded as the model takes them; those that cannot be read are named in ``bad``."""
+    for index in indices:
+        try:
+            yield dataset.read(index, preprocess["in_channels"], preprocess["bit_depth"])
+        except DataError as error:
+            path = dataset.records[index].path
+            bad.add_one(Unreadable(path, index, str(error).removeprefix(f"{path}: ")))

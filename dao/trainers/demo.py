@@ -14,9 +14,9 @@ from dao.config import Config, Raw
 from dao.errors import DataError
 from dao.predictor import Predictor
 from dao.register import Registers
-from dao.structures import Prediction, Sample, Unreadable
+from dao.structures import Prediction, Sample
 from dao.tasks import build
-from dao.trainers.answering import complete_from_checkpoint, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, readable, stage_folder
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import logger as log
 from dao.utils import run_folder
@@ -55,12 +55,7 @@ class Demo(Trainer):
 
     def fetch(self) -> Iterator[Any]:
         """One picture after the other; those that cannot be read are named and left out."""
-        settings = self.predictor.card.preprocess
-        for index in range(len(self.dataset)):
-            try:
-                yield self.dataset.read(index, settings["in_channels"], settings["bit_depth"])
-            except DataError as error:
-                self.bad.add_one(Unreadable(self.dataset.records[index].path, index, str(error)))
+        return readable(self.dataset, range(len(self.dataset)), self.predictor.card.preprocess, self.bad)
 
     def before_iter(self) -> None:
         self.call_hooks("before_iter")
@@ -75,12 +70,11 @@ class Demo(Trainer):
         write_image(self.run_dir / name, drawn)
         described = self.predictor.describe(prediction)
         self.results.append({**described, "picture": name})
+        caption = f"{described.get('label', '')} {described.get('score', 0):.2f}".strip()
         if len(self.tiles) < self.sheet_size:
             self.tiles.append(thumbnail(sample.image))
-            self.captions.append(f"{described.get('label', '')} {described.get('score', 0):.2f}".strip())
-        logger.info(
-            "{}  {}", sample.path, self.captions[-1] if len(self.tiles) > self.iter else described.get("label", "")
-        )
+            self.captions.append(caption)
+        logger.info("{}  {}", sample.path, caption)
 
     def _heatmap(self, sample: Sample, prediction: Prediction) -> NDArray[np.float32] | None:
         """Where the model looked, in the original picture's frame."""

@@ -13,9 +13,9 @@ from dao.config import Config, Raw
 from dao.errors import ConfigError, DataError, ParityError, Problem
 from dao.predictor import BACKENDS, Backend, TorchBackend
 from dao.register import Registers
-from dao.structures import Sample, Unreadable
+from dao.structures import Sample
 from dao.tasks import build
-from dao.trainers.answering import complete_from_checkpoint, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, readable, stage_folder
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import checkpoint, run_folder
 from dao.utils import logger as log
@@ -90,13 +90,9 @@ class Export(Trainer):
 
     def fetch(self) -> Iterator[Any]:
         """Pictures spread evenly over the set; unreadable ones are named and left out."""
-        settings = self.task.preprocess
         count = min(self.parity_images, len(self.dataset))
-        for index in np.linspace(0, len(self.dataset) - 1, count).round().astype(int).tolist():
-            try:
-                yield self.dataset.read(index, settings.in_channels, settings.bit_depth)
-            except DataError as error:
-                self.bad.add_one(Unreadable(self.dataset.records[index].path, index, str(error)))
+        spread = np.linspace(0, len(self.dataset) - 1, count).round().astype(int).tolist()
+        return readable(self.dataset, spread, self.own.card.preprocess, self.bad)
 
     def before_iter(self) -> None:
         self.call_hooks("before_iter")

@@ -14,12 +14,13 @@ import torch
 from loguru import logger
 
 from dao.config import Config
-from dao.errors import CheckpointError, ConfigError, Problem
+from dao.errors import ConfigError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch
 from dao.tasks import build
 from dao.tasks.base import Task
+from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import to_device
 from dao.trainers.hooks import defaults
@@ -84,7 +85,7 @@ class TrainVal(Trainer):
         self.ema = ema or any(hook["type"] == "Ema" for hook in plain(config.get("hooks", [])))
         self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
         self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
-        self.resume, self.ckpt = resume, ckpt
+        self.resume_from, self.ckpt = resume, ckpt
         self.best_metric, self.save_interval, self.keep, self.save_minutes = (
             best_metric,
             save_interval,
@@ -98,7 +99,7 @@ class TrainVal(Trainer):
         )
         self.ema_model: torch.nn.Module | None = None
         self.evaluator: Any = None
-        self.eval_loader: Iterable[Batch] = ()
+        self.eval_loader: Any = None
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
         self.scalars: dict[str, float] = {}
@@ -134,17 +135,17 @@ class TrainVal(Trainer):
         self._build_evaluator()
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
         if resumed is not None:
-            self._resume(*resumed)
+            resume_state.restore(self, *resumed)
         elif self.ckpt:
-            self._fine_tune(checkpoint.find(self.ckpt))
+            resume_state.fine_tune(self, checkpoint.find(self.ckpt))
         self._build_ema(resumed[1] if resumed else None)
         self._wrap()
         self._open_run_folder(resumed[0] if resumed else None)
 
     def _find_resume(self) -> tuple[Path, dict[str, Any]] | None:
-        if not self.resume:
+        if not self.resume_from:
             return None
-        path = run_folder.resume_checkpoint(self.resume, self.log_dir, self.config.name)
+        path = run_folder.resume_checkpoint(self.resume_from, self.log_dir, self.config.name)
         if path is None:
             logger.info("nothing to resume in {}: starting anew", self.log_dir / self.config.name)
             return None
@@ -261,61 +262,9 @@ class TrainVal(Trainer):
             logger.info("\n{}", model_summary(self.task.model, self.preprocess))
             logger.info("resolved config:\n{}", json.dumps(plain(self.config), indent=2))
 
-    # -- checkpoints
-
     def checkpoint_content(self) -> dict[str, Any]:
-        """All that is needed to go on, or to answer, as plain values and tensors; see `dao.utils.checkpoint`."""
-        done = self.iter + 1 >= self.iters_per_epoch
-        return {
-            "model": self.task.model.state_dict(),
-            "ema": self.ema_model.state_dict() if self.ema_model is not None else None,
-            "update": self.update.state_dict(),
-            "scheduler": self.scheduler.state_dict() if self.scheduler is not None else None,
-            "hooks": {type(hook).__name__: hook.state_dict() for hook in self.hooks},
-            "epoch": self.epoch + 1 if done else self.epoch,
-            "iter": 0 if done else self.iter + 1,
-            "iters_per_epoch": self.iters_per_epoch,
-            "world_size": dist.world_size(),
-            "seed": self.seed,
-            "metrics": self.metrics,
-            "best": self.best,
-            "config": json.dumps(plain(self.config)),
-            "card": self.task.card().to_json(),
-            "versions": dict(run_folder.package_versions()),
-        }
-
-    def _resume(self, path: Path, content: dict[str, Any]) -> None:
-        card = build.card_of(content)
-        if card.classes != self.dataset.classes:
-            raise CheckpointError(
-                f"{path} was trained on the classes {card.classes}, the data now has {self.dataset.classes}; "
-                "to start from its weights alone use trainer.kwargs.ckpt"
-            )
-        try:
-            self.task.model.load_state_dict(content["model"])
-            self.update.load_state_dict(content["update"])
-        except (RuntimeError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
-        if self.scheduler is not None and content["scheduler"]:
-            self.scheduler.load_state_dict(content["scheduler"])
-        for hook in self.hooks:
-            hook.load_state_dict(content["hooks"].get(type(hook).__name__, {}))
-        self.start_epoch, self.start_iter = content["epoch"], content["iter"]
-        self.metrics, self.best = dict(content["metrics"]), dict(content["best"])
-        if self.start_iter and content["iters_per_epoch"] != self.iters_per_epoch:
-            logger.warning("an epoch had {} iterations and now has {}: epoch {} starts from its beginning",
-                           content["iters_per_epoch"], self.iters_per_epoch, self.start_epoch + 1)  # fmt: skip
-            self.start_iter = 0
-        logger.info("resumed from {}: epoch {}, iteration {}", path, self.start_epoch + 1, self.start_iter + 1)
-        if self.start_epoch >= self.max_epochs:
-            logger.warning("all {} epochs are done; raise trainer.kwargs.max_epochs to train on", self.max_epochs)
-
-    def _fine_tune(self, path: Path) -> None:
-        weights = checkpoint.load_weights(path)
-        report = checkpoint.fit(self.task.model, weights)
-        if not report.loaded:
-            raise CheckpointError(f"{path} is of another model: {report.render()}")
-        logger.info("fine-tuning from {}: {}", path, report.render())
+        """All that is needed to go on, or to answer."""
+        return resume_state.content_of(self)
 
     # -- the loop
 
@@ -375,7 +324,6 @@ class TrainVal(Trainer):
         return self.ema_model if self.ema_model is not None else self.task.model
 
     def close(self) -> None:
-        for loader in (self.loader, self.eval_loader):
-            if hasattr(loader, "close"):
-                loader.close()
+        for loader in filter(None, (self.loader, self.eval_loader)):
+            loader.close()
         log.close_file()

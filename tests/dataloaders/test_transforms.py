@@ -14,7 +14,8 @@ from dao.dataloaders import transforms as T
 from dao.dataloaders.own_transforms import GrayToRGB, HistogramStretch, Letterbox
 from dao.errors import ConfigError
 from dao.preprocess import Preprocess
-from dao.register import Registers, check_type, config_parameters, to_plain
+from dao.register import Registers, to_plain
+from dao.signature import check_type, config_parameters
 from dao.structures import Sample
 
 WHERE = "dataloader.dataset.transforms"

@@ -296,7 +296,7 @@ def test_several_labels_a_picture(tiny_data, tiny_config, write_config, tmp_path
     assert run("-c", write_config(tiny_config, changes)) == 0
     content = checkpoint.load(tmp_path / "runs" / "tiny" / "checkpoints" / "best.ckpt")
     assert content["best"]["metric"] == "map" and content["best"]["value"] > 0.8
-    assert (tmp_path / "runs" / "tiny" / "eval" / "predictions.csv").is_file()
+    assert (tmp_path / "runs" / "tiny" / "eval" / "final" / "predictions.csv").is_file()
 
 
 def test_hooks_of_a_config_take_part(tiny_config, write_config, tmp_path):

@@ -10,7 +10,8 @@ from torch import nn
 
 from dao.errors import ConfigError
 from dao.optimizers.timm_optimizers import available_optimizers, make_factory, plain_annotation
-from dao.register import Registers, check_kwargs, config_parameters
+from dao.register import Registers
+from dao.signature import check_kwargs, config_parameters
 
 MISSING_EXTRAS = ("bnb", "fused")  # bitsandbytes, apex
 SECOND_ORDER = {"adahessian"}

@@ -10,7 +10,7 @@ from dao.register import Registers
 from dao.structures import Batch
 from dao.trainers.evaluation import evaluate
 from dao.trainers.hooks.base import Hook
-from dao.utils import checkpoint, dist
+from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
@@ -61,7 +61,7 @@ class Evaluate(Hook):
 
 @Registers.hooks.register()
 class FinalReport(Hook):
-    """After training: the best checkpoint's full report in ``eval/``, and where everything lies."""
+    """After training: the best checkpoint's full report in ``eval/final/``, and where everything lies."""
 
     def after_train(self, trainer: TrainVal) -> None:
         if not trainer.finished:
@@ -87,6 +87,6 @@ class FinalReport(Hook):
         with trainer.task.using(model):
             evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=ignore)
         if dist.is_main():
-            folder = trainer.run_dir / "eval"
+            folder = run_folder.fresh(trainer.run_dir / "eval", "final")
             trainer.evaluator.report(folder)
             logger.info("report of the best checkpoint: {}", folder)

@@ -239,7 +239,7 @@ def run_process(placement: Placement, raw: Raw, detail: bool) -> int:
         trainer.run()
     finally:
         dist.leave()
-    return 128 + trainer.signal if trainer.signal else 0
+    return 128 + trainer.signal if trainer.stopping else 0
 
 
 def _spawn(placements: list[Placement], raw: Raw, args: argparse.Namespace) -> int:

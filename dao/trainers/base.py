@@ -62,7 +62,8 @@ class Trainer:
         self.bad = BadPictures()
         self.finished = False
         self.stop_reason = ""
-        self.signal: int | None = None
+        self.signal: int | None = None  # that arrived here
+        self.stopping = False  # what all processes have agreed on
 
     # -- the chart
 
@@ -71,7 +72,7 @@ class Trainer:
         self.before_train()
         try:
             self.train_in_epoch()
-            self.finished = not self.signal
+            self.finished = not self.stopping
         finally:
             self.after_train()
 
@@ -80,10 +81,10 @@ class Trainer:
         for self.epoch in range(self.start_epoch, self.max_epochs):  # noqa: B020 (the epoch is the trainer's state)
             self.before_epoch()
             self.train_in_iter()
-            if self.signal and self.iter + 1 < self.iters_per_epoch:
+            if self.stopping and self.iter + 1 < self.iters_per_epoch:
                 return
             self.after_epoch()
-            if self.stop_reason or self.signal:
+            if self.stop_reason or self.stopping:
                 return
 
     def train_in_iter(self) -> None:
@@ -93,7 +94,8 @@ class Trainer:
             self.before_iter()
             self.train_one_iter()
             self.after_iter()
-            if self.interrupted():
+            self.stopping = self.interrupted()
+            if self.stopping:
                 return
 
     # -- the six points
@@ -123,9 +125,11 @@ class Trainer:
 
     def after_train(self) -> None:
         """Always: close what is open. What is published only after success asks ``self.finished``."""
-        self.call_hooks("after_train")
-        self.bad.summary()
-        self.close()
+        try:
+            self.call_hooks("after_train")
+            self.bad.summary()
+        finally:
+            self.close()
 
     def call_hooks(self, stage: str) -> None:
         """Call the stage's method of every hook, in order."""

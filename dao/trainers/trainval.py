@@ -309,10 +309,19 @@ class TrainVal(Trainer):
         super().after_iter()
 
     def interrupted(self) -> bool:
-        """Whether any process was asked to stop; all agree, so that none waits in a step for one that left."""
-        if dist.world_size() > 1 and dist.any_rank(self.signal is not None) and self.signal is None:
-            self.signal = int(signal.SIGTERM)
-        return self.signal is not None
+        """Whether any process was asked to stop; all agree, so that none waits in a step for one that left.
+
+        Asking makes a GPU wait, so there it is done when a line is logged anyhow.
+        """
+        if dist.world_size() == 1:
+            return super().interrupted()
+        done = self.iter + 1
+        if self.device.type != "cpu" and done % self.log_interval and done != self.iters_per_epoch:
+            return False
+        if not dist.any_rank(self.signal is not None):
+            return False
+        self.signal = self.signal or int(signal.SIGTERM)
+        return True
 
     def after_epoch(self) -> None:
         self.task.end_of_pass()

@@ -41,7 +41,7 @@ class LatestCheckpoint(Hook):
             self._drop_old(trainer.run_dir / "checkpoints")
 
     def after_train(self, trainer: TrainVal) -> None:
-        if not trainer.signal:
+        if not trainer.stopping:
             return
         if trainer.iter + 1 < trainer.iters_per_epoch:  # otherwise the epoch's end has saved
             self.save(trainer, "latest")

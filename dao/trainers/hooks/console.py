@@ -83,7 +83,7 @@ class Console(Hook):
     def after_iter(self, trainer: TrainVal) -> None:
         self.meter.add(trainer)
         last = trainer.iter + 1 == trainer.iters_per_epoch
-        if (trainer.iter + 1) % self.interval == 0 or last or trainer.signal:
+        if (trainer.iter + 1) % self.interval == 0 or last:
             self.say(trainer)
         if self.progress is not None:
             self.progress.update(self.bar, completed=trainer.iter + 1)

@@ -31,11 +31,15 @@ class NonFiniteGuard(Hook):
             return
         losses = {name: value.detach() for name, value in trainer.losses.items()}
         self.pending.append((trainer.epoch, trainer.iter, losses, trainer.batch.paths))
-        if trainer.device.type == "cpu" or len(self.pending) >= self.interval or trainer.signal:
+        if trainer.device.type == "cpu" or len(self.pending) >= self.interval:
             self.check()
 
     def after_epoch(self, trainer: TrainVal) -> None:
         self.check()
+
+    def after_train(self, trainer: TrainVal) -> None:
+        if trainer.stopping:  # an interrupted run is about to be saved
+            self.check()
 
     def check(self) -> None:
         """Raises RunError for the first loss that is not finite."""

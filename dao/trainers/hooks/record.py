@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
+from loguru import logger
+
 from dao.register import Registers, to_plain
 from dao.trainers.hooks.base import Hook
 from dao.utils import dist
@@ -41,8 +43,12 @@ class Record(Hook):
 
     def write(self, trainer: TrainVal, values: dict[str, float]) -> None:
         """Send values to every logger, at the present iteration."""
-        for sink in self.loggers:
-            sink.scalars(values, step=trainer.global_iter + 1, epoch=trainer.epoch + 1)
+        for sink in list(self.loggers):
+            try:
+                sink.scalars(values, step=trainer.global_iter + 1, epoch=trainer.epoch + 1)
+            except OSError as error:  # a curve is not worth a run
+                logger.warning("{} stops recording: {}", type(sink).__name__, error)
+                self.loggers.remove(sink)
 
     def after_train(self, trainer: TrainVal) -> None:
         for sink in self.loggers:

@@ -46,7 +46,7 @@ def test_ema_equals_the_recursion_written_out():
 def guard_trainer(loss, device="cpu"):
     batch = Batch(torch.zeros(2, 3, 4, 4), None, ["a.png", "b.png"], [0, 1], [(4, 4)] * 2)
     return SimpleNamespace(
-        losses={"loss": torch.tensor(loss)}, batch=batch, epoch=1, iter=2, device=torch.device(device), signal=None
+        losses={"loss": torch.tensor(loss)}, batch=batch, epoch=1, iter=2, device=torch.device(device)
     )
 
 

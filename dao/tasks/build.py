@@ -53,6 +53,26 @@ def build_model(raw: Mapping[str, Any], classes: Sequence[str], in_channels: int
     return register.build(raw["model"], "model", num_classes=len(classes), in_chans=in_channels)
 
 
+@torch.no_grad()
+def check_input(model: nn.Module, preprocess: Preprocess) -> None:
+    """One blank picture through the model, so that an input size it cannot take is known before data is read.
+
+    Raises ConfigError with the model's own words (a transformer of fixed size, a picture too small to be pooled).
+    """
+    training, device = model.training, next(model.parameters()).device
+    blank = torch.zeros((1, preprocess.in_channels, *preprocess.size), device=device)
+    try:
+        model.eval()(blank)
+    except (RuntimeError, ValueError, AssertionError) as error:
+        size = "x".join(map(str, preprocess.size))
+        message = (
+            f"the model cannot take {size} pixels: {str(error).splitlines()[0] if str(error) else type(error).__name__}"
+        )
+        raise ConfigError(Problem("preprocess.size", message)) from error
+    finally:
+        model.train(training)
+
+
 def build_loss(raw: Mapping[str, Any], dataset: Any, device: torch.device) -> nn.Module | None:
     """The loss of a config, with the data's class counts for its weights; None where a model is fitted without one."""
     if "loss" not in raw:

@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dao.errors import ConfigError, Problem
+from dao.errors import ConfigError, DataError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, Prediction
@@ -49,6 +49,13 @@ class ClassificationTask(Task):
 
     @classmethod
     def facts_of(cls, dataset: Any) -> dict[str, Any]:
+        """Whether pictures carry several labels. Raises DataError where there is nothing to tell apart."""
+        least = 1 if dataset.multi_label else 2
+        if len(dataset.classes) < least:
+            found = ", ".join(dataset.classes) or "none"
+            raise DataError(
+                f"a classifier needs at least {least} classes to tell apart; the training data has: {found}"
+            )
         return {"multi_label": bool(dataset.multi_label)}
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:

@@ -167,16 +167,13 @@ class TrainVal(Trainer):
 
     def _build_task(self) -> None:
         raw = plain(self.config)
-        model = build.build_model(raw, self.dataset.classes, self.preprocess.in_channels)
-        model = model.to(self.device, memory_format=self.memory_format)
         task = build.task_class(raw["type"])
-        self.task: Task = task(
-            model,
-            self.preprocess.to(self.device),
-            self.dataset.classes,
-            loss=build.build_loss(raw, self.dataset, self.device),
-            facts=task.facts_of(self.dataset),
-        )
+        facts = task.facts_of(self.dataset)
+        model = build.build_model(raw, self.dataset.classes, self.preprocess.in_channels)
+        build.check_input(model, self.preprocess)
+        model = model.to(self.device, memory_format=self.memory_format)
+        loss = build.build_loss(raw, self.dataset, self.device)
+        self.task: Task = task(model, self.preprocess.to(self.device), self.dataset.classes, loss=loss, facts=facts)
 
     def _build_update(self) -> None:
         """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""

@@ -25,6 +25,14 @@ BROKEN = {
     "missing required keyword": ({"model.kwargs": {}}, "model.kwargs.model_name +.*needs 'model_name'"),
     "missing section": ({"dataloader": None}, "dataloader +the section is missing; TrainVal needs it"),
     "no loss": ({"loss": None}, "loss +the section is missing; training a cls model needs it"),
+    "unlabelled training data": (
+        {"dataloader.dataset": {"type": "ImageFiles", "kwargs": {"path": "notes"}}},
+        "needs at least 2 classes|no picture",
+    ),
+    "input the model cannot take": (
+        {"model.kwargs.model_name": "vit_tiny_patch16_224", "preprocess.size": [32, 48]},
+        "preprocess.size +the model cannot take 32x48 pixels",
+    ),
     "num_classes off": ({"model.kwargs.num_classes": 7}, "is 7, but the data has 3 classes: blue, green, red"),
     "no such folder": ({"dataloader.dataset.kwargs.data_dir": "/nowhere"}, "/nowhere"),
     "no such split": ({"dataloader.dataset.kwargs.split": "trane"}, "trane"),
@@ -81,6 +89,13 @@ def test_empty_folder(tiny_config, write_config, tmp_path, capsys):
     changes = {"dataloader.dataset.kwargs.data_dir": str(tmp_path / "data")}
     code, err = run(capsys, "-c", write_config(tiny_config, changes))
     assert code == 2 and str(tmp_path / "data") in err
+
+
+def test_one_class_is_nothing_to_tell_apart(tiny_data, tiny_config, write_config, tmp_path, capsys):
+    shutil.copytree(tiny_data / "train" / "red", tmp_path / "data" / "train" / "red")
+    changes = {"dataloader.dataset.kwargs.data_dir": str(tmp_path / "data")}
+    code, err = run(capsys, "-c", write_config(tiny_config, changes))
+    assert code == 2 and "at least 2 classes to tell apart; the training data has: red" in err
 
 
 def test_all_pictures_unreadable(tiny_data, tiny_config, write_config, tmp_path, capsys):

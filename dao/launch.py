@@ -6,35 +6,36 @@ import argparse
 import contextlib
 import json
 import os
-import re
 import signal
-import socket
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from typing import Any
 
 from dao import config as config_module
 from dao.config import Raw
 from dao.errors import ConfigError, Problem
+from dao.placement import Placement, device_for, from_torchrun, place
 
 GROUP_TIMEOUT = timedelta(minutes=30)
 
 
-@dataclass(frozen=True, slots=True)
-class Placement:
-    """Where one process runs: its number among all, on its machine, and how it finds the others."""
-
-    device: str
-    rank: int = 0
-    local_rank: int = 0
-    world_size: int = 1
-    local_world_size: int = 1
-    init_method: str = ""
-    backend: str = "gloo"
-
-
 def launch(args: argparse.Namespace) -> int:
     """Read and validate the config, start the processes it takes, run; returns the exit code."""
+    with naming_the_file(args.exp_file):
+        return _launch(args)
+
+
+@contextlib.contextmanager
+def naming_the_file(source: str) -> Iterator[None]:
+    """A component that refuses its settings knows their place in the config, and this knows the config's file."""
+    try:
+        yield
+    except ConfigError as error:
+        raise error if error.source else ConfigError(error.problems, source) from error
+
+
+def _launch(args: argparse.Namespace) -> int:
     raw = config_module.load(args.exp_file, args.override)
     apply_flags(raw, args)
     from dao.utils import logger as log
@@ -44,7 +45,7 @@ def launch(args: argparse.Namespace) -> int:
     if args.check:
         from dao.check import check
 
-        return check(raw, _device(args, 0))
+        return check(raw, device_for(args, 0))
     placements = place(args)
     refuse_useless_processes(raw["trainer"]["type"], placements[0].world_size)
     if len(placements) == 1 or from_torchrun():
@@ -90,127 +91,12 @@ def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
     return raw
 
 
-# -- where processes run ---------------------------------------------------------------------------------------------
-
-
-def from_torchrun() -> bool:
-    """Whether torchrun, or a scheduler that speaks its variables, started this process."""
-    return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ
-
-
-def place(args: argparse.Namespace) -> list[Placement]:
-    """The processes of this machine. Started by torchrun it is only this one: the others exist already."""
-    if from_torchrun():
-        return [_torchrun_placement(args)]
-    local = _process_count(args)
-    world = local * args.num_machines
-    if not 0 <= args.machine_rank < args.num_machines:
-        message = (
-            f"must lie in 0..{args.num_machines - 1} with --num_machines {args.num_machines}, got {args.machine_rank}"
-        )
-        raise ConfigError(Problem("--machine_rank", message))
-    url = _init_method(args, world)
-    return [
-        Placement(
-            device=_device(args, i),
-            rank=args.machine_rank * local + i,
-            local_rank=i,
-            world_size=world,
-            local_world_size=local,
-            init_method=url,
-            backend=_backend(args, _device(args, i)),
-        )
-        for i in range(local)
-    ]
-
-
 def refuse_useless_processes(stage: str, world_size: int) -> None:
     """A stage that cannot share its work would do it once per process, each over the other's files."""
     from dao.register import Registers
 
     if world_size > 1 and not Registers.trainers.get(stage).many_processes:  # type: ignore[attr-defined]
         raise ConfigError(Problem("--devices", f"{stage} runs in one process, {world_size} were asked for"))
-
-
-def _torchrun_placement(args: argparse.Namespace) -> Placement:
-    local = int(os.environ["LOCAL_RANK"])
-    device = _device(args, local)
-    return Placement(
-        device=device,
-        rank=int(os.environ["RANK"]),
-        local_rank=local,
-        world_size=int(os.environ["WORLD_SIZE"]),
-        local_world_size=int(os.environ.get("LOCAL_WORLD_SIZE", "1")),
-        init_method="env://",
-        backend=_backend(args, device),
-    )
-
-
-def _process_count(args: argparse.Namespace) -> int:
-    import torch
-
-    if args.devices == "auto":
-        return max(1, torch.cuda.device_count()) if _uses_cuda(args) else 1
-    if not args.devices.isdigit() or int(args.devices) < 1:
-        raise ConfigError(Problem("--devices", f"expected a number from 1 on, or auto; got '{args.devices}'"))
-    count = int(args.devices)
-    if _uses_cuda(args) and count > torch.cuda.device_count():
-        raise ConfigError(
-            Problem(
-                "--devices", f"{count} GPUs asked for, {torch.cuda.device_count()} found; --device cpu trains without"
-            )
-        )
-    if args.gpu is not None and count > 1:
-        raise ConfigError(
-            Problem("--gpu", "names one GPU, so it goes with --devices 1; CUDA_VISIBLE_DEVICES chooses several")
-        )
-    return count
-
-
-def _uses_cuda(args: argparse.Namespace) -> bool:
-    import torch
-
-    if args.device == "cuda" and not torch.cuda.is_available():
-        raise ConfigError(
-            Problem("--device", "cuda was asked for and torch finds no usable GPU; --device cpu runs without")
-        )
-    return args.device != "cpu" and torch.cuda.is_available()
-
-
-def _device(args: argparse.Namespace, local: int) -> str:
-    if not _uses_cuda(args):
-        return "cpu"
-    import torch
-
-    index = args.gpu if args.gpu is not None else local
-    if index >= torch.cuda.device_count():
-        raise ConfigError(Problem("--gpu", f"GPU {index} does not exist; found {torch.cuda.device_count()}"))
-    return f"cuda:{index}"
-
-
-def _backend(args: argparse.Namespace, device: str) -> str:
-    if args.dist_backend != "auto":
-        return args.dist_backend
-    return "nccl" if device.startswith("cuda") else "gloo"
-
-
-def _init_method(args: argparse.Namespace, world: int) -> str:
-    if args.dist_url == "auto":
-        if args.num_machines > 1:
-            raise ConfigError(
-                Problem("--dist-url", "several machines need machine 0's address: --dist-url tcp://HOST:PORT")
-            )
-        return f"tcp://127.0.0.1:{free_port()}" if world > 1 else ""
-    if not re.fullmatch(r"tcp://[^:/]+:\d+", args.dist_url):
-        raise ConfigError(Problem("--dist-url", f"expected tcp://HOST:PORT, got '{args.dist_url}'"))
-    return args.dist_url
-
-
-def free_port() -> int:
-    """A TCP port that nobody listens on at the moment."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 # -- running ---------------------------------------------------------------------------------------------------------
@@ -249,6 +135,7 @@ def _spawn(placements: list[Placement], raw: Raw, args: argparse.Namespace) -> i
     # the way a run ended travels here, not in exit codes: torch ends the peers of a process that leaves with one
     outcome = get_context("spawn").Value("i", 0)
     settings = {
+        "exp_file": args.exp_file,
         "cus_file": args.cus_file,
         "detail": args.detail,
         "threads": max(1, torch.get_num_threads() // len(placements)),
@@ -295,7 +182,8 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
     torch.set_num_threads(settings["threads"])
     import_all_modules_for_register(cus_file=settings["cus_file"])
     try:
-        code = run_process(Placement(**placements[index]), raw, settings["detail"])
+        with naming_the_file(settings["exp_file"]):
+            code = run_process(Placement(**placements[index]), raw, settings["detail"])
     except AICoreError as error:
         sys.stderr.write(f"\n[rank {placements[index]['rank']}] {error}\n")
         sys.stderr.flush()

@@ -15,7 +15,7 @@ from typing import Any
 from dao import config as config_module
 from dao.config import Raw
 from dao.errors import ConfigError, Problem
-from dao.placement import Placement, device_for, from_torchrun, place
+from dao.placement import ProcessPlace, device_for, from_torchrun, place
 
 GROUP_TIMEOUT = timedelta(minutes=30)
 
@@ -102,7 +102,7 @@ def refuse_useless_processes(stage: str, world_size: int) -> None:
 # -- running ---------------------------------------------------------------------------------------------------------
 
 
-def run_process(placement: Placement, raw: Raw, detail: bool) -> int:
+def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
     """One process of a run, from joining the group to its exit code."""
     import torch
 
@@ -128,7 +128,7 @@ def run_process(placement: Placement, raw: Raw, detail: bool) -> int:
     return 128 + trainer.signal if trainer.stopping else 0
 
 
-def _spawn(placements: list[Placement], raw: Raw, args: argparse.Namespace) -> int:
+def _spawn(placements: list[ProcessPlace], raw: Raw, args: argparse.Namespace) -> int:
     import torch
     from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, start_processes
 
@@ -183,7 +183,7 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
     import_all_modules_for_register(cus_file=settings["cus_file"])
     try:
         with naming_the_file(settings["exp_file"]):
-            code = run_process(Placement(**placements[index]), raw, settings["detail"])
+            code = run_process(ProcessPlace(**placements[index]), raw, settings["detail"])
     except AICoreError as error:
         sys.stderr.write(f"\n[rank {placements[index]['rank']}] {error}\n")
         sys.stderr.flush()

@@ -12,7 +12,7 @@ from dao.errors import ConfigError, Problem
 
 
 @dataclass(frozen=True, slots=True)
-class Placement:
+class ProcessPlace:
     """Where one process runs: its number among all, on its machine, and how it finds the others."""
 
     device: str
@@ -29,7 +29,7 @@ def from_torchrun() -> bool:
     return "RANK" in os.environ and "WORLD_SIZE" in os.environ and "LOCAL_RANK" in os.environ
 
 
-def place(args: argparse.Namespace) -> list[Placement]:
+def place(args: argparse.Namespace) -> list[ProcessPlace]:
     """The processes of this machine. Started by torchrun it is only this one: the others exist already."""
     if from_torchrun():
         return [_torchrun_placement(args)]
@@ -42,7 +42,7 @@ def place(args: argparse.Namespace) -> list[Placement]:
         raise ConfigError(Problem("--machine_rank", message))
     url = _init_method(args, world)
     return [
-        Placement(
+        ProcessPlace(
             device=device_for(args, i),
             rank=args.machine_rank * local + i,
             local_rank=i,
@@ -55,10 +55,10 @@ def place(args: argparse.Namespace) -> list[Placement]:
     ]
 
 
-def _torchrun_placement(args: argparse.Namespace) -> Placement:
+def _torchrun_placement(args: argparse.Namespace) -> ProcessPlace:
     local = int(os.environ["LOCAL_RANK"])
     device = device_for(args, local)
-    return Placement(
+    return ProcessPlace(
         device=device,
         rank=int(os.environ["RANK"]),
         local_rank=local,

@@ -39,7 +39,7 @@ class TrainVal(Trainer):
     eval_interval: epochs between validations; 0 for none.
     seed: of everything random; amp: mixed precision; ema: keep an average of the weights and answer with it.
     accumulate: iterations per weight update; clip_norm: largest gradient norm.
-    channels_last: memory layout that most convolutions prefer (None: on for convolutional input on every device).
+    channels_last: the memory layout that convolutions prefer.
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
     weights. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's own choice).

@@ -11,6 +11,7 @@ from loguru import logger
 
 from dao.config import Config, Raw
 from dao.errors import ConfigError, DataError, ParityError, Problem
+from dao.exporters.base import Exporter
 from dao.predictor import BACKENDS, Backend, TorchBackend
 from dao.register import Registers
 from dao.structures import Sample
@@ -57,23 +58,23 @@ class Export(Trainer):
         log.to_file(self.run_dir / "log.txt")
         run_folder.write_json(self.run_dir / "config.json", plain(self.config))
         self.own = TorchBackend.of(self.task, self.device)
-        self.exported: dict[Path, Backend] = {}
+        self.exported: dict[Path, tuple[Exporter, Backend]] = {}
         self.differences: dict[Path, list[dict[str, Any]]] = {}
-        for number, section in enumerate(self._sections()):
-            self._export(section, f"export.{number}" if isinstance(self.config.export, list) else "export")
-
-    def _sections(self) -> list[Any]:
-        return self.config.export if isinstance(self.config.export, list) else [self.config.export]
+        several = isinstance(self.config.export, list)
+        for number, section in enumerate(self.config.export if several else [self.config.export]):
+            self._export(section, f"export.{number}" if several else "export")
 
     def _export(self, section: Any, where: str) -> None:
         exporter = Registers.exporters.build(section, where)
         path = self.run_dir / f"{self.config.name}{exporter.suffix}"
+        if path in self.exported:  # a second file of the same kind, with other settings
+            path = path.with_stem(f"{path.stem}-{len(self.exported) + 1}")
         self.task.model.cpu()
         self.task.preprocess.cpu()
         exporter.export(self.task, path)
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
-        self.exported[path] = BACKENDS[exporter.suffix](path, self.device)
+        self.exported[path] = exporter, BACKENDS[exporter.suffix](path, self.device)
         self.differences[path] = []
 
     def _pictures(self) -> Any:
@@ -101,19 +102,18 @@ class Export(Trainer):
         """Compare every exported file with the model on one picture."""
         sample: Sample = self.batch  # type: ignore[assignment]
         images = sample.image[None]
-        for path, backend in self.exported.items():
-            shape = self._fixed_shape(backend)
+        for path, (exporter, backend) in self.exported.items():
+            shape = self._fixed_shape(exporter)
             fitted = images if shape is None else _fit_to(images, shape)
             mine, theirs = self.own.run(fitted), backend.run(fitted)
             self.differences[path].append({"path": sample.path, **self._compare(mine, theirs, fitted.shape[1:3])})
 
-    def _fixed_shape(self, backend: Backend) -> tuple[int, int, int] | None:
+    def _fixed_shape(self, exporter: Exporter) -> tuple[int, int, int] | None:
         """(B, H, W) of a file that takes only one size, else None."""
-        section = next(s for s, b in zip(self._sections(), self.exported.values()) if b is backend)
-        exporter = Registers.exporters.build(section, "export")
         if exporter.dynamic:
             return None
-        return exporter.batch_size, *(exporter.image_size or self.task.preprocess.size)
+        height, width = exporter.image_size or self.task.preprocess.size
+        return exporter.batch_size, height, width
 
     def _compare(self, mine: dict[str, Any], theirs: dict[str, Any], hw: tuple[int, int]) -> dict[str, Any]:
         decode, card = type(self.task).decode, self.own.card

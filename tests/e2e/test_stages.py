@@ -107,14 +107,18 @@ def test_demo_from_checkpoint_and_exported_file_gives_the_same_answer(trained, t
         json.dumps(
             {
                 "trainer": {"type": "Export", "kwargs": {"ckpt": str(folder), "parity_images": 5}},
-                "export": [{"type": "OnnxExporter"}, {"type": "TorchExporter", "kwargs": {"layout": "nchw"}}],
+                "export": [
+                    {"type": "OnnxExporter"},
+                    {"type": "TorchExporter", "kwargs": {"layout": "nchw"}},
+                    {"type": "OnnxExporter", "kwargs": {"dynamic": False, "image_size": [40, 48], "batch_size": 2}},
+                ],
             }
         )
     )
     assert run("-c", tmp_path / "export.json") == 0
     exported = folder / "export" / "model"
     parity = json.loads((exported / "parity.json").read_text())
-    assert set(parity["files"]) == {"tiny.onnx", "tiny.pt2"}
+    assert set(parity["files"]) == {"tiny.onnx", "tiny.pt2", "tiny-3.onnx"}
     assert all(f["passed"] and f["pictures"] == 5 and f["max_abs"] < 1e-4 for f in parity["files"].values())
 
     answers = []

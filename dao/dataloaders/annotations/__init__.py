@@ -1,0 +1,1 @@
+"""Annotation files as they are found in the world, read into one plain form that boxes and masks are made of."""

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from dao.errors import CheckpointError, DataError
 from dao.structures import Prediction
 from dao.tasks import build
-from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.base import ModelCard, Outputs, Task, as_arrays
 from dao.utils import checkpoint
 
 Image = NDArray[np.uint8]
@@ -62,10 +62,8 @@ class Predictor:
         Raises DataError when the file cannot be read or the array is of another kind.
         """
         image = self.read(picture)
-        hw = (int(image.shape[0]), int(image.shape[1]))
-        prediction = self.task_class.decode(self.backend.run(image[None]), self.card, [hw])[0]
+        prediction = self.task_class.answer(self.backend.run, image, self.card)
         prediction.path = "" if isinstance(picture, np.ndarray) else str(picture)
-        prediction.original_hw = hw
         return prediction
 
     def read(self, picture: str | Path | Image) -> Image:
@@ -138,8 +136,7 @@ class TorchBackend:
 
     @torch.inference_mode()
     def run(self, images: Image) -> Outputs:
-        outputs = self.deployable(torch.from_numpy(images).to(self.device))
-        return {name: value.cpu().numpy() for name, value in outputs.items()}
+        return as_arrays(self.deployable(torch.from_numpy(images).to(self.device)))
 
     def heatmap(self, image: Image, prediction: Prediction) -> NDArray[np.float32] | None:
         pixels = torch.from_numpy(image).permute(2, 0, 1)[None].to(self.device)

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from dao.errors import ConfigError, Problem
 
-ResizeKind = Literal["letterbox", "stretch", "crop"]
+ResizeKind = Literal["letterbox", "stretch", "crop", "tile"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NARROW = 16  # pixels; below it torch's antialiased uint8 kernel was seen to be off by 175 levels (torch 2.15)
@@ -33,7 +33,9 @@ class PreprocessSettings:
 
     size: model input [height, width] in pixels.
     resize: "letterbox" keeps the aspect ratio and pads; "stretch" does not keep it; "crop" keeps it, fills the
-        input and cuts the longer side's ends.
+        input and cuts the longer side's ends; "tile" does not scale: a picture larger than the input is answered
+        window by window (see dao/tiling.py), a smaller one is padded below and to the right.
+    overlap: with "tile", the least share that neighbouring windows have in common.
     antialias: filter before shrinking, so that a thin scratch fades instead of vanishing between two pixels.
     mean, std: per channel, in units of 0..1.
     pad_value: grey level of the letterbox border. in_channels: 3 (RGB) or 1 (grey).
@@ -48,6 +50,7 @@ class PreprocessSettings:
     pad_value: int = 114
     in_channels: Literal[1, 3] = 3
     bit_depth: int = 16
+    overlap: float = 0.25
 
     def problems(self) -> list[Problem]:
         """What is wrong with the values taken together; their types are checked elsewhere."""
@@ -68,7 +71,14 @@ class PreprocessSettings:
             found.append(Problem("preprocess.pad_value", f"must lie in 0..255, got {self.pad_value}"))
         if not 8 <= self.bit_depth <= 16:
             found.append(Problem("preprocess.bit_depth", f"must lie in 8..16, got {self.bit_depth}"))
+        if not 0 <= self.overlap < 1:
+            found.append(Problem("preprocess.overlap", f"must be at least 0 and below 1, got {self.overlap}"))
         return found
+
+    @property
+    def tiled(self) -> bool:
+        """Whether pictures are answered window by window."""
+        return self.resize == "tile"
 
     def _is_default(self, name: str) -> bool:
         return tuple(getattr(self, name)) == (IMAGENET_MEAN if name == "mean" else IMAGENET_STD)
@@ -99,6 +109,8 @@ def placement(original_hw: tuple[int, int], size: tuple[int, int], kind: ResizeK
     th, tw = size
     if kind == "stretch":
         return Placement(th, tw, 0, 0)
+    if kind == "tile":
+        return Placement(h, w, 0, 0)
     fit_h, fit_w = (2 * h * tw + w) // (2 * w), (2 * w * th + h) // (2 * h)  # rounded to the nearest pixel
     if kind == "letterbox":
         nh = torch.sym_min(th, torch.sym_max(1, fit_h))
@@ -138,9 +150,10 @@ class Preprocess(nn.Module):
         """(B, C, H, W) pixel values of any size -> (B, C, h, w) float32, still 0..255."""
         s, x = self.settings, images.float()
         place = placement((x.shape[-2], x.shape[-1]), s.size, s.resize)
-        x = F.interpolate(
-            x, size=(place.height, place.width), mode="bilinear", align_corners=False, antialias=s.antialias
-        )
+        if not s.tiled:
+            x = F.interpolate(
+                x, size=(place.height, place.width), mode="bilinear", align_corners=False, antialias=s.antialias
+            )
         return _place(x, place, s.size, float(s.pad_value))
 
     def normalise(self, images: Tensor) -> Tensor:
@@ -158,14 +171,29 @@ class Preprocess(nn.Module):
         place = placement(image.shape[:2], s.size, s.resize)
         if min(*image.shape[:2], place.height, place.width) < NARROW:
             return self.resize_tensor(image).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        scaled = _scale_uint8(image, place, s.antialias)
-        if (place.height, place.width) == tuple(s.size):
-            return scaled
-        if place.height >= s.size[0] and place.width >= s.size[1]:
-            return np.ascontiguousarray(scaled[-place.top :, -place.left :][: s.size[0], : s.size[1]])
-        canvas = np.full((*s.size, image.shape[2]), s.pad_value, np.uint8)
-        canvas[place.top : place.top + place.height, place.left : place.left + place.width] = scaled
-        return canvas
+        return place_pixels(_scale_uint8(image, place, s.antialias), place, s.size, s.pad_value)
+
+    def resize_mask(self, mask: NDArray[Any], fill: int) -> NDArray[Any]:
+        """One (H, W) mask of class indices -> (h, w), nearest, lying where `resize_uint8` puts its picture.
+
+        fill: what the letterbox border becomes.
+        """
+        s = self.settings
+        place = placement((mask.shape[0], mask.shape[1]), s.size, s.resize)
+        size_wh = (place.width, place.height)
+        same = mask.shape == (place.height, place.width)
+        scaled = mask if same else cv2.resize(mask, size_wh, interpolation=cv2.INTER_NEAREST_EXACT)
+        return place_pixels(scaled[:, :, None], place, s.size, fill)[:, :, 0]
+
+    def restore(self, maps: Tensor, original_hw: tuple[int, int]) -> Tensor:
+        """(B, K, h, w) float maps over the model's input -> (B, K, H, W) over the pictures it was made from, bilinear.
+
+        Safe to trace. Not for "crop", whose ends the model never saw.
+        """
+        s = self.settings
+        place = placement(original_hw, s.size, s.resize)
+        seen = maps[..., place.top : place.top + place.height, place.left : place.left + place.width]
+        return seen if s.tiled else F.interpolate(seen, size=original_hw, mode="bilinear", align_corners=False)
 
 
 def _tupled(value: Any) -> Any:
@@ -176,6 +204,17 @@ def _place(x: Tensor, place: Placement, size: tuple[int, int], value: float) -> 
     """Pad, or cut where the paddings are negative, to ``size``."""
     bottom, right = size[0] - place.height - place.top, size[1] - place.width - place.left
     return F.pad(x, (place.left, right, place.top, bottom), value=value)
+
+
+def place_pixels(scaled: NDArray[Any], place: Placement, size: tuple[int, int], value: int) -> NDArray[Any]:
+    """(place.height, place.width, C) pixels at their place in ``size``: padded with ``value``, or cut."""
+    if (place.height, place.width) == tuple(size):
+        return scaled
+    scaled = scaled[max(-place.top, 0) :, max(-place.left, 0) :][: size[0], : size[1]]
+    top, left = max(place.top, 0), max(place.left, 0)
+    canvas = np.full((*size, scaled.shape[2]), value, scaled.dtype)
+    canvas[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
+    return canvas
 
 
 def _scale_uint8(image: NDArray[np.uint8], place: Placement, antialias: bool) -> NDArray[np.uint8]:

@@ -52,7 +52,8 @@ class Batch:
 
     images: (B, C, H, W) pixel values 0..255 at the model's input size: uint8 in training,
         float32 in evaluation (a resize that is not rounded, as in the exported graph).
-    targets: what the task's loss takes: (B,) int64 classes, (B, K) float multi-hot, (B, H, W) masks, ...
+    targets: in training what the task's loss takes: (B,) int64 classes, (B, K) float multi-hot, (B, h, w) masks, ...;
+        in evaluation what its evaluator takes: for targets with places in the picture, a list in the original pixels.
     paths, indices, original_hw: one entry a picture, in the order of ``images``.
     samples: the Samples themselves, kept only when a consumer needs the original pixels (demo).
     bad: pictures of this batch that could not be read.

@@ -92,3 +92,35 @@ def test_impossible_values_are_refused(values, place):
     with pytest.raises(ConfigError) as caught:
         Preprocess(**values)
     assert caught.value.problems[0].where == place
+
+
+def test_tile_keeps_pixels_as_they_are_and_pads_below_and_right():
+    preprocess = Preprocess(size=[6, 8], resize="tile", pad_value=7)
+    picture = np.random.default_rng(0).integers(0, 256, (4, 5, 3), dtype=np.uint8)
+    tensor, pixels = preprocess.resize_tensor(picture), preprocess.resize_uint8(picture)
+    assert pixels.shape == (6, 8, 3) and np.array_equal(pixels[:4, :5], picture) and (pixels[4:] == 7).all()
+    assert np.array_equal(tensor.permute(1, 2, 0).numpy(), pixels)
+
+
+@pytest.mark.parametrize("kind", ["letterbox", "stretch", "tile"])
+@pytest.mark.parametrize("hw", [(40, 90), (90, 40), (33, 33)])
+def test_masks_lie_where_their_pictures_do_and_maps_come_back(kind, hw):
+    if kind == "tile" and max(hw) > 64:
+        hw = (50, 60)
+    preprocess = Preprocess(size=[64, 64], resize=kind, antialias=False, pad_value=0)
+    mask = np.zeros(hw, np.uint8)
+    mask[hw[0] // 4 : hw[0] // 2, hw[1] // 4 : hw[1] // 2] = 1
+    picture = np.repeat(mask[:, :, None] * 255, 3, axis=2)
+    small, place = preprocess.resize_mask(mask, fill=255), preprocess.resize_uint8(picture)[:, :, 0]
+    inside = small != 255
+    bare = kind == "stretch" or (kind == "letterbox" and hw[0] == hw[1])
+    assert inside.all() == bare
+    assert ((small == 1) != (place > 127))[inside].mean() < 0.02  # nearest and bilinear part along the edges
+    maps = torch.from_numpy((small == 1).astype(np.float32))[None, None]
+    back = preprocess.restore(maps, hw)[0, 0].numpy()
+    assert back.shape == hw and ((back > 0.5) != (mask == 1)).mean() < 0.03
+
+
+def test_overlap_out_of_range_is_refused():
+    with pytest.raises(ConfigError, match="preprocess.overlap"):
+        Preprocess(size=[6, 8], resize="tile", overlap=1.0)

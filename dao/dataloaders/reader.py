@@ -74,7 +74,9 @@ class BatchReader:
     ) -> None:
         self.dataset, self.preprocess, self.transforms, self.cache = dataset, preprocess, transforms, cache
         self.preparation = transforms.without_augmentation() if transforms else None
-        self.training, self.seed, self.resize_first, self.keep_samples = training, seed, resize_first, keep_samples
+        self.training, self.seed, self.resize_first = training, seed, resize_first
+        self.tiled = preprocess.settings.tiled and not training  # the task cuts windows from the samples
+        self.keep_samples = keep_samples or self.tiled
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -97,13 +99,14 @@ class BatchReader:
                 samples.append(sample)
         changed = [self._transform(sample, key) for sample in samples]
         fitted = [self.fit(sample) for sample in changed]
+        kept = [sample for sample, _ in fitted] if self.tiled else samples
         return Batch(
             images=self._collate_images([pixels for _, pixels in fitted]),
             targets=self.collate_targets([sample for sample, _ in fitted]),
             paths=[sample.path for sample in samples],
             indices=[sample.index for sample in samples],
             original_hw=[sample.original_hw for sample in samples],
-            samples=samples if self.keep_samples else None,
+            samples=kept if self.keep_samples else None,
             bad=bad,
         )
 
@@ -156,6 +159,8 @@ class BatchReader:
         Training: (h, w, C) uint8. Evaluation: (C, h, w) float32 Tensor, 0..255.
         """
         image = with_channels(sample.image, self.preprocess.in_channels)
+        if self.tiled:
+            return replace(sample, image=image), torch.empty((self.preprocess.in_channels, 0, 0))
         if not self.training:
             return sample, self.preprocess.resize_tensor(image)
         if image.shape[:2] != tuple(self.preprocess.size):
@@ -167,7 +172,7 @@ class BatchReader:
 
     def _collate_images(self, pixels: Sequence[NDArray[np.uint8] | Tensor]) -> Tensor:
         """(B, C, h, w), laid out channels-last: uint8 in training, float32 in evaluation."""
-        height, width = self.preprocess.size
+        height, width = (0, 0) if self.tiled else self.preprocess.size
         dtype = torch.uint8 if self.training else torch.float32
         images = torch.empty((len(pixels), height, width, self.preprocess.in_channels), dtype=dtype)
         for slot, picture in zip(images, pixels):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar
@@ -15,10 +15,14 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dao.preprocess import Preprocess
+from dao.errors import ConfigError, Problem
+from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
+from dao.tiling import Window, batches, windows
 
 Outputs = dict[str, NDArray[Any]]
+Run = Callable[[NDArray[np.uint8]], Outputs]  # (B, H, W, C) uint8 -> named arrays in the pictures' own pixels
+TILES_A_BATCH = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,12 @@ class Task(ABC):
 
     models: which register of `Registers` its models come from ("cls_models"); training_needs: config sections that
     training cannot do without (a task whose model brings its own loss, or is fitted, needs fewer).
+    resizes: the kinds of `preprocess.resize` that it can answer with.
     """
 
     models: ClassVar[str]
     training_needs: ClassVar[tuple[str, ...]] = ()
+    resizes: ClassVar[tuple[str, ...]] = ("letterbox", "stretch", "crop")
 
     def __init__(
         self,
@@ -72,6 +78,10 @@ class Task(ABC):
         self.classes = list(classes)
         self.loss = loss
         self.facts = dict(facts or {})
+        kind = preprocess.settings.resize
+        if kind not in self.resizes:
+            message = f"'{kind}' cannot be used by this type of task; it takes {', '.join(self.resizes)}"
+            raise ConfigError(Problem("preprocess.resize", message))
 
     # -- from data
 
@@ -99,22 +109,64 @@ class Task(ABC):
     def infer(self, images: Tensor) -> dict[str, Tensor]:
         """(B, C, h, w) normalised input -> the named tensors that a deployable file answers with."""
 
+    def restore(self, outputs: dict[str, Tensor], original_hw: tuple[int, int]) -> dict[str, Tensor]:
+        """Outputs of `infer` for pictures of one size -> the same in those pictures' own pixels; safe to trace.
+
+        Tasks whose answers have places in the picture move them back here; a label has none.
+        """
+        return outputs
+
     @classmethod
     @abstractmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
-        """Named arrays of a batch (from `infer` or from an exported file) -> predictions in the original pixels."""
+        """Named arrays of a batch (restored, or from an exported file) -> predictions in the original pixels."""
+
+    @classmethod
+    def merge_tiles(
+        cls, answers: Iterable[tuple[Window, Outputs]], card: ModelCard, original_hw: tuple[int, int]
+    ) -> Prediction:
+        """The prediction of a picture from those of its windows, in their order; each window's arrays have B = 1."""
+        raise TypeError(f"{cls.__name__} does not list 'tile' among its resizes, and has no answers to merge")
+
+    @classmethod
+    def answer(cls, run: Run, image: NDArray[np.uint8], card: ModelCard) -> Prediction:
+        """What a model says of one (H, W, C) picture, in one go or window by window, whatever runs it."""
+        hw = (int(image.shape[0]), int(image.shape[1]))
+        if card.preprocess["resize"] != "tile":
+            prediction = cls.decode(run(image[None]), card, [hw])[0]
+        else:
+            prediction = cls.merge_tiles(_answers_of_windows(run, image, card), card, hw)
+        prediction.original_hw = hw
+        return prediction
 
     @torch.inference_mode()
     def predict(self, batch: Batch) -> list[Prediction]:
         """Predictions of a batch, one per picture, with its path."""
         if not len(batch):
             return []
-        outputs = self.infer(self.preprocess.normalise(batch.images))
-        arrays = {name: value.float().cpu().numpy() for name, value in outputs.items()}
-        predictions = self.decode(arrays, self.card(), batch.original_hw)
+        if self.preprocess.settings.tiled:
+            predictions = [self.answer(self.run, sample.image, self.card()) for sample in batch.samples or ()]
+        else:
+            predictions = self._predict_whole(batch)
         for prediction, path, hw in zip(predictions, batch.paths, batch.original_hw, strict=True):
             prediction.path, prediction.original_hw = path, hw
         return predictions
+
+    def _predict_whole(self, batch: Batch) -> list[Prediction]:
+        """One pass for the batch; then each picture's answer goes back to its own size."""
+        outputs, card = self.infer(self.preprocess.normalise(batch.images)), self.card()
+        predictions: list[Prediction] = []
+        for i, hw in enumerate(batch.original_hw):
+            restored = self.restore({name: value[i : i + 1] for name, value in outputs.items()}, hw)
+            predictions += self.decode(as_arrays(restored), card, [hw])
+        return predictions
+
+    @torch.inference_mode()
+    def run(self, images: NDArray[np.uint8]) -> Outputs:
+        """(B, H, W, C) uint8 pictures of one size -> named arrays in their own pixels."""
+        pixels = torch.from_numpy(np.ascontiguousarray(images)).to(self.preprocess.mean.device)
+        outputs = self.infer(self.preprocess(pixels.permute(0, 3, 1, 2)))
+        return as_arrays(self.restore(outputs, (images.shape[1], images.shape[2])))
 
     @contextmanager
     def using(self, model: nn.Module) -> Iterator[None]:
@@ -178,13 +230,29 @@ class Deployable(nn.Module):
     def __init__(self, task: Task, layout: str = "nhwc") -> None:
         super().__init__()
         self.model, self.preprocess, self.layout = task.model, task.preprocess, layout
-        self._infer = task.infer
+        self._infer, self._restore = task.infer, task.restore
 
     def forward(self, images: Tensor) -> dict[str, Tensor]:
         """images: uint8 in the layout given at construction."""
         if self.layout == "nhwc":
             images = images.permute(0, 3, 1, 2)
-        return self._infer(self.preprocess(images))
+        return self._restore(self._infer(self.preprocess(images)), (images.shape[-2], images.shape[-1]))
+
+
+def as_arrays(outputs: Mapping[str, Tensor]) -> Outputs:
+    """Tensors of any device as numpy arrays; half precision becomes float32, whole numbers stay what they are."""
+    return {
+        name: (value.float() if value.is_floating_point() else value).cpu().numpy() for name, value in outputs.items()
+    }
+
+
+def _answers_of_windows(run: Run, image: NDArray[np.uint8], card: ModelCard) -> Iterator[tuple[Window, Outputs]]:
+    settings = PreprocessSettings(**card.preprocess)
+    cut = windows((image.shape[0], image.shape[1]), tuple(settings.size), settings.overlap)
+    for group in batches(cut, TILES_A_BATCH):
+        outputs = run(np.stack([window.of(image) for window in group]))
+        for i, window in enumerate(group):
+            yield window, {name: value[i : i + 1] for name, value in outputs.items()}
 
 
 def _tasks() -> dict[str, type[Task]]:

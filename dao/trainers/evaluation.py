@@ -14,7 +14,7 @@ from dao.tasks.base import Task
 def to_device(batch: Batch, device: torch.device) -> Batch:
     """Move what computes; in place."""
     batch.images = batch.images.to(device, non_blocking=True)
-    if isinstance(batch.targets, torch.Tensor):
+    if hasattr(batch.targets, "to"):  # what training takes; an evaluator's targets stay where they are
         batch.targets = batch.targets.to(device, non_blocking=True)
     return batch
 

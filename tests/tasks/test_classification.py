@@ -5,6 +5,7 @@ import pytest
 import torch
 
 from dao.errors import ConfigError
+from dao.losses import cross_entropy, focal  # noqa: F401 (registered)
 from dao.losses.weighted_sum import build_loss
 from dao.models.classification.timm_classifier import timm_classifier
 from dao.preprocess import Preprocess

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from dao.dataloaders.cache import PictureCache
 from dao.dataloaders.datasets.base import ImageDataset
+from dao.dataloaders.datasets.masks import IGNORE
 from dao.dataloaders.samplers import BatchKey
 from dao.dataloaders.transforms import Pipeline, transform_seed
 from dao.errors import AICoreError, ConfigError, DataError
@@ -74,9 +75,12 @@ class BatchReader:
     ) -> None:
         self.dataset, self.preprocess, self.transforms, self.cache = dataset, preprocess, transforms, cache
         self.preparation = transforms.without_augmentation() if transforms else None
-        self.training, self.seed, self.resize_first = training, seed, resize_first
+        self.training, self.seed = training, seed
+        # what is not scaled is cut, and where to cut is for the transforms and the chance of each epoch
+        self.resize_first = resize_first and not preprocess.settings.tiled
         self.tiled = preprocess.settings.tiled and not training  # the task cuts windows from the samples
         self.keep_samples = keep_samples or self.tiled
+        self.window = random_window(preprocess) if training and preprocess.settings.tiled else None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -149,9 +153,12 @@ class BatchReader:
 
     def _transform(self, sample: Sample, key: BatchKey) -> Sample:
         transforms = self.transforms if key.augment else self.preparation
-        if transforms is None:
-            return sample
-        return transforms(sample, transform_seed(self.seed, key.epoch, sample.index))
+        seed = transform_seed(self.seed, key.epoch, sample.index)
+        if transforms is not None:
+            sample = transforms(sample, seed)
+        if self.window is not None and sample.image.shape[:2] != tuple(self.preprocess.size):
+            sample = self.window(sample, seed)
+        return sample
 
     def fit(self, sample: Sample) -> tuple[Sample, NDArray[np.uint8] | Tensor]:
         """The transformed Sample and its pixels as the model takes them.
@@ -203,6 +210,34 @@ class ClsReader(BatchReader):
         if len(labels) < len(samples):
             return None
         return torch.tensor(labels, dtype=torch.int64)
+
+
+class SegReader(BatchReader):
+    """Masks move with their pictures; in evaluation they stay in the original pixels."""
+
+    def resize_sample(self, sample: Sample) -> Sample:
+        sample = super().resize_sample(sample)
+        if sample.mask is not None:
+            sample.mask = self.preprocess.resize_mask(sample.mask, fill=IGNORE)
+        return sample
+
+    def collate_targets(self, samples: Sequence[Sample]) -> Tensor | list[NDArray[np.uint8] | None] | None:
+        """Training: (B, h, w) uint8 classes, 255 unlabelled. Evaluation: one (H, W) mask a picture, None without."""
+        masks = [sample.mask for sample in samples]
+        if not self.training:
+            return masks
+        if any(mask is None for mask in masks):
+            return None
+        return torch.from_numpy(np.stack([np.ascontiguousarray(mask) for mask in masks]))
+
+
+def random_window(preprocess: Preprocess) -> Pipeline:
+    """A window of the model's size from anywhere in a picture; what is smaller is padded below and to the right."""
+    import albumentations as A
+
+    height, width = preprocess.size
+    options = {"pad_if_needed": True, "pad_position": "top_left", "fill": preprocess.settings.pad_value}
+    return Pipeline([A.RandomCrop(height, width, fill_mask=IGNORE, p=1.0, **options)], "preprocess.size")
 
 
 def with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

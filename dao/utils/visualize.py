@@ -105,9 +105,9 @@ def annotate_classification(
     The picture's own pixels stay as they are, in the upper left corner; very small ones are enlarged by a whole
     factor. With a ``heatmap`` (see `overlay_heatmap`) the picture follows a second time, under it.
     """
-    picture = _enlarge(to_rgb(image))
+    picture = enlarge(to_rgb(image))
     height, width = picture.shape[:2]
-    unit = max(13, round(0.033 * math.sqrt(height * width)), round(0.011 * max(height, width)))
+    unit = text_unit(picture)
     below = width > 1.7 * height
     views = [picture]
     if heatmap is not None:
@@ -120,7 +120,14 @@ def annotate_classification(
     return _with_panel_below(shown, answer, unit) if below else _with_panel_beside(shown, answer, unit)
 
 
-def _enlarge(picture: Image) -> Image:
+def text_unit(picture: Image) -> int:
+    """Size of letters, in pixels, that reads well beside a picture."""
+    height, width = picture.shape[:2]
+    return max(13, round(0.033 * math.sqrt(height * width)), round(0.011 * max(height, width)))
+
+
+def enlarge(picture: Image) -> Image:
+    """Very small pictures by a whole factor, pixel by pixel; others as they are."""
     longest = max(picture.shape[:2])
     if longest > SMALLEST:
         return picture

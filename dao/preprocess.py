@@ -192,7 +192,9 @@ class Preprocess(nn.Module):
         """
         s = self.settings
         place = placement(original_hw, s.size, s.resize)
-        seen = maps[..., place.top : place.top + place.height, place.left : place.left + place.width]
+        bottom, right = s.size[0] - place.height - place.top, s.size[1] - place.width - place.left
+        # cut by negative padding, which copies: of a view, torch.export would want to know whether it is contiguous
+        seen = F.pad(maps, (-place.left, -right, -place.top, -bottom))
         return seen if s.tiled else F.interpolate(seen, size=original_hw, mode="bilinear", align_corners=False)
 
 

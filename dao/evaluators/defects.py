@@ -64,7 +64,9 @@ def _true_defects(
             hits = called[called > 0]
             kind = int(np.bincount(hits).argmax()) if len(hits) else 0
             is_found = len(hits) >= needed
-            found.append(TrueDefect(int(k), len(levels), float(levels[needed - 1]), is_found, is_found and kind == int(k)))
+            found.append(
+                TrueDefect(int(k), len(levels), float(levels[needed - 1]), is_found, is_found and kind == int(k))
+            )
     return found
 
 

@@ -216,6 +216,24 @@ class Task(ABC):
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
         """Whether two predictions of one picture mean the same verdict (export parity)."""
 
+    @classmethod
+    def caption(cls, prediction: Prediction, card: ModelCard) -> str:
+        """A few words for a contact sheet."""
+        described = cls.describe(prediction, card)
+        return f"{described.get('label', '')} {described.get('score', 0):.2f}".strip()
+
+    @classmethod
+    def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
+        """The small picture for a contact sheet; tasks with places in the picture mark them."""
+        from dao.utils.visualize import thumbnail
+
+        return thumbnail(image)
+
+    @classmethod
+    def files(cls, prediction: Prediction, card: ModelCard) -> dict[str, NDArray[np.uint8]]:
+        """Pictures by a word for their names, grey (H, W) or colour (H, W, 3), that a demo saves beside the drawn one."""
+        return {}
+
     def heatmap(self, image: Tensor, prediction: Prediction) -> NDArray[np.float32] | None:
         """(h, w) of 0..1, in model input pixels: where the model looked, or None where the task has no such map.
 

@@ -117,6 +117,18 @@ class SegmentationTask(Task):
         }
 
     @classmethod
+    def caption(cls, prediction: Prediction, card: ModelCard) -> str:
+        share = np.bincount(prediction.mask.reshape(-1), minlength=len(card.classes)) / prediction.mask.size
+        found = sorted((k for k in range(1, len(card.classes)) if share[k]), key=lambda k: -share[k])
+        return ", ".join(f"{card.classes[k]} {share[k]:.1%}" for k in found) or "no defect found"
+
+    @classmethod
+    def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
+        from dao.utils.visualize_masks import small_overlay
+
+        return small_overlay(image, prediction.mask)
+
+    @classmethod
     def files(cls, prediction: Prediction, card: ModelCard) -> dict[str, NDArray[np.uint8]]:
         """The class map, to be saved as a picture of class indices."""
         return {"mask": prediction.mask}

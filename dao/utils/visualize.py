@@ -26,6 +26,7 @@ __all__ = [
     "thumbnail",
     "to_rgb",
     "write_image",
+    "write_pixels",
 ]
 
 # Okabe & Ito 2008, "Color universal design": told apart with every kind of colour vision
@@ -275,11 +276,16 @@ def thumbnail(image: Image, side: int = 256) -> Image:
 
 def write_image(path: str | Path, rgb: Image) -> None:
     """Write a PNG or JPEG (by the name's ending), folders included. Raises DataError when that fails."""
+    write_pixels(path, to_rgb(rgb))
+
+
+def write_pixels(path: str | Path, image: Image) -> None:
+    """Write a picture as it is, grey (H, W) or RGB (H, W, 3): `write_image` without making grey ones colour."""
     path = Path(path)
-    image = to_rgb(rgb)
+    bgr = image if image.ndim == 2 else image[:, :, ::-1]
     try:
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
-        done, data = cv2.imencode(path.suffix or ".", np.ascontiguousarray(image[:, :, ::-1]), options)
+        done, data = cv2.imencode(path.suffix or ".", np.ascontiguousarray(bgr), options)
     except cv2.error as error:
         message = f"a picture of {image.shape[1]} x {image.shape[0]} pixels cannot become a '{path.suffix}' file"
         raise DataError(f"{path}: {message}; name it .png or .jpg ({error.err})") from None

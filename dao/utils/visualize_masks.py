@@ -117,6 +117,13 @@ def _draw_legend(
             draw_text(canvas, fit_text(note, room, unit), below, unit, FAINT, anchor="ls")
 
 
+def small_overlay(image: Image, mask: Mask, side: int = 256) -> Image:
+    """The overlay, shrunk to at most ``side`` pixels; drawn after shrinking, so that outlines stay visible."""
+    small = thumbnail(image, side)
+    size = (small.shape[1], small.shape[0])
+    return overlay_mask(small, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT))
+
+
 def side_by_side(image: Image, masks: Sequence[Mask], side: int = 256) -> Image:
     """The picture and its overlays in one row (one column for wide pictures), shrunk to ``side`` pixels each.
 
@@ -125,9 +132,7 @@ def side_by_side(image: Image, masks: Sequence[Mask], side: int = 256) -> Image:
     if any(mask.shape != image.shape[:2] for mask in masks):
         raise ValueError(f"masks of {[mask.shape for mask in masks]} do not fit a picture of {image.shape[:2]} pixels")
     small = thumbnail(image, side)
-    size = (small.shape[1], small.shape[0])
-    shrunk = [cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT) for mask in masks]
-    views = [small, *(overlay_mask(small, mask) for mask in shrunk)]
+    views = [small, *(small_overlay(image, mask, side) for mask in masks)]
     wide = small.shape[1] > 2 * small.shape[0]
     gap = np.full((4, small.shape[1], 3) if wide else (small.shape[0], 4, 3), PAPER, np.uint8)
     parts = [part for view in views for part in (view, gap)][:-1]

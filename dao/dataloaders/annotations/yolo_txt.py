@@ -73,7 +73,9 @@ def _names(file: Path, content: dict[str, Any]) -> dict[int, str]:
             given = dict(enumerate(given))
         names = {int(key): str(given[key]) for key in sorted(given, key=int)}  # type: ignore[index, arg-type]
     except (TypeError, ValueError):
-        raise DataError(f"{file}: 'names' must be a list of class names, or numbers with names; got {given!r}") from None
+        raise DataError(
+            f"{file}: 'names' must be a list of class names, or numbers with names; got {given!r}"
+        ) from None
     if content.get("nc") not in (None, len(names)):
         raise DataError(f"{file}: nc is {content['nc']}, but there are {len(names)} names: {', '.join(names.values())}")
     twice = sorted({name for name in names.values() if list(names.values()).count(name) > 1})
@@ -85,7 +87,11 @@ def _names(file: Path, content: dict[str, Any]) -> dict[int, str]:
 def _pictures(file: Path, content: dict[str, Any], split: str, data_dir: Path | None) -> list[str]:
     entries = content.get(split)
     if not entries:
-        known = [key for key, value in content.items() if key not in ("names", "path", "nc") and isinstance(value, (str, list))]
+        known = [
+            key
+            for key, value in content.items()
+            if key not in ("names", "path", "nc") and isinstance(value, (str, list))
+        ]
         raise DataError(f"{file} has no split '{split}'. {nearest(split, known)}")
     base = data_dir or file.parent / str(content.get("path") or "")
     found: list[str] = []
@@ -109,9 +115,7 @@ def _entry(file: Path, entry: str, base: Path) -> list[str]:
     raise DataError(f"{file}: {place} is neither a folder nor a list of pictures (working directory: {Path.cwd()})")
 
 
-def _read_labels(
-    file: Path, hw: tuple[int, int], names: dict[int, str], problems: list[str]
-) -> list[AnnotatedObject]:
+def _read_labels(file: Path, hw: tuple[int, int], names: dict[int, str], problems: list[str]) -> list[AnnotatedObject]:
     found = []
     for number, line in enumerate(read_text(file, "label file").splitlines(), start=1):
         fields = line.split()

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 from dao.errors import ConfigError, Problem
 
 ResizeKind = Literal["letterbox", "stretch", "crop", "tile"]
+Position = Literal["center", "top_left"]
+ChannelOrder = Literal["rgb", "bgr"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NARROW = 16  # pixels; below it torch's antialiased uint8 kernel was seen to be off by 175 levels (torch 2.15)
@@ -37,7 +39,9 @@ class PreprocessSettings:
         window by window (see dao/tiling.py), a smaller one is padded below and to the right.
     overlap: with "tile", the least share that neighbouring windows have in common.
     antialias: filter before shrinking, so that a thin scratch fades instead of vanishing between two pixels.
-    mean, std: per channel, in units of 0..1.
+    mean, std: per channel in the order red, green, blue, in units of 0..1 (mean 0 and std 1/255 give the model 0..255).
+    position: where "letterbox" puts the picture, and which part "crop" keeps.
+    channel_order: in which the model takes its channels; pictures are RGB everywhere else.
     pad_value: grey level of the letterbox border. in_channels: 3 (RGB) or 1 (grey).
     bit_depth: significant bits of 16-bit files (a 12-bit camera writes 12); 8-bit files are not affected.
     """
@@ -51,6 +55,8 @@ class PreprocessSettings:
     in_channels: Literal[1, 3] = 3
     bit_depth: int = 16
     overlap: float = 0.25
+    position: Position = "center"
+    channel_order: ChannelOrder = "rgb"
 
     def problems(self) -> list[Problem]:
         """What is wrong with the values taken together; their types are checked elsewhere."""
@@ -69,6 +75,8 @@ class PreprocessSettings:
             found.append(Problem("preprocess.std", f"must be above 0, got {list(self.std)}"))
         if not 0 <= self.pad_value <= 255:
             found.append(Problem("preprocess.pad_value", f"must lie in 0..255, got {self.pad_value}"))
+        if self.channel_order == "bgr" and self.in_channels == 1:
+            found.append(Problem("preprocess.channel_order", "a grey input has one channel and no order; leave it out"))
         if not 8 <= self.bit_depth <= 16:
             found.append(Problem("preprocess.bit_depth", f"must lie in 8..16, got {self.bit_depth}"))
         if not 0 <= self.overlap < 1:
@@ -79,6 +87,10 @@ class PreprocessSettings:
     def tiled(self) -> bool:
         """Whether pictures are answered window by window."""
         return self.resize == "tile"
+
+    def place(self, original_hw: tuple[int, int]) -> Placement:
+        """Where a picture of ``original_hw`` comes to lie in the input; safe to trace."""
+        return placement(original_hw, self.size, self.resize, self.position)
 
     def _is_default(self, name: str) -> bool:
         return tuple(getattr(self, name)) == (IMAGENET_MEAN if name == "mean" else IMAGENET_STD)
@@ -100,7 +112,9 @@ class Placement:
     left: int
 
 
-def placement(original_hw: tuple[int, int], size: tuple[int, int], kind: ResizeKind) -> Placement:
+def placement(
+    original_hw: tuple[int, int], size: tuple[int, int], kind: ResizeKind, position: Position = "center"
+) -> Placement:
     """Placement of a picture of ``original_hw`` in an input of ``size``; integer arithmetic, safe to trace.
 
     A negative corner means that the scaled picture is larger than the input and is cut ("crop").
@@ -115,10 +129,14 @@ def placement(original_hw: tuple[int, int], size: tuple[int, int], kind: ResizeK
     if kind == "letterbox":
         nh = torch.sym_min(th, torch.sym_max(1, fit_h))
         nw = torch.sym_min(tw, torch.sym_max(1, fit_w))
-        return Placement(nh, nw, (th - nh) // 2, (tw - nw) // 2)
+        return _positioned(nh, nw, (th - nh) // 2, (tw - nw) // 2, position)
     nh, nw = torch.sym_max(th, fit_h), torch.sym_max(tw, fit_w)
     # halved as positive numbers: ONNX rounds a negative quotient towards zero, Python away from it
-    return Placement(nh, nw, -((nh - th) // 2), -((nw - tw) // 2))
+    return _positioned(nh, nw, -((nh - th) // 2), -((nw - tw) // 2), position)
+
+
+def _positioned(height: int, width: int, top: int, left: int, position: Position) -> Placement:
+    return Placement(height, width, top, left) if position == "center" else Placement(height, width, 0, 0)
 
 
 class Preprocess(nn.Module):
@@ -149,7 +167,7 @@ class Preprocess(nn.Module):
     def resize(self, images: Tensor) -> Tensor:
         """(B, C, H, W) pixel values of any size -> (B, C, h, w) float32, still 0..255."""
         s, x = self.settings, images.float()
-        place = placement((x.shape[-2], x.shape[-1]), s.size, s.resize)
+        place = s.place((x.shape[-2], x.shape[-1]))
         if not s.tiled:
             x = F.interpolate(
                 x, size=(place.height, place.width), mode="bilinear", align_corners=False, antialias=s.antialias
@@ -157,8 +175,9 @@ class Preprocess(nn.Module):
         return _place(x, place, s.size, float(s.pad_value))
 
     def normalise(self, images: Tensor) -> Tensor:
-        """(B, C, h, w) pixel values 0..255, uint8 or float -> float32 with the model's mean and deviation."""
-        return (images.float() - self.mean) / self.std
+        """(B, C, h, w) pixel values 0..255, uint8 or float -> float32 with the model's mean, deviation and channel order."""
+        x = (images.float() - self.mean) / self.std
+        return x.flip(1) if self.settings.channel_order == "bgr" else x
 
     def resize_tensor(self, image: NDArray[np.uint8]) -> Tensor:
         """One (H, W, C) uint8 picture -> (C, h, w) float32, 0..255: the exported graph's resize."""
@@ -168,10 +187,15 @@ class Preprocess(nn.Module):
     def resize_uint8(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """One (H, W, C) uint8 picture -> (h, w, C) uint8: the same resize, rounded, for training."""
         s = self.settings
-        place = placement(image.shape[:2], s.size, s.resize)
-        if min(*image.shape[:2], place.height, place.width) < NARROW:
-            return self.resize_tensor(image).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        return place_pixels(_scale_uint8(image, place, s.antialias), place, s.size, s.pad_value)
+        place = s.place((image.shape[0], image.shape[1]))
+        return place_pixels(self.scale_uint8(image), place, s.size, s.pad_value)
+
+    def scale_uint8(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The scaling of `resize_uint8` alone: neither padded nor cut, (place.height, place.width, C)."""
+        place = self.settings.place((image.shape[0], image.shape[1]))
+        if not self.settings.tiled and min(*image.shape[:2], place.height, place.width) < NARROW:
+            return _scale_exactly(image, place, self.settings.antialias)
+        return _scale_uint8(image, place, self.settings.antialias)
 
     def resize_mask(self, mask: NDArray[Any], fill: int) -> NDArray[Any]:
         """One (H, W) mask of class indices -> (h, w), nearest, lying where `resize_uint8` puts its picture.
@@ -179,7 +203,7 @@ class Preprocess(nn.Module):
         fill: what the letterbox border becomes.
         """
         s = self.settings
-        place = placement((mask.shape[0], mask.shape[1]), s.size, s.resize)
+        place = s.place((mask.shape[0], mask.shape[1]))
         size_wh = (place.width, place.height)
         same = mask.shape == (place.height, place.width)
         scaled = mask if same else cv2.resize(mask, size_wh, interpolation=cv2.INTER_NEAREST_EXACT)
@@ -191,7 +215,7 @@ class Preprocess(nn.Module):
         Safe to trace. Not for "crop", whose ends the model never saw.
         """
         s = self.settings
-        place = placement(original_hw, s.size, s.resize)
+        place = s.place(original_hw)
         bottom, right = s.size[0] - place.height - place.top, s.size[1] - place.width - place.left
         # cut by negative padding, which copies: of a view, torch.export would want to know whether it is contiguous
         seen = F.pad(maps, (-place.left, -right, -place.top, -bottom))
@@ -217,6 +241,14 @@ def place_pixels(scaled: NDArray[Any], place: Placement, size: tuple[int, int], 
     canvas = np.full((*size, scaled.shape[2]), value, scaled.dtype)
     canvas[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
     return canvas
+
+
+def _scale_exactly(image: NDArray[np.uint8], place: Placement, antialias: bool) -> NDArray[np.uint8]:
+    """As `Preprocess.resize` scales, rounded."""
+    chw = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0).float()
+    size = (place.height, place.width)
+    out = F.interpolate(chw, size=size, mode="bilinear", align_corners=False, antialias=antialias)
+    return out[0].round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def _scale_uint8(image: NDArray[np.uint8], place: Placement, antialias: bool) -> NDArray[np.uint8]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -95,3 +96,41 @@ class Prediction:
     box_scores: NDArray[np.float32] | None = None
     anomaly_map: NDArray[np.float32] | None = None
     anomaly_score: float | None = None
+
+
+@dataclass(slots=True)
+class BoxTargets:
+    """The objects of a training batch, in the pixels of the model's input.
+
+    boxes_xyxy: (B, M, 4) float32; labels: (B, M) int64 class indices, -1 where there is no box (a picture with fewer
+    than M objects, or with none). M may be 0, and rows without a box may lie anywhere.
+    """
+
+    boxes_xyxy: Tensor
+    labels: Tensor
+
+    def __len__(self) -> int:
+        return len(self.labels)
+
+    def to(self, device: torch.device | str, non_blocking: bool = False) -> BoxTargets:
+        """The same on another device."""
+        return BoxTargets(
+            self.boxes_xyxy.to(device, non_blocking=non_blocking), self.labels.to(device, non_blocking=non_blocking)
+        )
+
+    def pin_memory(self) -> BoxTargets:
+        """The same in page-locked memory, from which copies to a GPU need not wait."""
+        return BoxTargets(self.boxes_xyxy.pin_memory(), self.labels.pin_memory())
+
+
+@dataclass(slots=True)
+class GroundTruth:
+    """The objects of one picture that is evaluated, in its ORIGINAL pixels.
+
+    boxes_xyxy: (N, 4) float32; labels: (N,) int64 class indices; ignore: (N,) bool, boxes that count neither as found
+    nor as missed (COCO's crowd, VOC's difficult).
+    """
+
+    boxes_xyxy: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ignore: NDArray[np.bool_]

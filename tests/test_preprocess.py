@@ -25,6 +25,31 @@ def test_placement(hw, size, kind, wanted):
     assert placement(hw, size, kind) == wanted
 
 
+@pytest.mark.parametrize(("hw", "kind"), [((100, 200), "letterbox"), ((200, 100), "letterbox"), ((100, 300), "crop")])
+def test_top_left_scales_alike_and_starts_in_the_corner(hw, kind):
+    centred, cornered = placement(hw, (50, 60), kind), placement(hw, (50, 60), kind, "top_left")
+    assert (cornered.height, cornered.width) == (centred.height, centred.width)
+    assert (cornered.top, cornered.left) == (0, 0)
+
+
+@pytest.mark.parametrize("kind", ["letterbox", "crop"])
+def test_top_left_in_both_faces(kind):
+    pre = Preprocess(size=[64, 64], resize=kind, position="top_left", pad_value=9)
+    image = picture(32, 64) if kind == "letterbox" else picture(64, 128)
+    out = pre.resize_uint8(image)
+    np.testing.assert_array_equal(out[:32], image[:32, :64])
+    assert kind == "crop" or (out[32:] == 9).all()
+    np.testing.assert_array_equal(pre.resize_tensor(image).permute(1, 2, 0).numpy(), out)
+
+
+def test_bgr_reverses_what_rgb_gives():
+    x = torch.randint(0, 256, (2, 3, 8, 8), dtype=torch.uint8)
+    rgb, bgr = Preprocess(size=[8, 8]), Preprocess(size=[8, 8], channel_order="bgr")
+    torch.testing.assert_close(bgr.normalise(x), rgb.normalise(x)[:, [2, 1, 0]])
+    plain = Preprocess(size=[8, 8], channel_order="bgr", mean=[0.0], std=[1 / 255])
+    torch.testing.assert_close(plain.normalise(x), x.float()[:, [2, 1, 0]], atol=1e-4, rtol=0)
+
+
 def picture(h, w, channels=3):
     noise = np.random.default_rng(h * w).integers(0, 256, (h, w, channels), dtype=np.uint8)
     return cv2.GaussianBlur(noise, (5, 5), 2).reshape(h, w, channels)
@@ -74,7 +99,17 @@ def test_grey_gets_the_mean_of_rgb_statistics():
 
 
 def test_settings_survive_the_round_trip():
-    pre = Preprocess(size=[32, 48], resize="crop", antialias=False, mean=[0.5], std=[0.25], pad_value=0, bit_depth=12)
+    pre = Preprocess(
+        size=[32, 48],
+        resize="crop",
+        antialias=False,
+        mean=[0.5],
+        std=[0.25],
+        pad_value=0,
+        bit_depth=12,
+        position="top_left",
+        channel_order="bgr",
+    )
     assert Preprocess(**pre.to_dict()).settings == pre.settings
 
 
@@ -86,6 +121,7 @@ def test_settings_survive_the_round_trip():
         ({"std": [0.0]}, "preprocess.std"),
         ({"pad_value": 256}, "preprocess.pad_value"),
         ({"bit_depth": 7}, "preprocess.bit_depth"),
+        ({"channel_order": "bgr", "in_channels": 1}, "preprocess.channel_order"),
     ],
 )
 def test_impossible_values_are_refused(values, place):

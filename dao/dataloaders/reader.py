@@ -19,12 +19,15 @@ from torch import Tensor
 from dao.dataloaders.cache import PictureCache
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.datasets.masks import IGNORE
+from dao.dataloaders.sample_transforms import Around
 from dao.dataloaders.samplers import BatchKey
 from dao.dataloaders.transforms import Pipeline, transform_seed
 from dao.errors import AICoreError, ConfigError, DataError
 from dao.preprocess import Preprocess
 from dao.structures import Batch, Sample, Unreadable
+from dao.utils.seeding import mix
 
+BEGINNING = 0xB  # sets the random numbers of `BatchReader.begin` apart from those of the transforms
 MAX_BAD_IN_A_ROW = 50  # unreadable neighbours that training looks past before it gives up
 
 
@@ -49,7 +52,7 @@ class Fetched:
         """Called by torch's pinning thread, so that copies to the GPU need not wait."""
         if self.batch is not None:
             self.batch.images = self.batch.images.pin_memory()
-            if isinstance(self.batch.targets, Tensor):
+            if hasattr(self.batch.targets, "pin_memory"):
                 self.batch.targets = self.batch.targets.pin_memory()
         return self
 
@@ -101,7 +104,7 @@ class BatchReader:
             sample = self._read_or_next(index, bad) if self.training else self._read_or_note(index, bad)
             if sample is not None:
                 samples.append(sample)
-        changed = [self._transform(sample, key) for sample in samples]
+        changed = [self._transform(sample, key, bad) for sample in samples]
         fitted = [self.fit(sample) for sample in changed]
         kept = [sample for sample, _ in fitted] if self.tiled else samples
         return Batch(
@@ -151,14 +154,30 @@ class BatchReader:
         rows = "\n".join(f"  {entry.path}: {entry.reason}" for entry in skipped[:10])
         raise DataError(f"{tries} of {count} pictures in a row cannot be read, so training cannot go on:\n{rows}")
 
-    def _transform(self, sample: Sample, key: BatchKey) -> Sample:
+    def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
         transforms = self.transforms if key.augment else self.preparation
         seed = transform_seed(self.seed, key.epoch, sample.index)
+        if self.training:
+            sample = self.begin(sample, np.random.default_rng(mix(seed, BEGINNING)))
         if transforms is not None:
-            sample = transforms(sample, seed)
+            sample = transforms(sample, seed, self._around(bad))
         if self.window is not None and sample.image.shape[:2] != tuple(self.preprocess.size):
             sample = self.window(sample, seed)
         return sample
+
+    def begin(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """What of a training picture the transforms get, the others that they draw included: all of it."""
+        return sample
+
+    def _around(self, bad: list[Unreadable]) -> Around:
+        """What transforms may ask for: the input's size, and other pictures of the whole set."""
+
+        def draw(count: int, rng: np.random.Generator) -> list[Sample]:
+            others = [self._read_or_next(int(index), bad) for index in rng.integers(0, len(self.dataset), count)]
+            return [self.begin(other, rng) for other in others]
+
+        settings = self.preprocess.settings
+        return Around((settings.size[0], settings.size[1]), settings.pad_value, draw)
 
     def fit(self, sample: Sample) -> tuple[Sample, NDArray[np.uint8] | Tensor]:
         """The transformed Sample and its pixels as the model takes them.

@@ -108,9 +108,9 @@ def to_original(
     """A map over the model's input -> the same map over the original picture; 0 where the model saw nothing of it."""
     import cv2
 
-    from dao.preprocess import placement
+    from dao.preprocess import Preprocess
 
-    place = placement(original_hw, tuple(preprocess["size"]), preprocess["resize"])
+    place = Preprocess(**preprocess).settings.place(original_hw)
     canvas = np.zeros((place.height, place.width), np.float32)
     top, left = max(place.top, 0), max(place.left, 0)
     seen = heat[top : top + place.height, left : left + place.width]

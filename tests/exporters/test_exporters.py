@@ -37,6 +37,7 @@ def pictures(channels=3):
         (OnnxExporter(), {"resize": "letterbox"}),
         (OnnxExporter(layout="nchw", simplify=False), {"resize": "crop", "antialias": False}),
         (OnnxExporter(), {"resize": "stretch", "in_channels": 1}),
+        (OnnxExporter(), {"resize": "letterbox", "position": "top_left", "channel_order": "bgr", "std": [1 / 255]}),
         (TorchExporter(), {"resize": "letterbox"}),
     ],
 )

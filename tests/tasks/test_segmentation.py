@@ -74,7 +74,13 @@ def batch_of(image, mask, preprocess):
 
 @pytest.mark.parametrize(
     ("hw", "resize"),
-    [((64, 64), "letterbox"), ((60, 200), "letterbox"), ((200, 60), "stretch"), ((200, 150), "tile"), ((20, 90), "tile")],
+    [
+        ((64, 64), "letterbox"),
+        ((60, 200), "letterbox"),
+        ((200, 60), "stretch"),
+        ((200, 150), "tile"),
+        ((20, 90), "tile"),
+    ],
 )
 def test_masks_come_back_in_the_original_pixels(hw, resize):
     image, mask = picture(hw)
@@ -170,7 +176,7 @@ def test_what_a_demo_says_and_draws():
     said = SegmentationTask.describe(prediction, card)
     assert said["label"] == "dent" or said["label"] == "scratch"
     assert said["pixels"] == {"scratch": int((mask == 1).sum()), "dent": int((mask == 2).sum())}
-    scratch = next(region for region in said["regions"] if region["label"] == "scratch")
+    scratch = next(found for found in said["regions"] if found["label"] == "scratch")
     assert scratch["box"] == [0, 0, 80, 60] and scratch["pixels"] == 4800 and scratch["score"] > 0.99
     assert SegmentationTask.caption(prediction, card).startswith(("scratch 11", "dent 11"))
     drawn = SegmentationTask.draw(image, prediction, card)

@@ -46,6 +46,7 @@ class ImageDataset:
     """Pictures with labels. Subclasses read a layout on disk and hand over the result.
 
     classes: names in index order; multi_label: whether targets are multi-hot; origin: where it came from, for messages.
+    problems: what was wrong with the annotations and was left out, one sentence each.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class ImageDataset:
         self.classes = list(classes)
         self.multi_label = multi_label
         self.origin = origin
+        self.problems: list[str] = []
         if not self.records:
             raise DataError(f"no picture found in {origin}")
         if not any(os.path.exists(record.path) for record in self.records):  # noqa: PTH110 (many)
@@ -99,6 +101,10 @@ class ImageDataset:
             sample.label_set = np.zeros(len(self.classes), np.float32)
             sample.label_set[list(record.label_set)] = 1
         return sample
+
+    def picture_problem(self, index: int, hw: tuple[int, int]) -> str:
+        """What is wrong with a picture that could be decoded, to ``hw`` pixels; "" when it fits its target."""
+        return ""
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:

@@ -80,7 +80,8 @@ class BatchReader:
         self.preparation = transforms.without_augmentation() if transforms else None
         self.training, self.seed = training, seed
         # what is not scaled is cut, and where to cut is for the transforms and the chance of each epoch
-        self.resize_first = resize_first and not preprocess.settings.tiled
+        whole = transforms is None or not transforms.needs_original
+        self.resize_first = resize_first and whole and not preprocess.settings.tiled
         self.tiled = preprocess.settings.tiled and not training  # the task cuts windows from the samples
         self.keep_samples = keep_samples or self.tiled
         self.window = random_window(preprocess) if training and preprocess.settings.tiled else None

@@ -39,11 +39,13 @@ class Around:
 class SampleTransform(ABC):
     """A change of a Sample with its boxes, made with probability ``p``.
 
-    needs_others: how many other pictures it draws; prepares: whether it stays on when augmentation is closed.
+    needs_others: how many other pictures it draws; prepares: whether it stays on when augmentation is closed;
+    needs_original: whether it must see pictures in their own resolution, so that nothing is resized before it.
     """
 
     needs_others: ClassVar[int] = 0
     prepares: ClassVar[bool] = False
+    needs_original: ClassVar[bool] = False
 
     def __init__(self, p: float = 1.0) -> None:
         self.p = p

@@ -24,7 +24,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.dataloaders import box_transforms, own_transforms  # noqa: F401 (the first registers its own)
+from dao.dataloaders import box_transforms, mask_transforms, own_transforms  # noqa: F401 (the first two register theirs)
 from dao.dataloaders.sample_transforms import Around, SampleTransform
 from dao.errors import AICoreError, ConfigError, Problem
 from dao.register import Register, Registers, to_plain
@@ -258,6 +258,11 @@ class Pipeline:
             what = f"failed on {sample.path} ({size} pixels): {type(error).__name__}: {error}"
             raise ConfigError(Problem(self.where, what)) from error
         return self._outputs(sample, data)
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether a transform must see pictures in their own resolution."""
+        return any(getattr(transform, "needs_original", False) for transform in self.transforms)
 
     def without_augmentation(self) -> Pipeline | None:
         """What stays in a run's last epochs: transforms that prepare a picture rather than vary it."""

@@ -125,11 +125,12 @@ class SegDataset(ImageDataset):
 
         def count(index: int) -> np.ndarray:
             try:
-                counts = np.bincount(self.mask_of(index).reshape(-1), minlength=IGNORE + 1)
-                return counts[: len(self.classes)]
+                mask = self.mask_of(index)
             except DataError as error:
                 logger.debug("not counted: {}", error)
                 return np.zeros(len(self.classes), int)
+            counts = np.bincount(mask.reshape(-1), minlength=IGNORE + 1)[: len(self.classes)]
+            return counts * pixels_of(self.records[index].path) if mask.size == 1 else counts
 
         with ThreadPoolExecutor(4) as pool:
             return np.stack(list(pool.map(count, range(len(self)))))
@@ -139,6 +140,17 @@ class SegDataset(ImageDataset):
         clean = sum(1 for record in self.records if isinstance(record, SegRecord) and not record.files())
         without = f", {clean} of them without a mask (good parts)" if clean else ""
         return f"{len(self)} training pictures{without}; classes: {', '.join(self.classes)}"
+
+
+def pixels_of(path: str) -> int:
+    """Pixels of a picture by its header; 0 where it has none that can be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as picture:
+            return picture.width * picture.height
+    except (OSError, SyntaxError, ValueError):
+        return 0
 
 
 def with_background(names: Sequence[str], background: str = BACKGROUND) -> list[str]:

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Any, Literal
 
 import cv2
@@ -167,7 +168,35 @@ class ClsDataloader(ImageLoader):
 class SegDataloader(ImageLoader):
     """Batches for segmentation: targets are (B, h, w) uint8 classes in training, 255 where nothing is labelled.
 
-    Keywords: see ImageLoader.
+    window: in training take windows [height, width] of this size out of the pictures, in their own resolution, instead
+        of whole ones; the network answers for whole ones all the same. Cheaper, and each step sees more parts; the
+        transform DefectCrop chooses windows with defects. It fits where `preprocess` leaves the scale about as it is.
+    Other keywords: see ImageLoader.
     """
 
     reader_class = SegReader
+
+    def __init__(
+        self,
+        *,
+        dataset: ImageDataset,
+        transforms: Pipeline | None,
+        preprocess: Preprocess,
+        training: bool,
+        seed: int,
+        batch_size: int = 32,
+        num_workers: int = 2,
+        sampler: Literal["random", "balanced"] = "random",
+        cache: bool = False,
+        resize_first: bool = True,
+        prefetch_factor: int = 2,
+        keep_samples: bool = False,
+        window: tuple[int, int] | None = None,
+    ) -> None:
+        if training and window is not None:
+            preprocess = Preprocess(replace(preprocess.settings, size=tuple(window), resize="tile"))
+        super().__init__(
+            dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed,
+            batch_size=batch_size, num_workers=num_workers, sampler=sampler, cache=cache, resize_first=resize_first,
+            prefetch_factor=prefetch_factor, keep_samples=keep_samples,
+        )  # fmt: skip

@@ -112,6 +112,14 @@ class SegDataset(ImageDataset):
             mask[layer] = k
         return mask
 
+    def picture_problem(self, index: int, hw: tuple[int, int]) -> str:
+        """What is wrong with a picture's mask."""
+        try:
+            self.read_mask(index, hw)
+        except DataError as error:
+            return str(error)
+        return ""
+
     def class_counts(self) -> list[int]:
         """Pictures that hold each class; read from every mask."""
         return [int(n) for n in (self._pixels() > 0).sum(0)]

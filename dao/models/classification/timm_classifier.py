@@ -52,7 +52,7 @@ def timm_classifier(
     optional = {"drop_path_rate": drop_path_rate, "global_pool": global_pool}
     extra = {name: value for name, value in optional.items() if value is not None}
     options = {"num_classes": num_classes, "in_chans": in_chans, "drop_rate": drop_rate, **extra}
-    model = _download(model_name, options) if pretrained else _create(model_name, options)
+    model = download(model_name, options) if pretrained else _create(model_name, options)
     if checkpoint_path:
         load_local_weights(model, checkpoint_path)
     freeze_modules(model, freeze or [])
@@ -71,7 +71,7 @@ def _create(model_name: str, options: dict[str, object]) -> nn.Module:
         raise ConfigError(Problem("model.kwargs", f"{model_name}: {error}")) from None
 
 
-def _download(model_name: str, options: dict[str, object]) -> nn.Module:
+def download(model_name: str, options: dict[str, object]) -> nn.Module:
     """timm's own download; every way it can fail ends in one message that names the local-file setting."""
     import timm
 

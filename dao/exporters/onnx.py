@@ -35,8 +35,9 @@ class OnnxExporter(Exporter):
         image_size: tuple[int, int] | None = None,
         layout: Layout = "nhwc",
         simplify: bool = True,
+        facts: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(dynamic, batch_size, image_size, layout)
+        super().__init__(dynamic, batch_size, image_size, layout, facts)
         self.opset, self.simplify = opset, simplify
 
     def export(self, task: Task, path: Path) -> None:

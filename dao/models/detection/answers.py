@@ -20,23 +20,26 @@ class AnswerSettings:
     """Which boxes a detector answers with.
 
     score_threshold: no box below it; nms_threshold: of two boxes of one class that overlap by more than this IoU the
-    better stays; max_detections: of the best of a picture.
+    better stays; max_detections: of the best of a picture. shown_threshold: the least score that is drawn.
     """
 
     score_threshold: float = 0.01
     nms_threshold: float = 0.65
     max_detections: int = 300
+    shown_threshold: float = 0.3
 
-    def __post_init__(self) -> None:
+    def checked(self, where: str) -> AnswerSettings:
+        """Itself. Raises ConfigError, naming the place in the config, for values out of range."""
         problems = [
-            Problem(f"model.kwargs.{name}", f"must lie in 0..1, got {getattr(self, name):g}")
-            for name in ("score_threshold", "nms_threshold")
+            Problem(f"{where}.{name}", f"must lie in 0..1, got {getattr(self, name):g}")
+            for name in ("score_threshold", "nms_threshold", "shown_threshold")
             if not 0 <= getattr(self, name) <= 1
         ]
         if self.max_detections < 1:
-            problems.append(Problem("model.kwargs.max_detections", f"must be at least 1, got {self.max_detections}"))
+            problems.append(Problem(f"{where}.max_detections", f"must be at least 1, got {self.max_detections}"))
         if problems:
             raise ConfigError(problems)
+        return self
 
 
 class Answers(NamedTuple):

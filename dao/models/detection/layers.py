@@ -78,9 +78,9 @@ class Focus(nn.Module):
 
         Order of the blocks: upper left, lower left, upper right, lower right.
         """
-        upper, lower = x[..., ::2, :], x[..., 1::2, :]
-        blocks = (upper[..., ::2], lower[..., ::2], upper[..., 1::2], lower[..., 1::2])
-        return self.conv(torch.cat(blocks, dim=1))
+        batch, channels, height, width = x.shape
+        blocks = x.reshape(batch, channels, height // 2, 2, width // 2, 2).permute(0, 5, 3, 1, 2, 4)
+        return self.conv(blocks.reshape(batch, 4 * channels, height // 2, width // 2))
 
 
 class Bottleneck(nn.Module):

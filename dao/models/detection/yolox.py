@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
+import torch
 from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, ConfigError, Problem
 from dao.models.classification.timm_classifier import freeze_modules, load_local_weights
-from dao.models.detection.answers import AnswerSettings
+from dao.models.detection.answers import Answers, AnswerSettings, choose
 from dao.models.detection.darknet import CSPDarknet, Darknet53
 from dao.models.detection.head import DecoupledHead, DenseOutput
 from dao.models.detection.necks import FPN, PAFPN
 from dao.register import Registers
 from dao.utils import checkpoint
+from dao.utils.boxes import cxcywh_to_xyxy
 
 Size = Literal["nano", "tiny", "s", "m", "l", "x"]
 # depth and width factors, table 3 and section 2.2 of the paper
@@ -48,6 +50,23 @@ class YOLOX(nn.Module):
             raise ValueError(f"both sides must be multiples of {COARSEST}, got {height} x {width}")
         return self.head(self.backbone(images))
 
+    def detect(self, images: Tensor, settings: AnswerSettings) -> Answers:
+        """(B, C, H, W) -> the boxes it answers with, in pixels of the input; safe to trace.
+
+        The score of a class is its probability times that of an object.
+        """
+        said = self(images)
+        scores, labels = (said.classes.float().sigmoid() * said.objectness.float().sigmoid()[..., None]).max(dim=-1)
+        boxes = cxcywh_to_xyxy(said.boxes_cxcywh())
+        hw = (images.shape[-2], images.shape[-1])
+        return choose(boxes, scores, labels, said.classes.shape[-1], hw, settings)
+
+    def dense(self, images: Tensor) -> Tensor:
+        """(B, C, H, W) -> (B, A, 5 + K): centre, size, probability of an object and of each class, at all positions."""
+        said = self(images)
+        chances = torch.cat((said.objectness[..., None], said.classes), dim=-1).float().sigmoid()
+        return torch.cat((said.boxes_cxcywh(), chances), dim=-1)
+
 
 @Registers.det_models.register("YOLOX")
 def yolox(
@@ -60,6 +79,7 @@ def yolox(
     score_threshold: float = 0.01,
     nms_threshold: float = 0.65,
     max_detections: int = 300,
+    shown_threshold: float = 0.3,
 ) -> nn.Module:
     """YOLOX by size; state dicts have the published names and shapes.
 
@@ -67,14 +87,14 @@ def yolox(
     checkpoint_path: published weights, or a checkpoint of ours; with another number of classes everything but the class
     branch is loaded. freeze: modules whose weights stay, by name or regular expression ("backbone\\.backbone").
     score_threshold, nms_threshold, max_detections: boxes below the score are not answered; of two of a class that
-    overlap by more (IoU) the better stays; at most so many a picture.
+    overlap by more (IoU) the better stays; at most so many a picture. shown_threshold: the least score that is drawn.
     """
     depth, width = SIZES[size]
     depthwise = size == "nano" if depthwise is None else depthwise
     backbone = CSPDarknet(depth, width, depthwise, in_chans=in_chans)
     neck = PAFPN(backbone, backbone.channels, depth=depth, depthwise=depthwise)
     head = DecoupledHead(num_classes, neck.channels, int(HIDDEN * width), depthwise)
-    model = YOLOX(neck, head, AnswerSettings(score_threshold, nms_threshold, max_detections))
+    model = YOLOX(neck, head, AnswerSettings(score_threshold, nms_threshold, max_detections, shown_threshold))
     return _finished(model, checkpoint_path, freeze, whole=True)
 
 
@@ -87,12 +107,13 @@ def yolov3_darknet53(
     score_threshold: float = 0.01,
     nms_threshold: float = 0.65,
     max_detections: int = 300,
+    shown_threshold: float = 0.3,
 ) -> nn.Module:
     """YOLOX on the backbone and neck of YOLOv3 ("YOLOX-Darknet53", table 2 of the paper). Keywords as of `yolox`."""
     backbone = Darknet53(in_chans)
     neck = FPN(backbone, backbone.channels)
     head = DecoupledHead(num_classes, neck.channels, HIDDEN, act="lrelu")
-    model = YOLOX(neck, head, AnswerSettings(score_threshold, nms_threshold, max_detections))
+    model = YOLOX(neck, head, AnswerSettings(score_threshold, nms_threshold, max_detections, shown_threshold))
     return _finished(model, checkpoint_path, freeze, whole=True)
 
 
@@ -109,6 +130,7 @@ def yolox_with_backbone(
     score_threshold: float = 0.01,
     nms_threshold: float = 0.65,
     max_detections: int = 300,
+    shown_threshold: float = 0.3,
 ) -> nn.Module:
     """The neck and head of YOLOX on another backbone, whose maps are brought to the neck's width first.
 
@@ -126,7 +148,7 @@ def yolox_with_backbone(
     else:
         joined = FPN(features, features.channels, widths, act="silu")
     head = DecoupledHead(num_classes, joined.channels, int(HIDDEN * width), depthwise)
-    model = YOLOX(joined, head, AnswerSettings(score_threshold, nms_threshold, max_detections))
+    model = YOLOX(joined, head, AnswerSettings(score_threshold, nms_threshold, max_detections, shown_threshold))
     return _finished(model, checkpoint_path, freeze, whole=False)
 
 

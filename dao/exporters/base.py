@@ -9,6 +9,7 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from dao.errors import ConfigError, Problem
 from dao.tasks.base import Task
 
 Layout = Literal["nhwc", "nchw"]
@@ -43,7 +44,13 @@ class Exporter(ABC):
         """Write ``task`` to ``path``, verified to be well-formed."""
 
     def traceable(self, task: Task) -> tuple[nn.Module, torch.Tensor, dict[str, object] | None]:
-        """The module to trace, an example input, and which of its axes are free (None when none is)."""
+        """The module to trace, an example input, and which of its axes are free (None when none is).
+
+        Raises ConfigError for a model that says in ``not_exportable`` why it cannot be traced.
+        """
+        reason = getattr(task.model, "not_exportable", "")
+        if reason:
+            raise ConfigError(Problem("export", reason))
         module = task.deployable()
         module.layout = self.layout
         h, w = self.example_hw(task)

@@ -61,7 +61,11 @@ class OnnxExporter(Exporter):
 
     def _trace(self, module: torch.nn.Module, image: torch.Tensor, free: Any, names: list[str]) -> Any:
         """torch's dynamo exporter, whose progress lines and converter warnings say nothing to a user."""
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx", "onnxscript"):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            _quiet("torch.onnx", "onnxscript", "onnx_ir"),
+        ):
             warnings.simplefilter("ignore")
             return torch.onnx.export(
                 module,

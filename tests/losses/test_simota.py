@@ -74,7 +74,15 @@ def scene(seed, counts, side=96):
     centers = (grid + 0.5 + torch.randn(pictures, len(grid), 2) * 0.3) * strides[:, None]
     sizes = torch.exp(torch.randn(pictures, len(grid), 2) * 0.6) * strides[:, None] * 2
     predicted = torch.cat([centers, sizes], -1)
-    return boxes, labels, predicted, torch.randn(pictures, len(grid), K), torch.randn(pictures, len(grid)), grid, strides
+    return (
+        boxes,
+        labels,
+        predicted,
+        torch.randn(pictures, len(grid), K),
+        torch.randn(pictures, len(grid)),
+        grid,
+        strides,
+    )
 
 
 @pytest.mark.parametrize(("seed", "counts"), [(0, [3, 0, 7]), (1, [1]), (2, [20, 5]), (3, [0, 0, 2])])

@@ -29,7 +29,9 @@ def test_value_is_the_sum_over_positives_by_their_number(l1):
     output, targets, _ = scene()
     got = YOLOXLoss(l1=l1)(output, targets)
     predicted = output.boxes_cxcywh()
-    found = assign(targets.boxes_xyxy, targets.labels, predicted, output.classes, output.objectness, output.grid, output.strides)
+    found = assign(
+        targets.boxes_xyxy, targets.labels, predicted, output.classes, output.objectness, output.grid, output.strides
+    )
     box = cls = raw = 0.0
     number = int((found.objects >= 0).sum())
     for b in range(2):

@@ -83,6 +83,18 @@ class Predictor:
         """The picture with what the model says of it."""
         return self.task_class.draw(image, prediction, self.card, **extras)
 
+    def thumbnail(self, image: Image, prediction: Prediction) -> Image:
+        """The small picture of a contact sheet."""
+        return self.task_class.thumbnail(image, prediction, self.card)
+
+    def caption(self, prediction: Prediction) -> str:
+        """The prediction in a few words."""
+        return self.task_class.caption(prediction, self.card)
+
+    def files(self, prediction: Prediction) -> dict[str, Image]:
+        """What else of the prediction is a picture: a class map, say."""
+        return self.task_class.files(prediction, self.card)
+
     def describe(self, prediction: Prediction) -> dict[str, Any]:
         """The prediction as plain JSON values with class names."""
         return self.task_class.describe(prediction, self.card)

@@ -188,9 +188,14 @@ class Preprocess(nn.Module):
         """One (H, W, C) uint8 picture -> (h, w, C) uint8: the same resize, rounded, for training."""
         s = self.settings
         place = s.place((image.shape[0], image.shape[1]))
-        if min(*image.shape[:2], place.height, place.width) < NARROW:
-            return self.resize_tensor(image).round().to(torch.uint8).permute(1, 2, 0).numpy()
-        return place_pixels(_scale_uint8(image, place, s.antialias), place, s.size, s.pad_value)
+        return place_pixels(self.scale_uint8(image), place, s.size, s.pad_value)
+
+    def scale_uint8(self, image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The scaling of `resize_uint8` alone: neither padded nor cut, (place.height, place.width, C)."""
+        place = self.settings.place((image.shape[0], image.shape[1]))
+        if not self.settings.tiled and min(*image.shape[:2], place.height, place.width) < NARROW:
+            return _scale_exactly(image, place, self.settings.antialias)
+        return _scale_uint8(image, place, self.settings.antialias)
 
     def resize_mask(self, mask: NDArray[Any], fill: int) -> NDArray[Any]:
         """One (H, W) mask of class indices -> (h, w), nearest, lying where `resize_uint8` puts its picture.
@@ -211,7 +216,9 @@ class Preprocess(nn.Module):
         """
         s = self.settings
         place = s.place(original_hw)
-        seen = maps[..., place.top : place.top + place.height, place.left : place.left + place.width]
+        bottom, right = s.size[0] - place.height - place.top, s.size[1] - place.width - place.left
+        # cut by negative padding, which copies: of a view, torch.export would want to know whether it is contiguous
+        seen = F.pad(maps, (-place.left, -right, -place.top, -bottom))
         return seen if s.tiled else F.interpolate(seen, size=original_hw, mode="bilinear", align_corners=False)
 
 
@@ -234,6 +241,14 @@ def place_pixels(scaled: NDArray[Any], place: Placement, size: tuple[int, int], 
     canvas = np.full((*size, scaled.shape[2]), value, scaled.dtype)
     canvas[top : top + scaled.shape[0], left : left + scaled.shape[1]] = scaled
     return canvas
+
+
+def _scale_exactly(image: NDArray[np.uint8], place: Placement, antialias: bool) -> NDArray[np.uint8]:
+    """As `Preprocess.resize` scales, rounded."""
+    chw = torch.from_numpy(np.ascontiguousarray(image)).permute(2, 0, 1).unsqueeze(0).float()
+    size = (place.height, place.width)
+    out = F.interpolate(chw, size=size, mode="bilinear", align_corners=False, antialias=antialias)
+    return out[0].round().to(torch.uint8).permute(1, 2, 0).numpy()
 
 
 def _scale_uint8(image: NDArray[np.uint8], place: Placement, antialias: bool) -> NDArray[np.uint8]:

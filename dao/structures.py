@@ -79,7 +79,8 @@ class Prediction:
     path: the picture; original_hw: its height and width.
     scores: (K,) float per class, in the order of the class names; label: the winning class index
         (labels: every class above its threshold, for multi-label models).
-    mask: (H, W) class indices; boxes_xyxy (N, 4), box_labels (N,), box_scores (N,).
+    mask: (H, W) class indices; defect_map: (H, W) float32, the probability that a pixel is no background.
+    boxes_xyxy (N, 4), box_labels (N,), box_scores (N,).
     anomaly_map: (H, W) float, anomaly_score: float.
     """
 
@@ -89,6 +90,7 @@ class Prediction:
     label: int | None = None
     labels: list[int] | None = None
     mask: NDArray[Any] | None = None
+    defect_map: NDArray[np.float32] | None = None
     boxes_xyxy: NDArray[np.float32] | None = None
     box_labels: NDArray[np.int64] | None = None
     box_scores: NDArray[np.float32] | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -28,16 +29,20 @@ ReadOne = Callable[[int], Sample]
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """Where one picture lies: its page, its first byte there, its shape, and the size it was decoded at."""
+    """Where one picture lies: its page, its first byte there, its shape, and the size it was decoded at.
+
+    mask_shape: of the mask that lies behind it, where it has one.
+    """
 
     page: int
     start: int
     shape: tuple[int, int, int]
     original_hw: tuple[int, int]
+    mask_shape: tuple[int, int] | None = None
 
 
 class PictureCache:
-    """Pixels of every readable picture, in flat uint8 tensors ("pages").
+    """Pixels of every readable picture, and of its mask, in flat uint8 tensors ("pages").
 
     Pages are allocated as they fill, so the size need not be known and nothing is held twice. Forked workers share
     them as they are; torch moves them to shared memory when a worker is spawned.
@@ -63,8 +68,9 @@ class PictureCache:
         """Bytes that the pages take."""
         return sum(page.numel() for page in self._pages)
 
-    def get(self, index: int) -> tuple[NDArray[np.uint8], tuple[int, int]]:
-        """A copy of the pixels (H, W, C), for transforms to change, and the original height and width.
+    def get(self, index: int) -> tuple[NDArray[np.uint8], tuple[int, int], NDArray[np.uint8] | None]:
+        """Copies of the pixels (H, W, C) and of the mask (H, W), for transforms to change, with the original height
+        and width between them.
 
         Raises DataError when the picture could not be read.
         """
@@ -72,21 +78,32 @@ class PictureCache:
         if isinstance(place, str):
             raise DataError(place)
         page = self._pages[place.page].numpy()
-        size = int(np.prod(place.shape))
-        return page[place.start : place.start + size].reshape(place.shape).copy(), place.original_hw
+        end = place.start + math.prod(place.shape)
+        image = page[place.start : end].reshape(place.shape).copy()
+        if place.mask_shape is None:
+            return image, place.original_hw, None
+        mask = page[end : end + math.prod(place.mask_shape)].reshape(place.mask_shape).copy()
+        return image, place.original_hw, mask
 
     def _keep(self, sample: Sample) -> Place:
-        flat = np.ascontiguousarray(sample.image).reshape(-1)
-        if not self._pages or self._filled + flat.size > self._pages[-1].numel():
-            size = max(self._page_bytes, flat.size)
+        parts = [np.ascontiguousarray(part).reshape(-1) for part in (sample.image, sample.mask) if part is not None]
+        start = self._reserve(sum(part.size for part in parts))
+        page = self._pages[-1].numpy()
+        for part in parts:
+            page[self._filled : self._filled + part.size] = part
+            self._filled += part.size
+        mask_shape = None if sample.mask is None else sample.mask.shape
+        return Place(len(self._pages) - 1, start, sample.image.shape, sample.original_hw, mask_shape)
+
+    def _reserve(self, size: int) -> int:
+        """Make room for ``size`` bytes in the last page; returns where they begin."""
+        if not self._pages or self._filled + size > self._pages[-1].numel():
+            page = max(self._page_bytes, size)
             if self._pages:  # the estimate was for all pages; further ones are asked for one by one
-                _refuse_if_short(size, free_memory())
-            self._pages.append(torch.empty(size, dtype=torch.uint8))
+                _refuse_if_short(page, free_memory())
+            self._pages.append(torch.empty(page, dtype=torch.uint8))
             self._filled = 0
-        place = Place(len(self._pages) - 1, self._filled, sample.image.shape, sample.original_hw)
-        self._pages[-1].numpy()[self._filled : self._filled + flat.size] = flat
-        self._filled += flat.size
-        return place
+        return self._filled
 
 
 def estimate_bytes(read_one: ReadOne, count: int) -> int:
@@ -95,7 +112,7 @@ def estimate_bytes(read_one: ReadOne, count: int) -> int:
     for index in np.unique(np.linspace(0, count - 1, min(count, SIZED_FROM)).astype(int)):
         outcome = _outcome(read_one, int(index))
         if not isinstance(outcome, str):
-            sizes.append(outcome.image.nbytes)
+            sizes.append(outcome.image.nbytes + (0 if outcome.mask is None else outcome.mask.nbytes))
     return int(np.ceil(np.mean(sizes) * count)) if sizes else 0
 
 

@@ -9,7 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dao.dataloaders.datasets.base import ImageDataset, Record, some
+from dao.dataloaders.datasets.base import ImageDataset, some
 from dao.dataloaders.datasets.image_io import decode_image, read_bytes
 from dao.errors import DataError
 
@@ -62,7 +62,7 @@ class DatasetReport:
 def check_dataset(dataset: ImageDataset, name: str) -> DatasetReport:
     """Decode and fingerprint every picture of a dataset, by threads."""
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
-        pictures = list(pool.map(_look_at, dataset.records))
+        pictures = list(pool.map(lambda index: _look_at(dataset, index), range(len(dataset))))
     report = DatasetReport(name, list(dataset.classes), dataset.class_counts(), len(pictures))
     report.missing = [p.path for p in pictures if p.missing]
     report.unreadable = [(p.path, p.reason) for p in pictures if p.reason and not p.missing]
@@ -74,16 +74,19 @@ def check_dataset(dataset: ImageDataset, name: str) -> DatasetReport:
         report.duplicates.append([p.path for p in twins])
         if len({p.labels for p in twins}) > 1:
             report.contradictions.append([p.path for p in twins])
-    report.problems = _problems(report)
+    report.problems = _problems(report) + dataset.problems
     return report
 
 
-def _look_at(record: Record) -> Picture:
+def _look_at(dataset: ImageDataset, index: int) -> Picture:
+    record = dataset.records[index]
     picture = Picture(record.path, record.labels)
     try:
         data = read_bytes(record.path)
         picture.sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-        picture.hw = decode_image(data, record.path).shape[:2]
+        height, width = decode_image(data, record.path).shape[:2]
+        picture.hw = (height, width)
+        picture.reason = dataset.picture_problem(index, picture.hw)
     except DataError as error:
         picture.missing = not Path(record.path).exists()
         picture.reason = str(error).removeprefix(f"{record.path}: ")

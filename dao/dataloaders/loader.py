@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader
 
 from dao.dataloaders.cache import PictureCache
 from dao.dataloaders.datasets.base import ImageDataset
-from dao.dataloaders.reader import BatchReader, ClsReader, Fetched
+from dao.dataloaders.reader import BatchReader, ClsReader, Fetched, SegReader
 from dao.dataloaders.samplers import EvalSampler, TrainSampler, balanced_weights
 from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem, RunError
@@ -161,3 +161,13 @@ class ClsDataloader(ImageLoader):
     """
 
     reader_class = ClsReader
+
+
+@Registers.dataloaders.register()
+class SegDataloader(ImageLoader):
+    """Batches for segmentation: targets are (B, h, w) uint8 classes in training, 255 where nothing is labelled.
+
+    Keywords: see ImageLoader.
+    """
+
+    reader_class = SegReader

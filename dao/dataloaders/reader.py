@@ -18,12 +18,16 @@ from torch import Tensor
 
 from dao.dataloaders.cache import PictureCache
 from dao.dataloaders.datasets.base import ImageDataset
+from dao.dataloaders.datasets.masks import IGNORE
+from dao.dataloaders.sample_transforms import Around
 from dao.dataloaders.samplers import BatchKey
 from dao.dataloaders.transforms import Pipeline, transform_seed
 from dao.errors import AICoreError, ConfigError, DataError
 from dao.preprocess import Preprocess
 from dao.structures import Batch, Sample, Unreadable
+from dao.utils.seeding import mix
 
+BEGINNING = 0xB  # sets the random numbers of `BatchReader.begin` apart from those of the transforms
 MAX_BAD_IN_A_ROW = 50  # unreadable neighbours that training looks past before it gives up
 
 
@@ -48,7 +52,7 @@ class Fetched:
         """Called by torch's pinning thread, so that copies to the GPU need not wait."""
         if self.batch is not None:
             self.batch.images = self.batch.images.pin_memory()
-            if isinstance(self.batch.targets, Tensor):
+            if hasattr(self.batch.targets, "pin_memory"):
                 self.batch.targets = self.batch.targets.pin_memory()
         return self
 
@@ -74,9 +78,13 @@ class BatchReader:
     ) -> None:
         self.dataset, self.preprocess, self.transforms, self.cache = dataset, preprocess, transforms, cache
         self.preparation = transforms.without_augmentation() if transforms else None
-        self.training, self.seed, self.resize_first = training, seed, resize_first
+        self.training, self.seed = training, seed
+        # what is not scaled is cut, and where to cut is for the transforms and the chance of each epoch
+        whole = transforms is None or not transforms.needs_original
+        self.resize_first = resize_first and whole and not preprocess.settings.tiled
         self.tiled = preprocess.settings.tiled and not training  # the task cuts windows from the samples
         self.keep_samples = keep_samples or self.tiled
+        self.window = random_window(preprocess) if training and preprocess.settings.tiled else None
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -97,7 +105,7 @@ class BatchReader:
             sample = self._read_or_next(index, bad) if self.training else self._read_or_note(index, bad)
             if sample is not None:
                 samples.append(sample)
-        changed = [self._transform(sample, key) for sample in samples]
+        changed = [self._transform(sample, key, bad) for sample in samples]
         fitted = [self.fit(sample) for sample in changed]
         kept = [sample for sample, _ in fitted] if self.tiled else samples
         return Batch(
@@ -147,11 +155,30 @@ class BatchReader:
         rows = "\n".join(f"  {entry.path}: {entry.reason}" for entry in skipped[:10])
         raise DataError(f"{tries} of {count} pictures in a row cannot be read, so training cannot go on:\n{rows}")
 
-    def _transform(self, sample: Sample, key: BatchKey) -> Sample:
+    def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
         transforms = self.transforms if key.augment else self.preparation
-        if transforms is None:
-            return sample
-        return transforms(sample, transform_seed(self.seed, key.epoch, sample.index))
+        seed = transform_seed(self.seed, key.epoch, sample.index)
+        if self.training:
+            sample = self.begin(sample, np.random.default_rng(mix(seed, BEGINNING)))
+        if transforms is not None:
+            sample = transforms(sample, seed, self._around(bad))
+        if self.window is not None and sample.image.shape[:2] != tuple(self.preprocess.size):
+            sample = self.window(sample, seed)
+        return sample
+
+    def begin(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """What of a training picture the transforms get, the others that they draw included: all of it."""
+        return sample
+
+    def _around(self, bad: list[Unreadable]) -> Around:
+        """What transforms may ask for: the input's size, and other pictures of the whole set."""
+
+        def draw(count: int, rng: np.random.Generator) -> list[Sample]:
+            others = [self._read_or_next(int(index), bad) for index in rng.integers(0, len(self.dataset), count)]
+            return [self.begin(other, rng) for other in others]
+
+        settings = self.preprocess.settings
+        return Around((settings.size[0], settings.size[1]), settings.pad_value, draw)
 
     def fit(self, sample: Sample) -> tuple[Sample, NDArray[np.uint8] | Tensor]:
         """The transformed Sample and its pixels as the model takes them.
@@ -203,6 +230,34 @@ class ClsReader(BatchReader):
         if len(labels) < len(samples):
             return None
         return torch.tensor(labels, dtype=torch.int64)
+
+
+class SegReader(BatchReader):
+    """Masks move with their pictures; in evaluation they stay in the original pixels."""
+
+    def resize_sample(self, sample: Sample) -> Sample:
+        sample = super().resize_sample(sample)
+        if sample.mask is not None:
+            sample.mask = self.preprocess.resize_mask(sample.mask, fill=IGNORE)
+        return sample
+
+    def collate_targets(self, samples: Sequence[Sample]) -> Tensor | list[NDArray[np.uint8] | None] | None:
+        """Training: (B, h, w) uint8 classes, 255 unlabelled. Evaluation: one (H, W) mask a picture, None without."""
+        masks = [sample.mask for sample in samples]
+        if not self.training:
+            return masks
+        if any(mask is None for mask in masks):
+            return None
+        return torch.from_numpy(np.stack([np.ascontiguousarray(mask) for mask in masks]))
+
+
+def random_window(preprocess: Preprocess) -> Pipeline:
+    """A window of the model's size from anywhere in a picture; what is smaller is padded below and to the right."""
+    import albumentations as A
+
+    height, width = preprocess.size
+    options = {"pad_if_needed": True, "pad_position": "top_left", "fill": preprocess.settings.pad_value}
+    return Pipeline([A.RandomCrop(height, width, fill_mask=IGNORE, p=1.0, **options)], "preprocess.size")
 
 
 def with_channels(image: NDArray[np.uint8], channels: int) -> NDArray[np.uint8]:

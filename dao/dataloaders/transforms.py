@@ -11,6 +11,7 @@ import os
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it asks the internet for a newer version at import
 
 import inspect
+import itertools
 import random
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -23,13 +24,15 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.dataloaders import own_transforms
+from dao.dataloaders import box_transforms, mask_transforms, own_transforms  # noqa: F401 (the first two register theirs)
+from dao.dataloaders.sample_transforms import Around, SampleTransform
 from dao.errors import AICoreError, ConfigError, Problem
 from dao.register import Register, Registers, to_plain
 from dao.structures import Sample
 from dao.utils.seeding import mix
 
 Transform = A.BasicTransform | A.BaseCompose
+AnyTransform = Transform | SampleTransform
 Section = Mapping[str, Any]
 
 # combine transforms; in JSON they take "transforms": [{"type", "kwargs"}, ...]
@@ -41,7 +44,7 @@ NOT_OFFERED = {
     **dict.fromkeys(("Compose", "ReplayCompose"), "is the list of transforms itself; 'Sequential' nests one"),
     "Lambda": "takes Python functions; write a transform of your own in custom_modules",
     **dict.fromkeys(
-        ("FDA", "HistogramMatching", "PixelDistributionAdaptation", "Mosaic", "OverlayElements", "TextImage"),
+        ("FDA", "HistogramMatching", "PixelDistributionAdaptation", "OverlayElements", "TextImage"),
         "needs a second picture or text with every call, which a list of transforms cannot hand over",
     ),
     "RandomCropNearBBox": "needs a box named apart from the picture's own",
@@ -50,6 +53,7 @@ NOT_OFFERED = {
         "works on volumes, not on pictures",
     ),
 }
+OWN_INSTEAD = ("Mosaic",)  # ours goes by the same name: theirs must be handed the other pictures with every call
 _ABSTRACT = {"BasicTransform", "BaseCompose", "DualTransform", "ImageOnlyTransform", "Transform3D"}
 
 # albumentations warns of wrong values and of matters of taste alike; these are taste
@@ -67,7 +71,7 @@ def _register_albumentations() -> None:
         cls = getattr(A, name)
         if not inspect.isclass(cls) or not issubclass(cls, (A.BasicTransform, A.BaseCompose)):
             continue
-        if name not in NOT_OFFERED and name not in _ABSTRACT:
+        if name not in NOT_OFFERED and name not in _ABSTRACT and name not in OWN_INSTEAD:
             Registers.transforms.register(name)(as_component(cls))
     for cls in own_transforms.OWN:
         Registers.transforms.register(cls.__name__)(as_component(cls))
@@ -147,6 +151,10 @@ def _explain(error: Exception, kwargs: Mapping[str, Any], where: str) -> list[Pr
 def _composition_problems(cls: type[Transform], kwargs: Mapping[str, Any], where: str) -> list[Problem]:
     nested, p = kwargs["transforms"], kwargs.get("p", 0.5)
     problems = sections_problems(nested, f"{where}.transforms")
+    for i, section in enumerate([] if problems else nested):
+        if is_sample_transform(section["type"]):
+            what = f"{section['type']} cannot stand inside {cls.__name__}; put it into the list itself, with a 'p'"
+            problems.append(Problem(f"{where}.transforms.{i}.type", what))
     if not nested:
         problems.append(Problem(f"{where}.transforms", f"{cls.__name__} needs at least one transform"))
     if cls is A.OneOrOther and len(nested) != 2:
@@ -184,7 +192,13 @@ def _section_problems(section: Any, where: str) -> list[Problem]:
     return problems + register.check_kwargs(register.get(name), kwargs, f"{where}.kwargs")
 
 
-def _build_one(section: Section) -> Transform:
+def is_sample_transform(name: str) -> bool:
+    """Whether a registered transform is one of ours that changes whole Samples."""
+    component = Registers.transforms.get(name)
+    return inspect.isclass(component) and issubclass(component, SampleTransform)
+
+
+def _build_one(section: Section) -> Any:
     return Registers.transforms.build(section)
 
 
@@ -206,24 +220,37 @@ def transform_seed(seed: int, epoch: int, index: int) -> int:
 
 
 class Pipeline:
-    """Transforms in order, applied to a Sample with what it carries: picture, mask (nearest), boxes with labels."""
+    """Transforms in order, applied to a Sample with what it carries: picture, mask (nearest), boxes with labels.
 
-    def __init__(self, transforms: Sequence[Transform], where: str = "transforms") -> None:
+    Neighbours of albumentations run as one composition; our SampleTransforms run between them.
+    """
+
+    def __init__(self, transforms: Sequence[AnyTransform], where: str = "transforms") -> None:
         self.where, self.transforms = where, list(transforms)
-        # boxes travel as rows (x1, y1, x2, y2, row number), so that labels follow whatever boxes remain
-        boxes = A.BboxParams(format="pascal_voc", clip=True, filter_invalid_bboxes=True)
-        self._compose = A.Compose(list(transforms), bbox_params=boxes, mask_interpolation=cv2.INTER_NEAREST)
+        self._steps: list[A.Compose | SampleTransform] = []
+        for ours, group in itertools.groupby(self.transforms, lambda t: isinstance(t, SampleTransform)):
+            members = list(group)
+            self._steps += members if ours else [_composition(members)]
 
-    def __call__(self, sample: Sample, seed: int) -> Sample:
+    def __call__(self, sample: Sample, seed: int, around: Around | None = None) -> Sample:
         """The transformed Sample; the one given is left as it is. Equal seeds give equal results.
 
+        around: what transforms may ask for beyond the picture; without it there are no other pictures to draw.
         Raises ConfigError when a transform cannot work on this picture, or does not leave uint8 pixels.
         """
-        # `set_random_seed` would give every transform the same stream: a flip would always come with the other flip
-        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
-        data = self._inputs(sample)
+        around = around or Around((sample.image.shape[0], sample.image.shape[1]))
+        for place, step in enumerate(self._steps):
+            sample = self._run(step, sample, mix(seed, place) if place else seed, around)
+        return sample
+
+    def _run(self, step: A.Compose | SampleTransform, sample: Sample, seed: int, around: Around) -> Sample:
+        rng = np.random.default_rng(seed)
         try:
-            data = self._compose(**data)
+            if isinstance(step, SampleTransform):
+                return step(sample, around, rng)
+            # `set_random_seed` would give every transform the same stream: a flip would always come with the other flip
+            step.set_random_state(rng, random.Random(seed))
+            data = step(**self._inputs(sample))
         except AICoreError:
             raise
         except Exception as error:
@@ -231,6 +258,11 @@ class Pipeline:
             what = f"failed on {sample.path} ({size} pixels): {type(error).__name__}: {error}"
             raise ConfigError(Problem(self.where, what)) from error
         return self._outputs(sample, data)
+
+    @property
+    def needs_original(self) -> bool:
+        """Whether a transform must see pictures in their own resolution."""
+        return any(getattr(transform, "needs_original", False) for transform in self.transforms)
 
     def without_augmentation(self) -> Pipeline | None:
         """What stays in a run's last epochs: transforms that prepare a picture rather than vary it."""
@@ -261,6 +293,12 @@ class Pipeline:
             if sample.box_labels is not None:
                 changed.box_labels = sample.box_labels[rows[:, 4].round().astype(np.int64)]
         return changed
+
+
+def _composition(transforms: list[Transform]) -> A.Compose:
+    # boxes travel as rows (x1, y1, x2, y2, row number), so that labels follow whatever boxes remain
+    boxes = A.BboxParams(format="pascal_voc", clip=True, filter_invalid_bboxes=True)
+    return A.Compose(transforms, bbox_params=boxes, mask_interpolation=cv2.INTER_NEAREST)
 
 
 _register_albumentations()

@@ -24,10 +24,7 @@ MAX_TICKS = 100  # class names along an axis; of more classes every second, thir
 
 def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
     """Everything an evaluation of a classifier has to show; returns the files."""
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"the folder {folder} could not be made: {error}") from None
+    make_folder(folder)
     classes, details, results = evaluator.classes, evaluator.details, evaluator.results
     write_json(folder / "metrics.json", finite({"classes": classes, **details}))
     written = [folder / "metrics.json", predictions_csv(folder / "predictions.csv", evaluator)]
@@ -41,8 +38,18 @@ def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
         written.append(confusion_png(folder / "confusion_matrix.png", classes, counts))
         written += worst_png(folder / "worst.png", classes, results.only_labelled(), evaluator.worst)
     if evaluator.bad:
-        written += factory_png(folder / "escape_vs_false_alarm.png", evaluator)
+        known = results.only_labelled()
+        verdicts = evaluator.verdicts(known.scores, known.truth)
+        written += factory_png(folder / "escape_vs_false_alarm.png", *verdicts, details["factory"])
     return written
+
+
+def make_folder(folder: Path) -> None:
+    """The folder, with those above it. Raises RunError when the disk refuses."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the folder {folder} could not be made: {error}") from None
 
 
 def finite(value: Any) -> Any:
@@ -138,8 +145,8 @@ def save_figure(figure: Any, path: Path) -> Path:
     return path
 
 
-def confusion_png(path: Path, classes: Sequence[str], counts: NDArray[np.int64]) -> Path:
-    """Counts and row rates as text while there is room for it, row rates as colour."""
+def confusion_png(path: Path, classes: Sequence[str], counts: NDArray[np.int64], unit: str = "pictures") -> Path:
+    """Counts and row rates as text while there is room for it, row rates as colour. unit: what was counted."""
     count = len(classes)
     side = min(24.0, max(4.5, 0.62 * count + 2.2))
     figure = new_figure(side + 0.8, side)
@@ -150,14 +157,24 @@ def confusion_png(path: Path, classes: Sequence[str], counts: NDArray[np.int64])
     size = 9 if count <= 20 else 8 if count <= 50 else 6
     name_ticks(axes, classes, counts.sum(1).tolist(), size)
     axes.set_xlabel("predicted")
-    axes.set_ylabel("truth (pictures)")
-    axes.set_title(f"{int(np.trace(counts))} of {int(counts.sum())} right")
+    axes.set_ylabel(f"truth ({unit})")
+    axes.set_title(f"{compact(np.trace(counts))} of {compact(counts.sum())} {unit} right")
     if count <= CELL_TEXT_LIMIT:
         for i, j in zip(*np.nonzero(counts)):
-            text = f"{counts[i, j]}\n{rates[i, j] * 100:.0f} %" if count <= 50 else str(counts[i, j])
+            number = compact(counts[i, j])
+            text = f"{number}\n{rates[i, j] * 100:.0f} %" if count <= 50 else number
             colour = "white" if rates[i, j] > 0.55 else "black"
             axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=size - 1)
     return save_figure(figure, path)
+
+
+def compact(number: float) -> str:
+    """A count in at most five characters from ten thousand up: 9999, 12k, 3.4M."""
+    for limit, divisor, suffix in ((10_000, 1, ""), (1_000_000, 1_000, "k"), (10_000_000_000, 1_000_000, "M")):
+        if number < limit:
+            value = number / divisor
+            return f"{value:.1f}{suffix}" if suffix == "M" and value < 10 else f"{value:.0f}{suffix}"
+    return f"{number / 1e9:.0f}G"
 
 
 def name_ticks(axes: Any, classes: Sequence[str], totals: Sequence[int], size: int) -> None:
@@ -172,7 +189,7 @@ def name_ticks(axes: Any, classes: Sequence[str], totals: Sequence[int], size: i
     rotation = 0 if count <= 3 else 45 if count <= 20 else 90
     align = {0: "center", 45: "right", 90: "center"}[rotation]
     axes.set_xticks(places, [names[i] for i in places], rotation=rotation, ha=align, rotation_mode="default")
-    axes.set_yticks(places, [f"{names[i]} ({totals[i]})" for i in places])
+    axes.set_yticks(places, [f"{names[i]} ({compact(totals[i])})" for i in places])
     for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
         label.set_fontproperties(FontProperties(fname=str(font_path(label.get_text())), size=size))
 
@@ -208,17 +225,17 @@ def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) 
     return [path]
 
 
-def factory_png(path: Path, evaluator: ClsEvaluator) -> list[Path]:
-    """Escape rate against false-alarm rate over all thresholds, with the point where the model stands."""
-    known = evaluator.results.only_labelled()
-    badness, bad = evaluator.verdicts(known.scores, known.truth)
+def factory_png(path: Path, badness: NDArray[np.floating], bad: NDArray[np.bool_], rates: dict[str, Any]) -> list[Path]:
+    """Escape rate against false-alarm rate over all thresholds, with the point where the model stands.
+
+    badness: (N,) how bad each part looks; bad: (N,) whether it is; rates: the report's "factory".
+    """
     curve = factory.curve(badness, bad)
     if curve is None:
         return []
     figure = new_figure(6.4, 4.8)
     axes = figure.subplots()
     axes.step(curve.false_alarm * 100, curve.escape * 100, where="post", linewidth=2, label="by threshold")
-    rates = evaluator.details["factory"]
     here = rates["false_alarm_rate"], rates["escape_rate"]
     spread = [[[(r["value"] - r["low"]) * 100], [(r["high"] - r["value"]) * 100]] for r in here]
     axes.errorbar(

@@ -235,14 +235,18 @@ class Task(ABC):
     def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
         """How an exported file's arrays differ from the model's for pictures of one size (export parity).
 
-        "max_abs" and "max_rel": the largest differences of a number; "agree": whether the verdicts are the same.
+        "max_abs" and "max_rel": the largest differences of a number; "equal": least share of the whole numbers that are
+        the same (class maps are right or wrong; how far two classes lie apart in the list means nothing); "agree":
+        whether the verdicts are the same.
         """
         hw = [original_hw] * len(next(iter(mine.values())))
         pairs = zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True)
-        gaps = {name: np.abs(mine[name].astype(np.float64) - theirs[name]) for name in mine}
+        numbers = [name for name, value in mine.items() if value.dtype.kind == "f"]
+        gaps = {name: np.abs(mine[name].astype(np.float64) - theirs[name]) for name in numbers}
         return {
             "max_abs": max(float(gap.max()) for gap in gaps.values()),
             "max_rel": max(float((gap / np.maximum(np.abs(mine[name]), 1e-6)).max()) for name, gap in gaps.items()),
+            "equal": min((float((mine[n] == theirs[n]).mean()) for n in mine if n not in numbers), default=1.0),
             "agree": all(cls.agreement(first, second) for first, second in pairs),
         }
 
@@ -250,6 +254,24 @@ class Task(ABC):
     @abstractmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
         """Whether two predictions of one picture mean the same verdict (export parity)."""
+
+    @classmethod
+    def caption(cls, prediction: Prediction, card: ModelCard) -> str:
+        """A few words for a contact sheet."""
+        described = cls.describe(prediction, card)
+        return f"{described.get('label', '')} {described.get('score', 0):.2f}".strip()
+
+    @classmethod
+    def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
+        """The small picture for a contact sheet; tasks with places in the picture mark them."""
+        from dao.utils.visualize import thumbnail
+
+        return thumbnail(image)
+
+    @classmethod
+    def files(cls, prediction: Prediction, card: ModelCard) -> dict[str, NDArray[np.uint8]]:
+        """Pictures by a word for their names, grey (H, W) or colour (H, W, 3), that a demo saves beside the drawn one."""
+        return {}
 
     def heatmap(self, image: Tensor, prediction: Prediction) -> NDArray[np.float32] | None:
         """(h, w) of 0..1, in model input pixels: where the model looked, or None where the task has no such map.

@@ -15,6 +15,8 @@ from dao.register import Registers, to_plain
 from dao.tasks.base import ModelCard, Task
 from dao.utils import checkpoint
 
+WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "freeze")  # what a model starts from
+
 
 def build_dataset(section: Mapping[str, Any], where: str, classes: Sequence[str] | None = None) -> Any:
     """The dataset of a section; ``classes``, when known from the training data, fix the order of names."""
@@ -79,8 +81,19 @@ def build_loss(raw: Mapping[str, Any], dataset: Any, device: torch.device) -> nn
         return None
     from dao.losses.weighted_sum import build_loss as build_sum
 
-    context = {"num_classes": len(dataset.classes), "class_counts": dataset.class_counts()}
-    return build_sum(to_plain(raw["loss"]), "loss", **context).to(device)
+    section = to_plain(raw["loss"])
+    counts = dataset.loss_counts() if asks_for_counts(section) else None  # of pixels they cost a look at every mask
+    context = {"num_classes": len(dataset.classes), "class_counts": counts}
+    return build_sum(section, "loss", **context).to(device)
+
+
+def asks_for_counts(section: Any) -> bool:
+    """Whether a loss section says "balanced" anywhere."""
+    if isinstance(section, Mapping):
+        return any(asks_for_counts(value) for value in section.values())
+    if isinstance(section, list):
+        return any(asks_for_counts(value) for value in section)
+    return section == "balanced"
 
 
 def card_of(content: Mapping[str, Any]) -> ModelCard:
@@ -111,7 +124,7 @@ def task_from_checkpoint(content: Mapping[str, Any], source: str) -> Task:
 
 def without_pretrained(model: Mapping[str, Any]) -> Raw:
     """A model section that fetches no weights: they come from a checkpoint anyhow, and the file may be elsewhere."""
-    return _without(to_plain(model), ("pretrained", "checkpoint_path", "freeze"))
+    return _without(to_plain(model), WEIGHT_SOURCES)
 
 
 def _without(value: Any, keys: Sequence[str]) -> Any:

@@ -165,6 +165,20 @@ class DetectionTask(Task):
         return {"path": prediction.path, **summary, "boxes": boxes, "height": height, "width": width}
 
     @classmethod
+    def caption(cls, prediction: Prediction, card: ModelCard) -> str:
+        shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
+        counts = np.bincount(shown.labels, minlength=len(card.classes))
+        found = [f"{counts[k]} {card.classes[k]}" for k in np.argsort(-counts, kind="stable") if counts[k]]
+        return ", ".join(found) or "nothing found"
+
+    @classmethod
+    def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
+        from dao.utils.visualize_boxes import small_boxes
+
+        shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
+        return small_boxes(image, shown.xyxy, shown.labels)
+
+    @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
         """Every box of one has its like in the other."""
         return same_boxes(_boxes_of(first), _boxes_of(second), SAME_SCORE)
@@ -185,7 +199,7 @@ class DetectionTask(Task):
             pairs = match(first, second)
             scores += [abs(float(first.scores[i] - second.scores[j])) for i, j, _ in pairs]
             overlaps += [iou for _, _, iou in pairs]
-        return {"max_abs": max(scores), "max_rel": 1 - min(overlaps), "agree": agree}
+        return {"max_abs": max(scores), "max_rel": 1 - min(overlaps), "equal": float(agree), "agree": agree}
 
 
 def settings_of(facts: Mapping[str, Any], where: str = "model.kwargs") -> AnswerSettings:

@@ -20,7 +20,7 @@ from dao.trainers.answering import complete_from_checkpoint, readable, stage_fol
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import logger as log
 from dao.utils import run_folder
-from dao.utils.visualize import contact_sheet, thumbnail, write_image
+from dao.utils.visualize import contact_sheet, write_image, write_pixels
 
 
 @Registers.trainers.register()
@@ -66,13 +66,16 @@ class Demo(Trainer):
         prediction = self.predictor(sample.image)
         prediction.path = sample.path
         drawn = self.predictor.draw(sample.image, prediction, heatmap=self._heatmap(sample, prediction))
-        name = f"{self.iter:04d}_{Path(sample.path).stem}.png"
-        write_image(self.run_dir / name, drawn)
-        described = self.predictor.describe(prediction)
-        self.results.append({**described, "picture": name})
-        caption = f"{described.get('label', '')} {described.get('score', 0):.2f}".strip()
+        stem = f"{self.iter:04d}_{Path(sample.path).stem}"
+        files = {"picture": f"{stem}.png"}
+        write_image(self.run_dir / files["picture"], drawn)
+        for word, picture in self.predictor.files(prediction).items():
+            files[word] = f"{stem}_{word}.png"
+            write_pixels(self.run_dir / files[word], picture)
+        self.results.append({**self.predictor.describe(prediction), **files})
+        caption = self.predictor.caption(prediction)
         if len(self.tiles) < self.sheet_size:
-            self.tiles.append(thumbnail(sample.image))
+            self.tiles.append(self.predictor.thumbnail(sample.image, prediction))
             self.captions.append(caption)
         logger.info("{}  {}", sample.path, caption)
 

@@ -16,6 +16,7 @@ from dao.predictor import BACKENDS, Backend, TorchBackend
 from dao.register import Registers
 from dao.structures import Sample
 from dao.tasks import build
+from dao.tiling import windows
 from dao.trainers.answering import complete_from_checkpoint, readable, stage_folder
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import checkpoint, run_folder
@@ -102,12 +103,20 @@ class Export(Trainer):
     def train_one_iter(self) -> None:
         """Compare every exported file with the model on one picture."""
         sample: Sample = self.batch  # type: ignore[assignment]
-        images = sample.image[None]
+        images = self._as_given(sample.image)[None]
         for path, (exporter, own, backend) in self.exported.items():
             shape = self._fixed_shape(exporter)
             fitted = images if shape is None else _fit_to(images, shape)
             found = type(self.task).compare(own.run(fitted), backend.run(fitted), own.card, fitted.shape[1:3])
             self.differences[path].append({"path": sample.path, **found})
+
+    def _as_given(self, image: np.ndarray) -> np.ndarray:
+        """What the file is asked with: the picture, or its middle window where a predictor would cut it."""
+        settings = self.task.preprocess.settings
+        if not settings.tiled:
+            return image
+        cut = windows((image.shape[0], image.shape[1]), tuple(settings.size), settings.overlap)
+        return cut[len(cut) // 2].of(image)
 
     def _fixed_shape(self, exporter: Exporter) -> tuple[int, int, int] | None:
         """(B, H, W) of a file that takes only one size, else None."""
@@ -124,8 +133,9 @@ class Export(Trainer):
         for name, summary in report.items():
             logger.log(
                 "ERROR" if name in failed else "SUCCESS",
-                "{}: {} pictures, max abs difference {:.2g}, max rel {:.2g}, same verdict on {:.1%}",
+                "{}: {} pictures, max abs difference {:.2g}, max rel {:.2g}, same verdict on {:.1%}{}",
                 name, summary["pictures"], summary["max_abs"], summary["max_rel"], summary["agreement"],
+                "" if summary["equal"] == 1 else f", at least {summary['equal']:.4%} of a picture's class map equal",
             )  # fmt: skip
         if failed:
             raise ParityError(
@@ -144,6 +154,7 @@ class Export(Trainer):
             "pictures": len(rows),
             "max_abs": worst,
             "max_rel": max(row["max_rel"] for row in rows),
+            "equal": min(row["equal"] for row in rows),
             "agreement": agreement,
             "per_picture": rows,
         }

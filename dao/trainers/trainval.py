@@ -245,10 +245,9 @@ class TrainVal(Trainer):
         self._describe()
 
     def _describe(self) -> None:
-        counts = ", ".join(f"{name} {n}" for name, n in zip(self.dataset.classes, self.dataset.class_counts()))
         total = sum(p.numel() for p in self.task.model.parameters())
         trained = sum(p.numel() for p in self.task.model.parameters() if p.requires_grad)
-        logger.info("{} training pictures in {} classes: {}", len(self.dataset), len(self.dataset.classes), counts)
+        logger.info("{}", self.dataset.summary())
         logger.info(
             "{:.2f} M parameters, {:.2f} M of them trained, on {} with {} process(es), {} iterations an epoch",
             total / 1e6, trained / 1e6, self.device, dist.world_size(), self.iters_per_epoch,

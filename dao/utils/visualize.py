@@ -26,6 +26,7 @@ __all__ = [
     "thumbnail",
     "to_rgb",
     "write_image",
+    "write_pixels",
 ]
 
 # Okabe & Ito 2008, "Color universal design": told apart with every kind of colour vision
@@ -105,9 +106,9 @@ def annotate_classification(
     The picture's own pixels stay as they are, in the upper left corner; very small ones are enlarged by a whole
     factor. With a ``heatmap`` (see `overlay_heatmap`) the picture follows a second time, under it.
     """
-    picture = _enlarge(to_rgb(image))
+    picture = enlarge(to_rgb(image))
     height, width = picture.shape[:2]
-    unit = max(13, round(0.033 * math.sqrt(height * width)), round(0.011 * max(height, width)))
+    unit = text_unit(picture)
     below = width > 1.7 * height
     views = [picture]
     if heatmap is not None:
@@ -120,7 +121,14 @@ def annotate_classification(
     return _with_panel_below(shown, answer, unit) if below else _with_panel_beside(shown, answer, unit)
 
 
-def _enlarge(picture: Image) -> Image:
+def text_unit(picture: Image) -> int:
+    """Size of letters, in pixels, that reads well beside a picture."""
+    height, width = picture.shape[:2]
+    return max(13, round(0.033 * math.sqrt(height * width)), round(0.011 * max(height, width)))
+
+
+def enlarge(picture: Image) -> Image:
+    """Very small pictures by a whole factor, pixel by pixel; others as they are."""
     longest = max(picture.shape[:2])
     if longest > SMALLEST:
         return picture
@@ -268,11 +276,16 @@ def thumbnail(image: Image, side: int = 256) -> Image:
 
 def write_image(path: str | Path, rgb: Image) -> None:
     """Write a PNG or JPEG (by the name's ending), folders included. Raises DataError when that fails."""
+    write_pixels(path, to_rgb(rgb))
+
+
+def write_pixels(path: str | Path, image: Image) -> None:
+    """Write a picture as it is, grey (H, W) or RGB (H, W, 3): `write_image` without making grey ones colour."""
     path = Path(path)
-    image = to_rgb(rgb)
+    bgr = image if image.ndim == 2 else image[:, :, ::-1]
     try:
         options = [cv2.IMWRITE_JPEG_QUALITY, JPEG_QUALITY] if path.suffix.lower() in (".jpg", ".jpeg") else []
-        done, data = cv2.imencode(path.suffix or ".", np.ascontiguousarray(image[:, :, ::-1]), options)
+        done, data = cv2.imencode(path.suffix or ".", np.ascontiguousarray(bgr), options)
     except cv2.error as error:
         message = f"a picture of {image.shape[1]} x {image.shape[0]} pixels cannot become a '{path.suffix}' file"
         raise DataError(f"{path}: {message}; name it .png or .jpg ({error.err})") from None

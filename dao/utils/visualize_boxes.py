@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from dao.structures import GroundTruth
 from dao.utils.text import Color, Image, draw_text, text_width
-from dao.utils.visualize import color_of, to_rgb
+from dao.utils.visualize import color_of, thumbnail, to_rgb
 
 SMALLEST = 640  # pictures whose longer side is shorter are enlarged by a whole factor, so that names find room
 LIGHT, DARK = (255, 255, 255), (20, 20, 20)
@@ -47,6 +47,15 @@ def annotate_boxes(
     for i in reversed(list(order)):
         text = classes[int(labels[i])] + ("" if scores is None else f" {scores[i]:.2f}")
         _tag(canvas, text, xyxy[i] * factor, color_of(int(labels[i])), size, taken)
+    return canvas
+
+
+def small_boxes(image: Image, xyxy: NDArray[np.floating], labels: NDArray[np.integer], side: int = 256) -> Image:
+    """A contact sheet's picture: shrunk to ``side`` pixels, boxes without names."""
+    canvas = thumbnail(image, side).copy()
+    scale = canvas.shape[1] / image.shape[1]
+    for box, label in zip(xyxy, labels, strict=True):
+        _outline(canvas, box * scale, color_of(int(label)), 1)
     return canvas
 
 

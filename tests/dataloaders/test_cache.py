@@ -15,7 +15,8 @@ def read_one(index: int) -> Sample:
         raise DataError("3.png: torn")
     rng = np.random.default_rng(index)
     image = rng.integers(0, 256, (5 + index % 7, 6 + index % 5, 3), np.uint8)
-    return Sample(image, f"{index}.png", index, (50 + index, 60))
+    mask = rng.integers(0, 9, image.shape[:2], np.uint8) if index % 2 else None
+    return Sample(image, f"{index}.png", index, (50 + index, 60), mask=mask)
 
 
 @pytest.mark.parametrize("page_bytes", [100, 1000, 10**9])
@@ -28,8 +29,9 @@ def test_what_goes_in_comes_out(monkeypatch, page_bytes):
             with pytest.raises(DataError, match=r"3\.png: torn"):
                 cache.get(3)
             continue
-        image, original_hw = cache.get(index)
+        image, original_hw, mask = cache.get(index)
         assert np.array_equal(image, read_one(index).image) and original_hw == (50 + index, 60)
+        assert np.array_equal(mask, read_one(index).mask) if index % 2 else mask is None
 
 
 def test_pictures_are_handed_out_as_copies():

@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -39,10 +39,14 @@ class Record:
         return () if self.label is None else (self.label,)
 
 
+R = TypeVar("R", bound=Record)
+
+
 class ImageDataset:
     """Pictures with labels. Subclasses read a layout on disk and hand over the result.
 
     classes: names in index order; multi_label: whether targets are multi-hot; origin: where it came from, for messages.
+    problems: what was wrong with the annotations and was left out, one sentence each.
     """
 
     def __init__(
@@ -52,6 +56,7 @@ class ImageDataset:
         self.classes = list(classes)
         self.multi_label = multi_label
         self.origin = origin
+        self.problems: list[str] = []
         if not self.records:
             raise DataError(f"no picture found in {origin}")
         if not any(os.path.exists(record.path) for record in self.records):  # noqa: PTH110 (many)
@@ -71,20 +76,35 @@ class ImageDataset:
                 counts[label] += 1
         return counts
 
+    def loss_counts(self) -> list[int]:
+        """What "balanced" weights of a loss are made from: pictures of each class, or pixels where a loss counts those."""
+        return self.class_counts()
+
+    def summary(self) -> str:
+        """One line of what is in it, for the log."""
+        counts = ", ".join(f"{name} {n}" for name, n in zip(self.classes, self.class_counts()))
+        return f"{len(self)} training pictures in {len(self.classes)} classes: {counts}"
+
     def read(self, index: int, in_channels: int = 3, bit_depth: int = 16) -> Sample:
         """Decode one picture with its target. Raises DataError when it cannot be read."""
         record = self.records[index]
         image = read_image(record.path, in_channels, bit_depth)
         return self.to_sample(index, image, (image.shape[0], image.shape[1]))
 
-    def to_sample(self, index: int, image: np.ndarray, original_hw: tuple[int, int]) -> Sample:
-        """A Sample of already decoded pixels (H, W, C) with this record's target."""
+    def to_sample(
+        self, index: int, image: np.ndarray, original_hw: tuple[int, int], mask: np.ndarray | None = None
+    ) -> Sample:
+        """A Sample of already decoded pixels (H, W, C), and mask where there are some, with this record's target."""
         record = self.records[index]
-        sample = Sample(image, record.path, index, original_hw, label=record.label)
+        sample = Sample(image, record.path, index, original_hw, label=record.label, mask=mask)
         if record.label_set is not None:
             sample.label_set = np.zeros(len(self.classes), np.float32)
             sample.label_set[list(record.label_set)] = 1
         return sample
+
+    def picture_problem(self, index: int, hw: tuple[int, int]) -> str:
+        """What is wrong with a picture that could be decoded, to ``hw`` pixels; "" when it fits its target."""
+        return ""
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -107,8 +127,8 @@ def refuse_bad_config(component: type[ImageDataset], **kwargs: Any) -> None:
 
 
 def take_split(
-    records: Sequence[Record], names: Sequence[str], ratios: Mapping[str, float], split: str, seed: int
-) -> list[Record]:
+    records: Sequence[R], names: Sequence[str], ratios: Mapping[str, float], split: str, seed: int
+) -> list[R]:
     """The records that fall into ``split``, in their order. ``names`` are what the division depends on."""
     assigned = assign_splits(names, [r.labels for r in records], ratios, seed, [r.group for r in records])
     return [record for record, where in zip(records, assigned) if where == split]

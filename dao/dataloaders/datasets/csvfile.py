@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from dao.dataloaders.datasets.base import (
     ImageDataset,
@@ -23,6 +23,8 @@ from dao.dataloaders.datasets.base import (
 )
 from dao.errors import DataError, Problem, nearest
 from dao.register import Registers
+
+R = TypeVar("R", bound=Record)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,48 +93,64 @@ class CsvDataset(ImageDataset):
         if split_ratio and split is not None:
             records = take_split(records, [row.name for row in rows], split_ratio, split, split_seed)
         elif split_column:
-            records = _rows_of_split(path, rows, records, split_column, split)
+            records = rows_of_split(path, [row.split for row in rows], records, split_column, split)
         origin = f"split '{split}' of {path}" if split else str(path)
         super().__init__(records, names, multi_label=label_separator is not None, origin=origin)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Settings that contradict each other."""
-        problems = ImageDataset.check_config({"split": None, **kwargs}, where)
-        column, ratios, split = (kwargs.get(key) for key in ("split_column", "split_ratio", "split"))
-        if column and ratios:
-            problems.append(Problem(f"{where}.split_ratio", "cannot be given together with split_column"))
-        if column and split is None:
-            problems.append(Problem(f"{where}.split", f"is missing: which rows of split_column '{column}' to take"))
-        if split is not None and not column and not ratios:
-            problems.append(Problem(f"{where}.split", f"'{split}' means nothing without split_column or split_ratio"))
+        problems = split_problems(kwargs, where)
         if kwargs.get("none_label") is not None and kwargs.get("label_separator") is None:
             problems.append(Problem(f"{where}.none_label", "is for several labels a picture: give label_separator"))
-        if len(kwargs.get("delimiter", ",")) != 1:
-            problems.append(Problem(f"{where}.delimiter", f"expected one character, got {kwargs['delimiter']!r}"))
         return problems
 
 
-def _parse(path: Path, columns: Columns, delimiter: str) -> list[Row]:
+def split_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+    """Settings of a CSV file's columns and split that contradict each other."""
+    problems = ImageDataset.check_config({"split": None, **kwargs}, where)
+    column, ratios, split = (kwargs.get(key) for key in ("split_column", "split_ratio", "split"))
+    if column and ratios:
+        problems.append(Problem(f"{where}.split_ratio", "cannot be given together with split_column"))
+    if column and split is None:
+        problems.append(Problem(f"{where}.split", f"is missing: which rows of split_column '{column}' to take"))
+    if split is not None and not column and not ratios:
+        problems.append(Problem(f"{where}.split", f"'{split}' means nothing without split_column or split_ratio"))
+    if len(kwargs.get("delimiter", ",")) != 1:
+        problems.append(Problem(f"{where}.delimiter", f"expected one character, got {kwargs['delimiter']!r}"))
+    return problems
+
+
+def read_table(
+    path: Path, columns: Mapping[str, str | None], delimiter: str
+) -> Iterator[tuple[int, Mapping[str, str | None]]]:
+    """Rows of a CSV file with a header: line number and cells by column.
+
+    columns: setting -> column that must be there (None: not asked for). Raises DataError naming those that are not.
+    """
     reader = csv.DictReader(io.StringIO(read_text(path, "CSV file"), newline=""), delimiter=delimiter)
     header = [name.strip() for name in reader.fieldnames or []]
     reader.fieldnames = header
+    absent = {key: name for key, name in columns.items() if name and name not in header}
+    missing = [f"{key} '{name}' is not in the header. {nearest(name, header)}" for key, name in absent.items()]
+    raise_listed(str(path), missing, f"The header has: {', '.join(header) or 'nothing'} (delimiter '{delimiter}').")
+    return ((reader.line_num, cells) for cells in reader)
+
+
+def _parse(path: Path, columns: Columns, delimiter: str) -> list[Row]:
     wanted = {
         "image_column": columns.image,
         "label_column": columns.label,
         "split_column": columns.split,
         "group_column": columns.group,
     }
-    absent = {key: name for key, name in wanted.items() if name and name not in header}
-    missing = [f"{key} '{name}' is not in the header. {nearest(name, header)}" for key, name in absent.items()]
-    raise_listed(str(path), missing, f"The header has: {', '.join(header) or 'nothing'} (delimiter '{delimiter}').")
     rows, problems = [], []
     first_seen: dict[str, int] = {}
-    for cells in reader:
+    for line, cells in read_table(path, wanted, delimiter):
         try:
-            row = _parse_row(reader.line_num, cells, columns)
+            row = _parse_row(line, cells, columns)
         except ValueError as error:
-            problems.append(f"line {reader.line_num}: {error}")
+            problems.append(f"line {line}: {error}")
             continue
         if row.name in first_seen:
             problems.append(f"line {row.number}: {row.name} is listed already in line {first_seen[row.name]}")
@@ -145,16 +163,20 @@ def _parse(path: Path, columns: Columns, delimiter: str) -> list[Row]:
     return rows
 
 
-def _parse_row(number: int, cells: Mapping[str, str | None], columns: Columns) -> Row:
-    def cell(name: str | None) -> str:
-        return (cells.get(name) or "").strip() if name else ""
+def cell(cells: Mapping[str, str | None], name: str | None) -> str:
+    """A row's text in a column; "" where the column is not asked for or the row ends before it."""
+    return (cells.get(name) or "").strip() if name else ""
 
-    name, text = cell(columns.image), cell(columns.label)
+
+def _parse_row(number: int, cells: Mapping[str, str | None], columns: Columns) -> Row:
+    name, text = cell(cells, columns.image), cell(cells, columns.label)
     if not name:
         raise ValueError(f"no picture in column '{columns.image}'")
     if not text:
         raise ValueError(f"{name} has no label in column '{columns.label}'")
-    return Row(number, name, _parse_labels(name, text, columns), cell(columns.split), cell(columns.group) or None)
+    return Row(
+        number, name, _parse_labels(name, text, columns), cell(cells, columns.split), cell(cells, columns.group) or None
+    )
 
 
 def _parse_labels(name: str, text: str, columns: Columns) -> tuple[str, ...]:
@@ -185,9 +207,10 @@ def _to_records(path: Path, rows: list[Row], names: list[str], folder: Path, mul
     return records
 
 
-def _rows_of_split(path: Path, rows: list[Row], records: list[Record], column: str, split: str | None) -> list[Record]:
-    taken = [record for row, record in zip(rows, records) if row.split == split]
+def rows_of_split(path: Path, splits: Sequence[str], records: Sequence[R], column: str, split: str | None) -> list[R]:
+    """The records whose row says ``split``. Raises DataError naming the splits there are where none does."""
+    taken = [record for where, record in zip(splits, records) if where == split]
     if not taken:
-        known = some(sorted({row.split or "(empty)" for row in rows}))
+        known = some(sorted({where or "(empty)" for where in splits}))
         raise DataError(f"{path}: no row has '{split}' in column '{column}'; it has: {known}")
     return taken

@@ -15,6 +15,7 @@ IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
 
 # what ends a complete PNG: the IEND chunk with its checksum
 _PNG_END = b"IEND\xaeB`\x82"
+_EXIF_ORIENTATION = 0x0112
 _JPEG_STANDALONE = {0x01, *range(0xD0, 0xD8)}  # markers without a length field
 
 # the decoders' own remarks go to stderr without a file name; the reason is in our DataError instead
@@ -29,6 +30,19 @@ def read_image(path: str | Path, in_channels: int = 3, bit_depth: int = 16) -> N
     Returns (H, W, in_channels) uint8. Raises DataError naming path and reason when it cannot be read whole.
     """
     return decode_image(read_bytes(path), path, in_channels, bit_depth)
+
+
+def read_hw(path: str | Path) -> tuple[int, int] | None:
+    """Height and width of a picture as `read_image` would give it, from the file's head; None if that cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as opened:
+            width, height = opened.size
+            turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
+    except Exception:  # Pillow raises many kinds; reading the whole picture will say what is wrong
+        return None
+    return (width, height) if turned else (height, width)
 
 
 def decode_image(data: bytes, path: str | Path, in_channels: int = 3, bit_depth: int = 16) -> NDArray[np.uint8]:

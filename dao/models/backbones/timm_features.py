@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dao.errors import ConfigError, Problem, nearest
-from dao.models.classification.timm_classifier import freeze_modules, load_local_weights
+from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.register import Registers
 
 WHERE = "model.kwargs.backbone.kwargs"
@@ -71,7 +71,7 @@ def _levels(model_name: str, strides: Sequence[int]) -> list[int]:
 def _create(model_name: str, levels: list[int], in_chans: int, pretrained: bool) -> nn.Module:
     import timm
 
-    from dao.models.classification.timm_classifier import download
-
     options = {"features_only": True, "out_indices": levels, "in_chans": in_chans}
-    return download(model_name, options) if pretrained else timm.create_model(model_name, **options)
+    if not pretrained:
+        return timm.create_model(model_name, **options)
+    return download(lambda: timm.create_model(model_name, pretrained=True, **options), model_name, "pretrained")

@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import re
-import socket
-from collections.abc import Iterator
-from urllib.parse import urlparse
-
-from loguru import logger
 from torch import nn
 
-from dao.errors import CheckpointError, ConfigError, Problem, nearest
+from dao.errors import ConfigError, Problem, nearest
+from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.register import Registers
-from dao.utils import checkpoint
 
 
 @Registers.cls_models.register("TimmClassifier")
@@ -52,7 +44,10 @@ def timm_classifier(
     optional = {"drop_path_rate": drop_path_rate, "global_pool": global_pool}
     extra = {name: value for name, value in optional.items() if value is not None}
     options = {"num_classes": num_classes, "in_chans": in_chans, "drop_rate": drop_rate, **extra}
-    model = download(model_name, options) if pretrained else _create(model_name, options)
+    if pretrained:
+        model = download(lambda: timm.create_model(model_name, pretrained=True, **options), model_name, "pretrained")
+    else:
+        model = _create(model_name, options)
     if checkpoint_path:
         load_local_weights(model, checkpoint_path)
     freeze_modules(model, freeze or [])
@@ -69,87 +64,3 @@ def _create(model_name: str, options: dict[str, object]) -> nn.Module:
         if "unexpected keyword" not in str(error):
             raise
         raise ConfigError(Problem("model.kwargs", f"{model_name}: {error}")) from None
-
-
-def download(model_name: str, options: dict[str, object]) -> nn.Module:
-    """timm's own download; every way it can fail ends in one message that names the local-file setting."""
-    import timm
-
-    try:
-        with _offline_when_the_hub_is_out_of_reach():
-            return timm.create_model(model_name, pretrained=True, **options)
-    except Exception as error:  # requests', huggingface_hub's, urllib's and timm's errors share no base
-        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no details'}"
-        raise CheckpointError(
-            f"the pretrained weights of {model_name} could not be downloaded ({reason}).\n"
-            f"  Without internet: put the weights on disk (.pth or .safetensors, timm's or torchvision's), set\n"
-            f"  model.kwargs.pretrained to false and model.kwargs.checkpoint_path to the file.\n"
-            f"  To start from random weights: model.kwargs.pretrained false."
-        ) from error
-
-
-@contextlib.contextmanager
-def _offline_when_the_hub_is_out_of_reach() -> Iterator[None]:
-    """Behind an air gap the hub's client retries for a minute before it gives up: ask the name service first.
-
-    A download that was cached earlier is still found. With a proxy set, names may only be known to the proxy.
-    """
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    if not any(os.environ.get(name) for name in ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")):
-        try:
-            socket.getaddrinfo(urlparse(constants.ENDPOINT).hostname, 443)
-        except OSError:
-            constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def load_local_weights(model: nn.Module, path: str) -> checkpoint.FitReport:
-    """Fill a model from a file and log what fitted. Raises CheckpointError when nothing, or next to nothing, did."""
-    weights = checkpoint.load_weights(path)
-    first = next(iter(model.parameters()))
-    if first.ndim == 4 and first.shape[1] == 1:
-        weights = _to_grey(model, weights)
-    report = checkpoint.fit(model, weights)
-    total = len(report.loaded) + len(report.missing) + len(report.mismatched)
-    if len(report.loaded) * 10 < total:
-        raise CheckpointError(f"{path} is of another model: {report.render()}")
-    logger.info("weights from {}: {}", path, report.render())
-    return report
-
-
-def _to_grey(model: nn.Module, weights: checkpoint.StateDict) -> checkpoint.StateDict:
-    """RGB weights for a grey input: the first convolution's kernels summed over colour, as timm does."""
-    name = next(n for n, p in model.named_parameters() if p.ndim == 4)
-    if name in weights and weights[name].ndim == 4 and weights[name].shape[1] == 3:
-        return {**weights, name: weights[name].float().sum(dim=1, keepdim=True)}
-    return weights
-
-
-def freeze_modules(model: nn.Module, patterns: list[str]) -> None:
-    """Stop the gradient of every module whose name matches a pattern from its start, and keep it in eval mode.
-
-    Raises ConfigError for a pattern that matches no module: a freeze that freezes nothing must not pass in silence.
-    """
-    names = [name for name, _ in model.named_modules() if name]
-    for pattern in patterns:
-        hit = [name for name in names if re.match(rf"(?:{pattern})(?:\.|$)", name)]
-        if not hit:
-            top = [name for name, _ in model.named_children()]
-            raise ConfigError(
-                Problem("model.kwargs.freeze", f"no module is called '{pattern}'. {nearest(pattern, top)}")
-            )
-        for name in hit:
-            module = model.get_submodule(name)
-            module.requires_grad_(False)
-            _stay_in_eval(module)
-
-
-def _stay_in_eval(module: nn.Module) -> None:
-    """Make train() leave the module in eval mode: a frozen batch norm must not move its statistics."""
-    module.eval()
-    module.train = lambda mode=True: module  # type: ignore[method-assign]

@@ -10,12 +10,12 @@ import torch.nn.functional as F
 from loguru import logger
 from torch import Tensor, nn
 from torchvision.models import detection as zoo
-from torchvision.models import get_model, list_models
+from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.detection.image_list import ImageList
 
-from dao.errors import CheckpointError, ConfigError, Problem, nearest
-from dao.models.classification.timm_classifier import freeze_modules, load_local_weights
+from dao.errors import ConfigError, Problem, nearest
 from dao.models.detection.answers import Answers, AnswerSettings
+from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.structures import BoxTargets
 from dao.utils import checkpoint
@@ -73,7 +73,8 @@ class TorchvisionDetector(nn.Module):
         self.net.transform = AsGiven()
         self.shift = 1 if isinstance(self.net, BACKGROUND_FIRST) else 0
         if pretrained:
-            logger.info("{} from COCO: {}", model_name, checkpoint.fit(self.net, _downloaded(model_name)).render())
+            weights = download(lambda: get_model_weights(model_name).DEFAULT.get_state_dict(), model_name, "pretrained")
+            logger.info("{} from COCO: {}", model_name, checkpoint.fit(self.net, weights).render())
         if checkpoint_path:
             load_local_weights(self.net, checkpoint_path)
         freeze_modules(self.net, freeze or [])
@@ -139,16 +140,3 @@ def _create(model_name: str, num_classes: int) -> nn.Module:
     with torch.device("meta"):
         extra = 1 if isinstance(get_model(model_name, weights=None, weights_backbone=None), BACKGROUND_FIRST) else 0
     return get_model(model_name, weights=None, weights_backbone=None, num_classes=num_classes + extra)
-
-
-def _downloaded(model_name: str) -> checkpoint.StateDict:
-    from torchvision.models import get_model_weights
-
-    try:
-        return get_model_weights(model_name).DEFAULT.get_state_dict(progress=False, check_hash=True)
-    except Exception as error:  # urllib's and torch's errors share no base
-        raise CheckpointError(
-            f"the pretrained weights of {model_name} could not be downloaded ({type(error).__name__}: {error}).\n"
-            "  Without internet: put torchvision's file on disk, set model.kwargs.pretrained to false and\n"
-            "  model.kwargs.checkpoint_path to the file."
-        ) from error

@@ -9,11 +9,11 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, ConfigError, Problem
-from dao.models.classification.timm_classifier import freeze_modules, load_local_weights
 from dao.models.detection.answers import Answers, AnswerSettings, choose
 from dao.models.detection.darknet import CSPDarknet, Darknet53
 from dao.models.detection.head import DecoupledHead, DenseOutput
 from dao.models.detection.necks import FPN, PAFPN
+from dao.models.pretrained import freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.utils import checkpoint
 from dao.utils.boxes import cxcywh_to_xyxy

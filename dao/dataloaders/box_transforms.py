@@ -1,0 +1,304 @@
+"""Augmentation for detection after YOLOX (Ge et al. 2021, arXiv:2107.08430, section 2.1): mosaic, mixup, affine, HSV.
+
+Every picture is (H, W, C) uint8 and is touched by OpenCV alone. Where YOLOX turns and scales the mosaic about its upper
+left corner, this does so about the middle, so that all four pictures are equally likely to be seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.dataloaders import box_geometry as geometry
+from dao.dataloaders.box_geometry import Boxes, Matrix
+from dao.dataloaders.sample_transforms import Around, SampleTransform, range_problems
+from dao.errors import ConfigError, Problem
+from dao.register import Registers
+from dao.structures import Sample
+
+Pixels = NDArray[np.uint8]
+Generator = np.random.Generator
+
+
+class _Warp(SampleTransform):
+    """What turning, scaling and shearing share: their ranges, the matrix, and picture and boxes moved by it."""
+
+    def __init__(
+        self,
+        degrees: float,
+        translate: float,
+        scale: tuple[float, float],
+        shear: float,
+        min_visible: float,
+        p: float,
+    ) -> None:
+        super().__init__(p)
+        self.degrees, self.translate, self.scale, self.shear = degrees, translate, tuple(scale), shear
+        self.min_visible = min_visible
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Values out of range."""
+        problems = super().check_config(kwargs, where) + range_problems(kwargs, where, "scale", 0)
+        limits = {"degrees": 180, "shear": 80, "translate": 1, "min_visible": 1}
+        for name, most in limits.items():
+            if not 0 <= kwargs.get(name, 0) <= most:
+                problems.append(Problem(f"{where}.{name}", f"expected 0 to {most}, got {kwargs[name]:g}"))
+        return problems
+
+    def matrix(self, from_hw: tuple[int, int], to_hw: tuple[int, int], rng: Generator) -> Matrix:
+        """A random map that puts the middle of a canvas near the middle of the output."""
+        degrees, scale = rng.uniform(-self.degrees, self.degrees), rng.uniform(*self.scale)
+        shear_x, shear_y, move_x, move_y = rng.uniform(-1, 1, 4)
+        (height, width), (out_height, out_width) = from_hw, to_hw
+        middle = (out_width * (0.5 + self.translate * move_x), out_height * (0.5 + self.translate * move_y))
+        return geometry.affine(
+            degrees, scale, (self.shear * shear_x, self.shear * shear_y), (width / 2, height / 2), middle
+        )
+
+
+@Registers.transforms.register()
+class Mosaic(_Warp):
+    """Four pictures round a random centre, then turned, moved, scaled and sheared into the model's input size.
+
+    degrees, shear: largest angles either way; translate: largest shift as a part of the input's side.
+    scale: [low, high] of the pictures' size, 1 being that at which each fits the input by itself.
+    min_visible: boxes of which a smaller part of the area is left are dropped. p: probability.
+    Off in the last ``no_aug_epochs``.
+    """
+
+    needs_others = 3
+
+    def __init__(
+        self,
+        degrees: float = 10.0,
+        translate: float = 0.1,
+        scale: tuple[float, float] = (0.5, 1.5),
+        shear: float = 2.0,
+        min_visible: float = 0.1,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(degrees, translate, scale, shear, min_visible, p)
+
+    def apply(self, sample: Sample, around: Around, rng: Generator) -> Sample:
+        """The mosaic of the sample and three drawn from the whole set, at the input's size."""
+        parts = [sample, *around.draw(self.needs_others, rng)]
+        parts = [parts[i] for i in rng.permutation(len(parts))]
+        canvas, boxes, labels, seen = assemble(parts, around, rng)
+        matrix = self.matrix(canvas.shape[:2], around.size_hw, rng)
+        image = warp_pixels(canvas, matrix, around.size_hw, around.pad_value)
+        moved, share = geometry.visible(geometry.warp(boxes, matrix), around.size_hw)
+        keep = (share * seen >= self.min_visible) & geometry.large_enough(moved)
+        return replace(sample, image=image, boxes_xyxy=moved[keep], box_labels=labels[keep])
+
+
+@Registers.transforms.register()
+class RandomAffine(_Warp):
+    """The picture turned, moved, scaled and sheared about its middle, in a frame of the same size.
+
+    Keywords: see Mosaic.
+    """
+
+    def __init__(
+        self,
+        degrees: float = 10.0,
+        translate: float = 0.1,
+        scale: tuple[float, float] = (0.5, 1.5),
+        shear: float = 2.0,
+        min_visible: float = 0.1,
+        p: float = 1.0,
+    ) -> None:
+        super().__init__(degrees, translate, scale, shear, min_visible, p)
+
+    def apply(self, sample: Sample, around: Around, rng: Generator) -> Sample:
+        """The sample, moved."""
+        hw = sample.image.shape[:2]
+        return warp_sample(sample, self.matrix(hw, hw, rng), hw, around.pad_value, self.min_visible)
+
+
+@Registers.transforms.register()
+class ScaleJitter(SampleTransform):
+    """The picture scaled at random and put, or cut, at a random place of the model's input (Ghiasi et al. 2021,
+    arXiv:2012.07177).
+
+    scale: [low, high], 1 being the size at which the picture fits the input; min_visible, p: see Mosaic.
+    """
+
+    def __init__(self, scale: tuple[float, float] = (0.5, 1.5), min_visible: float = 0.1, p: float = 1.0) -> None:
+        super().__init__(p)
+        self.scale, self.min_visible = tuple(scale), min_visible
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Values out of range."""
+        return super().check_config(kwargs, where) + range_problems(kwargs, where, "scale", 0)
+
+    def apply(self, sample: Sample, around: Around, rng: Generator) -> Sample:
+        """The sample, scaled and placed."""
+        matrix = placed(sample.image.shape[:2], around.size_hw, rng.uniform(*self.scale), rng)
+        return warp_sample(sample, matrix, around.size_hw, around.pad_value, self.min_visible)
+
+
+@Registers.transforms.register()
+class Mixup(SampleTransform):
+    """Half of the picture and half of another one, scaled, flipped and placed at random; the boxes of both.
+
+    scale: [low, high] of the other picture, 1 being the size at which it fits; min_visible, p: see Mosaic.
+    A picture without boxes stays as it is, as in YOLOX. Off in the last ``no_aug_epochs``.
+    """
+
+    needs_others = 1
+
+    def __init__(self, scale: tuple[float, float] = (0.5, 1.5), min_visible: float = 0.1, p: float = 1.0) -> None:
+        super().__init__(p)
+        self.scale, self.min_visible = tuple(scale), min_visible
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Values out of range."""
+        return super().check_config(kwargs, where) + range_problems(kwargs, where, "scale", 0)
+
+    def apply(self, sample: Sample, around: Around, rng: Generator) -> Sample:
+        """The blend of the sample and one drawn from the whole set."""
+        boxes, labels = boxes_of(sample)
+        other = around.draw(self.needs_others, rng)[0]
+        hw = sample.image.shape[:2]
+        matrix = placed(other.image.shape[:2], hw, rng.uniform(*self.scale), rng)
+        if rng.random() < 0.5:
+            matrix = mirrored(matrix, other.image.shape[1])
+        if not len(boxes):
+            return sample
+        other = warp_sample(other, matrix, hw, around.pad_value, self.min_visible)
+        image = cv2.addWeighted(sample.image, 0.5, other.image, 0.5, 0).reshape(sample.image.shape)
+        return replace(
+            sample,
+            image=image,
+            boxes_xyxy=np.concatenate([boxes, other.boxes_xyxy]),
+            box_labels=np.concatenate([labels, other.box_labels]),
+        )
+
+
+@Registers.transforms.register()
+class RandomHsv(SampleTransform):
+    """Hue, saturation and value moved at random, each with probability a half; of a grey picture the value alone.
+
+    hue: largest shift either way in half degrees (OpenCV's 0..179); saturation, value: in levels of 0..255.
+    p: probability.
+    """
+
+    def __init__(self, hue: int = 5, saturation: int = 30, value: int = 30, p: float = 1.0) -> None:
+        super().__init__(p)
+        self.limits = np.array([hue, saturation, value], np.float64)
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Values out of range."""
+        problems = super().check_config(kwargs, where)
+        for name, most in {"hue": 90, "saturation": 255, "value": 255}.items():
+            if not 0 <= kwargs.get(name, 0) <= most:
+                problems.append(Problem(f"{where}.{name}", f"expected 0 to {most}, got {kwargs[name]}"))
+        return problems
+
+    def apply(self, sample: Sample, around: Around, rng: Generator) -> Sample:
+        """The sample in other colours."""
+        shifts = np.trunc(rng.uniform(-1, 1, 3) * self.limits * rng.integers(0, 2, 3)).astype(np.int64)
+        return replace(sample, image=shift_hsv(sample.image, shifts))
+
+
+# -- what they are made of -------------------------------------------------------------------------------------------
+
+
+def boxes_of(sample: Sample) -> tuple[Boxes, NDArray[np.int64]]:
+    """A sample's boxes and labels. Raises ConfigError for data that has none, or masks besides."""
+    if sample.boxes_xyxy is None or sample.box_labels is None or sample.mask is not None:
+        message = "this transform moves boxes, and the data has none, or has masks besides; use another one"
+        raise ConfigError(Problem("transforms", message))
+    return sample.boxes_xyxy, sample.box_labels
+
+
+def assemble(
+    parts: Sequence[Sample], around: Around, rng: Generator
+) -> tuple[Pixels, Boxes, NDArray[np.int64], NDArray[np.float32]]:
+    """Four pictures on a canvas of twice the input's size, their corners meeting at a random point of its middle half.
+
+    Returns the canvas, all boxes clipped to what is seen of their picture, their labels, and the share of each that is.
+    """
+    height, width = around.size_hw
+    centre_y, centre_x = round(rng.uniform(0.5, 1.5) * height), round(rng.uniform(0.5, 1.5) * width)
+    canvas = np.full((2 * height, 2 * width, parts[0].image.shape[2]), around.pad_value, np.uint8)
+    boxes, labels, shares = [], [], []
+    for place, part in enumerate(parts):
+        own_boxes, own_labels = boxes_of(part)
+        image, scale_xy = fit_inside(part.image, around.size_hw)
+        top = centre_y - image.shape[0] if place < 2 else centre_y
+        left = centre_x - image.shape[1] if place % 2 == 0 else centre_x
+        paste(canvas, image, top, left)
+        moved = geometry.scale_and_shift(own_boxes, scale_xy, (left, top))
+        inside, share = geometry.visible(moved, (2 * height, 2 * width))
+        boxes.append(inside)
+        labels.append(own_labels)
+        shares.append(share)
+    return canvas, np.concatenate(boxes), np.concatenate(labels), np.concatenate(shares)
+
+
+def fit_inside(image: Pixels, hw: tuple[int, int]) -> tuple[Pixels, tuple[float, float]]:
+    """The picture scaled, its shape kept, to fit into ``hw``; and the factors of x and y. Handed through if it fits."""
+    ratio = min(hw[0] / image.shape[0], hw[1] / image.shape[1])
+    height, width = max(1, round(image.shape[0] * ratio)), max(1, round(image.shape[1] * ratio))
+    if (height, width) == image.shape[:2]:
+        return image, (1.0, 1.0)
+    way = cv2.INTER_AREA if ratio < 1 else cv2.INTER_LINEAR
+    scaled = cv2.resize(image, (width, height), interpolation=way).reshape(height, width, image.shape[2])
+    return scaled, (width / image.shape[1], height / image.shape[0])
+
+
+def paste(canvas: Pixels, image: Pixels, top: int, left: int) -> None:
+    """Lay a picture onto a canvas, its corner at (top, left), which may lie outside; in place."""
+    y, x = max(top, 0), max(left, 0)
+    part = image[y - top : canvas.shape[0] - top, x - left : canvas.shape[1] - left]
+    canvas[y : y + part.shape[0], x : x + part.shape[1]] = part
+
+
+def placed(from_hw: tuple[int, int], to_hw: tuple[int, int], scale: float, rng: Generator) -> Matrix:
+    """(2, 3): scaled to ``scale`` times what fits, at a random place where it lies inside, or covers, the frame."""
+    factor = scale * min(to_hw[0] / from_hw[0], to_hw[1] / from_hw[1])
+    top, left = (rng.uniform(*sorted((0.0, to - factor * side))) for side, to in zip(from_hw, to_hw))
+    return np.array([[factor, 0, left], [0, factor, top]])
+
+
+def mirrored(matrix: Matrix, width: int) -> Matrix:
+    """The map after a left-right flip of a picture of ``width`` pixels."""
+    return np.stack([-matrix[:, 0], matrix[:, 1], matrix[:, 2] + matrix[:, 0] * width], axis=1)
+
+
+def warp_sample(sample: Sample, matrix: Matrix, hw: tuple[int, int], pad_value: int, min_visible: float) -> Sample:
+    """Picture and boxes mapped into a frame of ``hw``; boxes of which too little is left are dropped."""
+    boxes, labels = boxes_of(sample)
+    moved, share = geometry.visible(geometry.warp(boxes, matrix), hw)
+    keep = (share >= min_visible) & geometry.large_enough(moved)
+    image = warp_pixels(sample.image, matrix, hw, pad_value)
+    return replace(sample, image=image, boxes_xyxy=moved[keep], box_labels=labels[keep])
+
+
+def warp_pixels(image: Pixels, matrix: Matrix, hw: tuple[int, int], pad_value: int) -> Pixels:
+    """The picture mapped into a frame of ``hw``. ``matrix`` maps edges of pixels; OpenCV counts from their middles."""
+    shift = matrix.copy()
+    shift[:, 2] += matrix[:, :2] @ (0.5, 0.5) - 0.5
+    border = (pad_value,) * 3
+    warped = cv2.warpAffine(image, shift, (hw[1], hw[0]), flags=cv2.INTER_LINEAR, borderValue=border)
+    return warped.reshape(*hw, image.shape[2])
+
+
+def shift_hsv(image: Pixels, shifts: NDArray[np.int64]) -> Pixels:
+    """The picture with hue (mod 180), saturation and value moved by whole levels; by table, which is exact and fast."""
+    levels = np.arange(256, dtype=np.int64)
+    if image.shape[2] == 1:
+        return cv2.LUT(image, np.clip(levels + shifts[2], 0, 255).astype(np.uint8)).reshape(image.shape)
+    tables = [(levels + shifts[0]) % 180, np.clip(levels + shifts[1], 0, 255), np.clip(levels + shifts[2], 0, 255)]
+    hsv = cv2.LUT(cv2.cvtColor(image, cv2.COLOR_RGB2HSV), np.stack(tables, axis=1).astype(np.uint8).reshape(1, 256, 3))
+    return cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB)

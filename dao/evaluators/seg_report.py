@@ -1,0 +1,140 @@
+"""What an evaluation of masks leaves on disk: metrics.json, tables as CSV, and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from loguru import logger
+
+from dao.errors import DataError
+from dao.evaluators import defects
+from dao.evaluators.report import (
+    confusion_png,
+    factory_png,
+    finite,
+    make_folder,
+    matrix_csv,
+    new_figure,
+    row_rates,
+    save_figure,
+    write_csv,
+)
+from dao.utils.run_folder import write_json
+
+if TYPE_CHECKING:
+    from dao.evaluators.segmentation import PictureRow, SegEvaluator
+
+PER_CLASS = ("iou", "dice", "boundary_f1", "precision", "recall", "pixels")
+
+
+def write_report(evaluator: SegEvaluator, folder: Path) -> list[Path]:
+    """Everything an evaluation of masks has to show; returns the files."""
+    make_folder(folder)
+    classes, details, rows = evaluator.classes, evaluator.details, evaluator.all_rows
+    write_json(folder / "metrics.json", finite({"classes": classes, **details}))
+    written = [folder / "metrics.json"]
+    if not rows:
+        return written
+    counts = np.array(details["confusion_matrix"])
+    written += [
+        per_class_csv(folder / "per_class.csv", details),
+        pictures_csv(folder / "pictures.csv", rows, classes),
+        matrix_csv(folder / "confusion_matrix.csv", classes, counts.tolist()),
+        matrix_csv(folder / "confusion_matrix_rates.csv", classes, row_rates(counts)),
+        confusion_png(folder / "confusion_matrix.png", classes, counts, unit="pixels"),
+    ]
+    if evaluator.froc is not None and details["defects"]["recall"]["total"]:
+        written.append(froc_png(folder / "defects_vs_false_alarms.png", evaluator.froc, details))
+    scores, bad = np.array([row.score for row in rows]), np.array([row.bad for row in rows])
+    written += factory_png(folder / "escape_vs_false_alarm.png", scores, bad, details["factory"])
+    return written + worst_png(folder / "worst.png", evaluator)
+
+
+def per_class_csv(path: Path, details: dict[str, Any]) -> Path:
+    """One row a class, with the defects of it that were found; "-" where the set cannot say."""
+
+    def cell(value: Any) -> Any:
+        if isinstance(value, float):
+            return "-" if np.isnan(value) else f"{value:.6f}"
+        return value
+
+    def found(name: str) -> list[Any]:
+        rate = details["defects"]["per_class"].get(name)
+        return [rate["total"], rate["count"]] if rate else ["-", "-"]
+
+    rows = ([name, *(cell(row[c]) for c in PER_CLASS), *found(name)] for name, row in details["per_class"].items())
+    return write_csv(path, ["class", *PER_CLASS, "defects", "found"], rows)
+
+
+def pictures_csv(path: Path, rows: list[PictureRow], classes: list[str]) -> Path:
+    """Every picture: what is marked, what was called, its score, its defects and false alarms."""
+
+    def row(picture: PictureRow) -> list[Any]:
+        kinds = sorted({defect.label for defect in picture.counted.defects})
+        found = sum(defect.found for defect in picture.counted.defects)
+        return [
+            picture.path, ";".join(classes[k] for k in kinds), int(picture.bad), int(picture.called_bad),
+            f"{picture.score:.9g}", f"{picture.iou:.6f}", picture.wrong_pixels, len(picture.counted.defects), found,
+            picture.counted.alarms,
+        ]  # fmt: skip
+
+    header = ["path", "marked", "is_bad", "called_bad", "score", "iou", "wrong_pixels", "defects", "found", "alarms"]
+    return write_csv(path, header, map(row, rows))
+
+
+def froc_png(path: Path, froc: defects.Froc, details: dict[str, Any]) -> Path:
+    """Share of defects found against false alarms per picture, over all thresholds, and where the class map stands."""
+    figure = new_figure(6.4, 4.8)
+    axes = figure.subplots()
+    axes.plot(froc.alarms_per_picture, froc.recall * 100, marker=".", label="by threshold on the defect probability")
+    here = details["defects"]
+    axes.plot(
+        here["false_alarms_per_picture"], here["recall"]["value"] * 100, "o", color="crimson",
+        label="the model's own class map",
+    )  # fmt: skip
+    axes.axvline(0.1, color="grey", linewidth=0.8, linestyle=":")
+    axes.set_xscale("symlog", linthresh=0.1)
+    axes.set_xlim(left=0)
+    axes.set_ylim(-2, 102)
+    axes.set_xlabel("false alarms per picture (regions in which nothing is marked)")
+    axes.set_ylabel("marked defects that were found (%)")
+    axes.set_title(f"{here['recall']['total']} defects in {details['pictures']} pictures")
+    axes.grid(alpha=0.3)
+    axes.legend(loc="lower right")
+    return save_figure(figure, path)
+
+
+def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
+    """Contact sheet of the pictures whose masks fit worst: picture, truth and prediction side by side."""
+    from dao.dataloaders.datasets.image_io import read_image
+    from dao.evaluators.segmentation import from_png
+    from dao.utils.visualize import contact_sheet, write_image
+    from dao.utils.visualize_masks import side_by_side
+
+    chosen = sorted((row for row in evaluator.all_rows if row.masks), key=lambda row: row.rank)[: evaluator.worst]
+    tiles, captions = [], []
+    for row in chosen:
+        truth, mask = (from_png(data) for data in row.masks or ())
+        try:
+            image = read_image(row.path)
+            tiles.append(side_by_side(image, [truth, mask]))
+        except (DataError, ValueError) as error:  # readable a minute ago; the table still lists it
+            logger.warning("not on the worst-N sheet: {}", error)
+            continue
+        captions.append(_caption(row, evaluator.classes))
+    if not tiles:
+        return []
+    title = f"The {len(tiles)} of {len(evaluator.all_rows)} pictures that fit worst: picture, truth, prediction"
+    write_image(path, contact_sheet(tiles, captions, columns=min(3, len(tiles)), tile=420, title=title))
+    return [path]
+
+
+def _caption(row: PictureRow, classes: list[str]) -> str:
+    kinds = sorted({defect.label for defect in row.counted.defects})
+    marked = ", ".join(classes[k] for k in kinds) or ("small defects" if row.bad else "good")
+    found = sum(defect.found for defect in row.counted.defects)
+    alarms = f", {row.counted.alarms} false alarm{'s' if row.counted.alarms != 1 else ''}" if row.counted.alarms else ""
+    defects_found = f"found {found} of {len(row.counted.defects)}" if row.counted.defects else "nothing marked"
+    return f"{marked}: IoU {row.iou:.2f}\n{defects_found}{alarms}"

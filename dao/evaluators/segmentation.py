@@ -1,0 +1,269 @@
+"""Evaluation of masks: pixels, outlines, and what an inspector counts. Streamed: no picture is kept but the worst few."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.errors import ConfigError, DataError, Problem, RunError
+from dao.evaluators import defects, factory, pixels
+from dao.evaluators.base import Evaluator
+from dao.evaluators.classification import flatten
+from dao.register import Registers
+from dao.structures import Batch, Prediction
+from dao.utils import dist
+
+ALARM_POINTS = (0.02, 0.05, 0.1, 0.5, 1.0)  # false alarms per picture at which recall is reported
+
+
+@dataclass(slots=True)
+class PictureRow:
+    """What is kept of one picture. score: the probability that at least ``min_area`` pixels reach; iou: of its defect
+    classes, 1 where none is marked or called; masks: truth and prediction as PNG, of the worst pictures alone."""
+
+    index: int
+    path: str
+    bad: bool
+    called_bad: bool
+    score: float
+    iou: float
+    wrong_pixels: int
+    counted: defects.Counted
+    masks: tuple[bytes, bytes] | None = None
+
+    @property
+    def rank(self) -> tuple[float, int, int]:
+        """Worst first."""
+        return (self.iou, -self.wrong_pixels, self.index)
+
+
+@Registers.evaluators.register()
+class SegEvaluator(Evaluator):
+    """IoU, Dice and boundary F1 per class and as means, with and without the background; pixel accuracy; confusion
+    matrix; defects found and false alarms per picture, region by region; picture-level AUROC, escapes, false alarms.
+
+    min_area: pixels; smaller regions are neither defects nor alarms. min_overlap: share of a defect's pixels that must
+    be called a defect for it to be found. boundary_tolerance: how far outlines may lie apart, as a share of the
+    picture's diagonal. worst: pictures on the worst-N sheet.
+    Means leave out classes that neither the truth nor the predictions have.
+    """
+
+    reads = ("mask", "defect_map")
+
+    def __init__(
+        self,
+        classes: list[str],
+        min_area: int = 5,
+        min_overlap: float = 0.1,
+        boundary_tolerance: float = 0.0075,
+        worst: int = 24,
+    ) -> None:
+        given = {"min_area": min_area, "min_overlap": min_overlap, "worst": worst}
+        problems = self.check_config({**given, "boundary_tolerance": boundary_tolerance}, "evaluator.kwargs")
+        if problems:
+            raise ConfigError(problems)
+        self.min_area, self.min_overlap, self.worst = min_area, min_overlap, worst
+        self.boundary_tolerance = boundary_tolerance
+        self.best_metric = "foreground/miou"
+        super().__init__(classes)
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Numbers that are out of range."""
+        limits = {"min_area": (1, 10**9), "min_overlap": (0, 1), "boundary_tolerance": (0, 1), "worst": (0, 10**4)}
+        return [
+            Problem(f"{where}.{key}", f"expected {low} to {high}, got {kwargs[key]}")
+            for key, (low, high) in limits.items()
+            if key in kwargs and not low <= kwargs[key] <= high
+        ]
+
+    def reset(self) -> None:
+        count = len(self.classes)
+        self.confusion = np.zeros((count, count), np.int64)
+        self.boundary = np.zeros((count, 4), np.int64)
+        self.rows: list[PictureRow] = []
+        self.unlabelled = 0
+        self.details: dict[str, Any] = {}
+        self.froc: defects.Froc | None = None
+
+    def update(self, predictions: list[Prediction], batch: Batch) -> None:
+        truths = batch.targets if batch.targets is not None else [None] * len(batch)
+        for prediction, index, truth in zip(predictions, batch.indices, truths, strict=True):
+            if truth is None:
+                self.unlabelled += 1
+                continue
+            refuse_unfit(prediction, truth)
+            self._count(prediction, index, truth)
+
+    def _count(self, prediction: Prediction, index: int, truth: NDArray[np.uint8]) -> None:
+        count, mask = len(self.classes), prediction.mask
+        table = pixels.confusion(truth, mask, count)
+        self.confusion += table
+        tolerance = pixels.tolerance_of(truth.shape, self.boundary_tolerance)
+        self.boundary += pixels.boundary_counts(truth, mask, count, tolerance)
+        union = table[1:].sum() + table[0, 1:].sum()
+        iou = pixels.mean(pixels.iou(table)[1:]) if union else 1.0
+        self.rows.append(
+            PictureRow(
+                index=index,
+                path=prediction.path,
+                bad=bool(table[1:].sum()),
+                called_bad=bool(defects.regions(mask > 0, self.min_area)),
+                score=reached_by(prediction.defect_map, self.min_area),
+                iou=iou,
+                wrong_pixels=int(table.sum() - np.trace(table)),
+                counted=defects.count(truth, mask, prediction.defect_map, self.min_area, self.min_overlap),
+                masks=(as_png(truth), as_png(mask)),
+            )
+        )
+        self._forget_good_ones()
+
+    def _forget_good_ones(self) -> None:
+        """Keep the masks of the worst pictures alone; looked at now and then, as sorting costs."""
+        kept = [row for row in self.rows if row.masks is not None]
+        if len(kept) > 2 * self.worst + 8:
+            for row in sorted(kept, key=lambda row: row.rank)[self.worst :]:
+                row.masks = None
+
+    def compute(self) -> dict[str, float]:
+        gathered = dist.all_gather_object((self.rows, self.confusion, self.boundary, self.unlabelled))
+        self.all_rows = sorted((row for rows, *_ in gathered for row in rows), key=lambda row: row.index)
+        table = np.sum([part[1] for part in gathered], axis=0)
+        boundary = np.sum([part[2] for part in gathered], axis=0)
+        self.details = self._details(self.all_rows, table, boundary)
+        self.details["unlabelled"] = sum(part[3] for part in gathered)
+        return flatten(self.details)
+
+    def metric_names(self) -> list[str]:
+        """By evaluating one made-up picture of every class."""
+        count = len(self.classes)
+        truth = np.arange(count, dtype=np.uint8)[None].repeat(self.min_area, 0)
+        made_up = defects.count(truth, truth, (truth > 0).astype(np.float32), 1, self.min_overlap)
+        rows = [PictureRow(i, "", bool(i), bool(i), float(i), 1.0, 0, made_up) for i in range(2)]
+        details = self._details(rows, pixels.confusion(truth, truth, count), np.ones((count, 4), np.int64))
+        return [*flatten(details), "unlabelled"]
+
+    def _details(self, rows: list[PictureRow], table: pixels.Counts, boundary: pixels.Counts) -> dict[str, Any]:
+        """Everything the report holds, nested; rates as values with intervals."""
+        details: dict[str, Any] = {"pictures": len(rows)}
+        if not rows:
+            return details
+        iou, dice, edges = pixels.iou(table), pixels.dice(table), pixels.boundary_f1(boundary)
+        precision, recall = pixels.precision_recall(table)
+        details |= {
+            "miou": pixels.mean(iou),
+            "mdice": pixels.mean(dice),
+            "boundary_f1": pixels.mean(edges),
+            "pixel_accuracy": float(np.trace(table) / max(table.sum(), 1)),
+            "foreground": {
+                "miou": pixels.mean(iou[1:]),
+                "mdice": pixels.mean(dice[1:]),
+                "boundary_f1": pixels.mean(edges[1:]),
+                "iou_any_kind": any_kind_iou(table),
+            },
+            "per_class": {
+                name: {
+                    "iou": iou[k], "dice": dice[k], "boundary_f1": edges[k], "precision": precision[k],
+                    "recall": recall[k], "pixels": int(table[k].sum()),
+                }
+                for k, name in enumerate(self.classes)
+            },
+            "defects": self._regions(rows),
+            "confusion_matrix": table.tolist(),
+        }  # fmt: skip
+        return {**details, "factory": self._factory(rows)}
+
+    def _regions(self, rows: list[PictureRow]) -> dict[str, Any]:
+        marked = [defect for row in rows for defect in row.counted.defects]
+        alarms = sum(row.counted.alarms for row in rows)
+        alarms_at = np.sum([row.counted.alarms_at for row in rows], axis=0)
+        self.froc = defects.froc(np.array([d.score for d in marked]), alarms_at, len(rows))
+        at = {f"{x:g}": self.froc.best_at(x) for x in ALARM_POINTS}
+        return {
+            "recall": asdict(factory.wilson(sum(d.found for d in marked), len(marked))),
+            "right_kind": asdict(factory.wilson(sum(d.right_kind for d in marked), len(marked))),
+            "false_alarms": alarms,
+            "false_alarms_per_picture": alarms / len(rows),
+            "recall_at_false_alarms_per_picture": {key: recall for key, (recall, _) in at.items()},
+            "threshold_at_false_alarms_per_picture": {key: threshold for key, (_, threshold) in at.items()},
+            "per_class": {name: asdict(factory.wilson(*_found(marked, k))) for k, name in enumerate(self.classes) if k},
+        }
+
+    def _factory(self, rows: list[PictureRow]) -> dict[str, Any]:
+        bad, called = (np.array([getattr(row, name) for row in rows]) for name in ("bad", "called_bad"))
+        scores = np.array([row.score for row in rows])
+        found: dict[str, Any] = {
+            "escape_rate": asdict(factory.wilson(int((bad & ~called).sum()), int(bad.sum()))),
+            "false_alarm_rate": asdict(factory.wilson(int((~bad & called).sum()), int((~bad).sum()))),
+            "auroc": factory.auroc(scores, bad),
+        }
+        curve = factory.curve(scores, bad)
+        if curve is not None:
+            found["escape_at_false_alarm"] = [curve.best_escape_at(x) for x in factory.OPERATING_POINTS]
+            found["false_alarm_at_escape"] = [curve.best_false_alarm_at(x) for x in factory.OPERATING_POINTS]
+        return found
+
+    def headline(self, metrics: Mapping[str, float]) -> str:
+        names = ("miou", "foreground/miou", "foreground/boundary_f1")
+        shown = [f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None]
+        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
+        if "defects" not in self.details:
+            return line
+        found = factory.Rate(**self.details["defects"]["recall"])
+        alarms = self.details["defects"]["false_alarms_per_picture"]
+        line += f"  defects found {found.count} of {found.total}, {alarms:.2f} false alarms a picture"
+        rates = self.details["factory"]
+        escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
+        return f"{line}  escapes {escape}  false alarms {alarm}"
+
+    def report(self, folder: Path) -> list[Path]:
+        from dao.evaluators.seg_report import write_report
+
+        if not self.details:
+            raise RuntimeError("report() reads what compute() gathered; call that first")
+        return write_report(self, folder)
+
+
+def _found(marked: list[defects.TrueDefect], label: int) -> tuple[int, int]:
+    of_class = [d.found for d in marked if d.label == label]
+    return sum(of_class), len(of_class)
+
+
+def any_kind_iou(table: pixels.Counts) -> float:
+    """IoU of defective pixels, whatever their kind, against the background; NaN where none is marked or called."""
+    hit, union = table[1:, 1:].sum(), table.sum() - table[0, 0]
+    return float(hit / union) if union else float("nan")
+
+
+def reached_by(defect_map: NDArray[np.float32], count: int) -> float:
+    """The probability that at least ``count`` pixels reach: a picture's score that one hot pixel does not make."""
+    flat = defect_map.reshape(-1)
+    place = max(0, flat.size - count)
+    return float(np.partition(flat, place)[place])
+
+
+def refuse_unfit(prediction: Prediction, truth: NDArray[np.uint8]) -> None:
+    """Raise when a prediction cannot be compared: another size, or numbers that are none."""
+    if prediction.mask.shape != truth.shape:
+        raise DataError(f"{prediction.path}: the mask is {truth.shape}, the prediction {prediction.mask.shape} pixels")
+    if not np.isfinite(prediction.scores).all():
+        raise RunError(
+            f"the model's probabilities for {prediction.path} are not finite; the weights have diverged (lower the "
+            "rate, or clip gradients) or, with AMP, overflow"
+        )
+
+
+def as_png(mask: NDArray[np.uint8]) -> bytes:
+    """A mask in a few hundred bytes."""
+    return cv2.imencode(".png", np.ascontiguousarray(mask), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
+
+
+def from_png(data: bytes) -> NDArray[np.uint8]:
+    """The mask that `as_png` packed."""
+    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -1,0 +1,198 @@
+"""Losses on regions of pixels: the overlap of masks instead of the sum over pixels, by segmentation-models-pytorch.
+
+All of them take softmax logits (B, K, H, W) and integer classes (B, H, W); pixels of ``ignore_index`` do not count.
+A small defect weighs as much as a large one, so they help where cross entropy is drowned by background.
+"""
+
+from __future__ import annotations
+
+import torch
+from segmentation_models_pytorch import losses as smp_losses
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from dao.errors import ConfigError, Problem
+from dao.losses.base import Loss, is_class_index
+from dao.register import Registers
+
+UNIT = (0.0, 1.0)
+
+
+class RegionLoss(Loss):
+    """What they share. include_background: whether class 0 counts as a class of its own."""
+
+    def __init__(self, loss: nn.Module) -> None:
+        super().__init__()
+        self.loss = loss
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits: (B, K, H, W) float; target: (B, H, W) integer classes. Returns a scalar."""
+        refuse_other_targets(logits, target)
+        return self.loss(logits.float(), target.long())
+
+
+def refuse_other_targets(logits: Tensor, target: Tensor) -> None:
+    """Raise ConfigError unless every pixel has one class."""
+    if not is_class_index(target, logits) or logits.ndim != 4:
+        shapes = f"the model gives {tuple(logits.shape)}, the data {tuple(target.shape)}"
+        raise ConfigError(Problem("loss.type", f"this loss is for masks of one class a pixel: {shapes}"))
+
+
+def counted(num_classes: int | None, include_background: bool) -> list[int] | None:
+    """The classes a loss counts; None for all. Raises ConfigError where none is left."""
+    if include_background or num_classes is None:
+        return None
+    if num_classes < 2:
+        raise ConfigError(Problem("loss.kwargs.include_background", "there is no class beside the background"))
+    return list(range(1, num_classes))
+
+
+@Registers.losses.register()
+class DiceLoss(RegionLoss):
+    """1 - Dice coefficient, mean over the classes in the batch (Milletari et al. 2016, V-Net).
+
+    smooth: added to numerator and denominator; log_loss: -log(Dice) instead, steeper for small overlaps.
+    include_background: count class 0 as well.
+    """
+
+    limits = {"smooth": (0.0, float("inf"))}
+
+    def __init__(
+        self,
+        include_background: bool = True,
+        smooth: float = 0.0,
+        log_loss: bool = False,
+        ignore_index: int = -100,
+        num_classes: int | None = None,
+    ) -> None:
+        classes = counted(num_classes, include_background)
+        super().__init__(
+            smp_losses.DiceLoss(
+                "multiclass", classes=classes, log_loss=log_loss, smooth=smooth, ignore_index=ignore_index
+            )
+        )
+
+
+@Registers.losses.register()
+class TverskyLoss(RegionLoss):
+    """1 - TP / (TP + alpha FP + beta FN), to the power of gamma (Salehi et al. 2017; gamma: Abraham and Khan 2018).
+
+    alpha: weight of false alarms, beta: of missed pixels; beta above alpha finds more and alarms more.
+    gamma: above 1, classes that are already found count less. include_background: count class 0 as well.
+    """
+
+    limits = {"alpha": UNIT, "beta": UNIT, "gamma": (0.0, float("inf"))}
+
+    def __init__(
+        self,
+        alpha: float = 0.3,
+        beta: float = 0.7,
+        gamma: float = 1.0,
+        include_background: bool = True,
+        smooth: float = 0.0,
+        ignore_index: int = -100,
+        num_classes: int | None = None,
+    ) -> None:
+        classes = counted(num_classes, include_background)
+        options = {"alpha": alpha, "beta": beta, "gamma": gamma, "smooth": smooth, "ignore_index": ignore_index}
+        super().__init__(smp_losses.TverskyLoss("multiclass", classes=classes, **options))
+
+
+@Registers.losses.register()
+class JaccardLoss(TverskyLoss):
+    """1 - intersection over union, mean over the classes in the batch: Tversky with alpha = beta = 1.
+
+    include_background: count class 0 as well.
+    """
+
+    def __init__(
+        self,
+        include_background: bool = True,
+        smooth: float = 0.0,
+        ignore_index: int = -100,
+        num_classes: int | None = None,
+    ) -> None:
+        super().__init__(1.0, 1.0, 1.0, include_background, smooth, ignore_index, num_classes)
+
+
+@Registers.losses.register()
+class LovaszLoss(RegionLoss):
+    """Lovasz-softmax (Berman et al. 2018): a surrogate whose minimum is that of the Jaccard loss itself.
+
+    per_image: mean over pictures instead of the batch as one.
+    """
+
+    def __init__(self, per_image: bool = False, ignore_index: int = -100) -> None:
+        super().__init__(smp_losses.LovaszLoss("multiclass", per_image=per_image, ignore_index=ignore_index))
+        self.ignore_index = ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """See RegionLoss. Pictures without a labelled pixel are left out: the library stumbles over them."""
+        refuse_other_targets(logits, target)
+        labelled = (target != self.ignore_index).flatten(1).any(dim=1)
+        if not bool(labelled.any()):
+            return logits.sum() * 0.0
+        return super().forward(logits[labelled], target[labelled])
+
+
+@Registers.losses.register()
+class MCCLoss(Loss):
+    """1 - Matthews correlation coefficient of each class against the rest (Abhishek and Hamarneh 2021), their mean.
+
+    include_background: count class 0 as well. Classes without a pixel in the batch are left out.
+    """
+
+    def __init__(self, include_background: bool = True, eps: float = 1e-5, ignore_index: int = -100) -> None:
+        super().__init__()
+        self.first, self.eps, self.ignore_index = 0 if include_background else 1, eps, ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits: (B, K, H, W) float; target: (B, H, W) integer classes. Returns a scalar."""
+        refuse_other_targets(logits, target)
+        valid = target != self.ignore_index
+        truth = F.one_hot(target.long().where(valid, 0), logits.shape[1])[valid].to(torch.float32)[:, self.first :]
+        said = logits.float().softmax(1).movedim(1, -1)[valid][:, self.first :]
+        # sums of millions of pixels, multiplied: shares of all pixels stay within what float32 can tell apart
+        count = max(len(truth), 1)
+        both, true, called = (truth * said).sum(0) / count, truth.sum(0) / count, said.sum(0) / count
+        spread = (true * (1 - true) * called * (1 - called)).clamp_min(0)
+        present = true > 0
+        mcc = (both - true * called) / (spread + self.eps**2).sqrt()
+        return (1 - mcc)[present].mean() if bool(present.any()) else logits.sum() * 0.0
+
+
+@Registers.losses.register()
+class BoundaryLoss(Loss):
+    """1 - boundary F1 of every class in the batch (Bokhovkin and Burnaev 2019): outlines that lie close together.
+
+    width: pixels of the outline itself; tolerance: pixels by which two outlines may lie apart; both odd.
+    Add it to a loss on regions, small at first: alone it does not know what is inside.
+    """
+
+    limits = {"width": (3, 99), "tolerance": (3, 99)}
+
+    def __init__(self, width: int = 3, tolerance: int = 5, ignore_index: int = -100) -> None:
+        super().__init__()
+        for name, value in (("width", width), ("tolerance", tolerance)):
+            if value % 2 == 0:
+                raise ConfigError(Problem(f"loss.kwargs.{name}", f"expected an odd number of pixels, got {value}"))
+        self.width, self.tolerance, self.ignore_index = width, tolerance, ignore_index
+
+    def forward(self, logits: Tensor, target: Tensor) -> Tensor:
+        """logits: (B, K, H, W) float; target: (B, H, W) integer classes. Returns a scalar."""
+        refuse_other_targets(logits, target)
+        valid = (target != self.ignore_index).unsqueeze(1)
+        hot = F.one_hot(target.long().where(valid[:, 0], 0), logits.shape[1]).movedim(-1, 1).float() * valid
+        said = logits.float().softmax(1) * valid
+        true_edge, said_edge = (_grow(1 - x, self.width) - (1 - x) for x in (hot, said))
+        near_true, near_said = _grow(true_edge, self.tolerance), _grow(said_edge, self.tolerance)
+        precision = ((said_edge * near_true).sum((2, 3)) + 1e-7) / (said_edge.sum((2, 3)) + 1e-7)
+        recall = ((true_edge * near_said).sum((2, 3)) + 1e-7) / (true_edge.sum((2, 3)) + 1e-7)
+        f1 = 2 * precision * recall / (precision + recall)
+        present = hot.sum((2, 3)) > 0
+        return (1 - f1)[present].mean() if bool(present.any()) else logits.sum() * 0.0
+
+
+def _grow(x: Tensor, width: int) -> Tensor:
+    """The largest value in a square of ``width`` pixels round each one."""
+    return F.max_pool2d(x, width, stride=1, padding=width // 2)

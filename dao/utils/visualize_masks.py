@@ -1,0 +1,139 @@
+"""Masks for people: overlays with outlines and a legend. Pure functions on uint8 RGB arrays, as in `visualize`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.utils.text import Color, Image, draw_text, fit_text, text_width
+from dao.utils.visualize import FAINT, INK, PAPER, enlarge, text_unit, thumbnail, to_rgb
+
+Mask = NDArray[np.uint8]
+IGNORE = 255
+UNLABELLED: Color = (150, 150, 150)
+FILL = 0.35  # how much of the class's colour lies over the picture
+# Okabe & Ito 2008 again, the hues that stand out on grey metal first
+DEFECT_COLORS: tuple[Color, ...] = (
+    (230, 100, 0), (0, 130, 200), (240, 200, 0), (200, 80, 160), (0, 158, 115), (86, 200, 240), (160, 90, 30),
+)  # fmt: skip
+
+
+def defect_color(label: int) -> Color:
+    """The colour of a class from 1 up; 255, unlabelled, is grey."""
+    if label == IGNORE:
+        return UNLABELLED
+    shade = (1.0, 0.68, 0.45)[(label - 1) // len(DEFECT_COLORS) % 3]
+    red, green, blue = DEFECT_COLORS[(label - 1) % len(DEFECT_COLORS)]
+    return round(red * shade), round(green * shade), round(blue * shade)
+
+
+def overlay_mask(image: Image, mask: Mask, fill: float = FILL, line: int | None = None) -> Image:
+    """The picture with every class but the first tinted and outlined, in its own size.
+
+    mask: (H, W) class indices, 255 unlabelled. line: width of outlines in pixels; None goes by the picture's size.
+    """
+    out = to_rgb(image).copy()
+    width = line or max(1, round(max(out.shape[:2]) / 450))
+    for k in np.unique(mask):
+        if k == 0:
+            continue
+        region, colour = mask == k, np.array(defect_color(int(k)), np.float32)
+        out[region] = np.round(out[region] * (1 - fill) + colour * fill).astype(np.uint8)
+        contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(out, contours, -1, defect_color(int(k)), width)
+    return out
+
+
+def annotate_segmentation(image: Image, mask: Mask, classes: Sequence[str]) -> Image:
+    """The picture with its mask over it, and a legend: colour, name, share of the picture, number of regions.
+
+    The picture keeps its size, in the upper left corner; very small ones are enlarged by a whole factor.
+    """
+    picture = enlarge(to_rgb(image))
+    factor = picture.shape[0] // mask.shape[0]
+    large = np.repeat(np.repeat(mask, factor, axis=0), factor, axis=1) if factor > 1 else mask
+    shown = overlay_mask(picture, large)
+    unit = text_unit(picture)
+    rows = _legend_rows(mask, classes)
+    below = shown.shape[1] > 1.7 * shown.shape[0]
+    return _legend_below(shown, rows, unit) if below else _legend_beside(shown, rows, unit)
+
+
+def _legend_rows(mask: Mask, classes: Sequence[str]) -> list[tuple[int, str, str]]:
+    """(class index, name, what is said of it), the largest first; one row that says so where nothing was found."""
+    counts = np.bincount(mask.reshape(-1), minlength=len(classes))
+    rows = []
+    for k in sorted((k for k in range(1, len(classes)) if counts[k]), key=lambda k: -counts[k]):
+        regions = cv2.connectedComponents((mask == k).astype(np.uint8), connectivity=8)[0] - 1
+        share = f"{counts[k] / mask.size:.2%}" if counts[k] / mask.size >= 0.0001 else f"{counts[k]} px"
+        rows.append((k, classes[k], f"{share} in {regions} region{'s' if regions != 1 else ''}"))
+    return rows or [(0, "no defect found", "")]
+
+
+def _legend_width(rows: Sequence[tuple[int, str, str]], unit: int) -> int:
+    longest = max(max(text_width(name, unit, bold=True), text_width(note, unit)) for _, name, note in rows)
+    return min(max(longest, 8 * unit), 20 * unit) + round(3.5 * unit)
+
+
+def _legend_height(rows: Sequence[tuple[int, str, str]], unit: int) -> int:
+    return len(rows) * round(3.2 * unit) + unit
+
+
+def _legend_beside(shown: Image, rows: Sequence[tuple[int, str, str]], unit: int) -> Image:
+    width, height = _legend_width(rows, unit), max(shown.shape[0], _legend_height(rows, unit))
+    canvas = np.full((height, shown.shape[1] + width, 3), PAPER, np.uint8)
+    canvas[: shown.shape[0], : shown.shape[1]] = shown
+    _draw_legend(canvas, rows, unit, shown.shape[1] + unit, 0, width)
+    return canvas
+
+
+def _legend_below(shown: Image, rows: Sequence[tuple[int, str, str]], unit: int) -> Image:
+    width = max(shown.shape[1], _legend_width(rows, unit) + unit)
+    canvas = np.full((shown.shape[0] + _legend_height(rows, unit), width, 3), PAPER, np.uint8)
+    canvas[: shown.shape[0], : shown.shape[1]] = shown
+    _draw_legend(canvas, rows, unit, unit, shown.shape[0], width)
+    return canvas
+
+
+def _draw_legend(
+    canvas: Image, rows: Sequence[tuple[int, str, str]], unit: int, left: int, top: int, width: int
+) -> None:
+    room = width - round(3.5 * unit)
+    for number, (k, name, note) in enumerate(rows):
+        baseline = top + number * round(3.2 * unit) + round(1.8 * unit)
+        text_left = left
+        if k:
+            swatch = canvas[baseline - round(0.85 * unit) : baseline + round(0.15 * unit), left : left + unit]
+            swatch[:] = defect_color(k)
+            text_left = left + round(1.5 * unit)
+        draw_text(
+            canvas, fit_text(name, room, unit, bold=True), (text_left, baseline), unit, INK, anchor="ls", bold=True
+        )
+        if note:
+            below = (text_left, baseline + round(1.3 * unit))
+            draw_text(canvas, fit_text(note, room, unit), below, unit, FAINT, anchor="ls")
+
+
+def small_overlay(image: Image, mask: Mask, side: int = 256) -> Image:
+    """The overlay, shrunk to at most ``side`` pixels; drawn after shrinking, so that outlines stay visible."""
+    small = thumbnail(image, side)
+    size = (small.shape[1], small.shape[0])
+    return overlay_mask(small, cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT))
+
+
+def side_by_side(image: Image, masks: Sequence[Mask], side: int = 256) -> Image:
+    """The picture and its overlays in one row (one column for wide pictures), shrunk to ``side`` pixels each.
+
+    masks: (H, W) class indices each. Raises ValueError when one is not of the picture's size.
+    """
+    if any(mask.shape != image.shape[:2] for mask in masks):
+        raise ValueError(f"masks of {[mask.shape for mask in masks]} do not fit a picture of {image.shape[:2]} pixels")
+    small = thumbnail(image, side)
+    views = [small, *(small_overlay(image, mask, side) for mask in masks)]
+    wide = small.shape[1] > 2 * small.shape[0]
+    gap = np.full((4, small.shape[1], 3) if wide else (small.shape[0], 4, 3), PAPER, np.uint8)
+    parts = [part for view in views for part in (view, gap)][:-1]
+    return np.concatenate(parts, axis=0 if wide else 1)

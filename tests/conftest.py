@@ -31,6 +31,59 @@ def tiny_data(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_masks(tmp_path_factory):
+    """samples.csv (image, mask, split) over 16 training and 8 validation pictures: a bright or a dark square on grey,
+    class 1 or 2 of the mask, and every fourth picture without any."""
+    root = tmp_path_factory.mktemp("masks")
+    rows = ["image,mask,split"]
+    for index in range(24):
+        rng = np.random.default_rng(index)
+        image, mask = rng.integers(90, 130, (48, 56, 3), dtype=np.uint8), np.zeros((48, 56), np.uint8)
+        kind = index % 4 and 1 + index % 2
+        if kind:
+            y, x = rng.integers(4, 30, 2)
+            image[y : y + 12, x : x + 14] = (0, 255, 20)[kind]
+            mask[y : y + 12, x : x + 14] = kind
+        cv2.imwrite(str(root / f"{index}.png"), image)
+        cv2.imwrite(str(root / f"{index}_mask.png"), mask)
+        rows.append(f"{index}.png,{index}_mask.png,{'train' if index < 16 else 'val'}")
+    (root / "samples.csv").write_text("\n".join(rows) + "\n")
+    return root
+
+
+@pytest.fixture
+def tiny_seg_config(tiny_masks, tmp_path):
+    """A whole trainval config of segmentation over `tiny_masks`."""
+
+    def loader(split):
+        kwargs = {
+            "csv_file": str(tiny_masks / "samples.csv"), "split_column": "split", "split": split,
+            "classes": ["background", "bright", "dark"],
+        }  # fmt: skip
+        dataset = {"type": "SegCsvDataset", "kwargs": kwargs}
+        return {"type": "SegDataloader", "kwargs": {"batch_size": 4, "num_workers": 0}, "dataset": dataset}
+
+    network = {"encoder_name": "test_resnet", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
+    return {
+        "name": "tinyseg",
+        "type": "seg",
+        "trainer": {"type": "TrainVal", "kwargs": {"log_dir": str(tmp_path / "runs"), "max_epochs": 2}},
+        "preprocess": {"size": [48, 48]},
+        "model": {"type": "Unet", "kwargs": network},
+        "loss": [{"type": "CrossEntropyLoss"}, {"type": "DiceLoss"}],
+        "optimizer": {"type": "adamw", "kwargs": {"lr": 0.003}},
+        "dataloader": {
+            **loader("train"),
+            "dataset": {
+                **loader("train")["dataset"],
+                "transforms": [{"type": "DefectCrop"}, {"type": "CopyPaste"}, {"type": "HorizontalFlip"}],
+            },
+        },
+        "evaluator": {"type": "SegEvaluator", "dataloader": loader("val")},
+    }
+
+
 @pytest.fixture
 def tiny_config(tiny_data, tmp_path):
     """A whole trainval config over `tiny_data`, with runs in the test's own folder."""

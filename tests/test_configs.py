@@ -55,17 +55,37 @@ def test_the_shipped_schema_is_todays(shipped_schema):
 
 
 @pytest.mark.parametrize("path", TRAINVAL, ids=lambda p: p.name)
-def test_training_configs_validate_and_run(path, tiny_data, tmp_path):
+def test_training_configs_validate_and_run(path, request, tmp_path):
     import main
 
+    raw = config.load(path)
     overrides = [
         f"trainer.kwargs.log_dir={tmp_path / 'runs'}", "trainer.kwargs.max_epochs=1", "trainer.kwargs.no_aug_epochs=0",
-        "trainer.kwargs.test_after_train=false", "trainer.kwargs.eval_interval=0", "preprocess.size=[32,32]",
-        "model.kwargs.pretrained=false", "dataloader.kwargs.num_workers=0", "dataloader.kwargs.batch_size=8",
-        f"dataloader.dataset.kwargs.data_dir={tiny_data}", f"evaluator.dataloader.dataset.kwargs.data_dir={tiny_data}",
+        "trainer.kwargs.test_after_train=false", "trainer.kwargs.eval_interval=0", "trainer.kwargs.ema=false",
+        "dataloader.kwargs.num_workers=0", *TINY[raw["type"]](request),
     ]  # fmt: skip
     assert main.main(["-c", str(path), "--device", "cpu", "-o", *overrides]) == 0
     assert list(tmp_path.glob("runs/*/checkpoints/latest.ckpt"))
+
+
+def tiny_cls(request):
+    data = request.getfixturevalue("tiny_data")
+    return [
+        "preprocess.size=[32,32]", "model.kwargs.pretrained=false", "dataloader.kwargs.batch_size=8",
+        f"dataloader.dataset.kwargs.data_dir={data}", f"evaluator.dataloader.dataset.kwargs.data_dir={data}",
+    ]  # fmt: skip
+
+
+def tiny_seg(request):
+    table = request.getfixturevalue("tiny_masks") / "samples.csv"
+    return [
+        "preprocess.size=[64,64]", "model.kwargs.encoder_weights=null", "dataloader.kwargs.batch_size=8",
+        f"dataloader.dataset.kwargs.csv_file={table}", f"evaluator.dataloader.dataset.kwargs.csv_file={table}",
+    ]  # fmt: skip
+
+
+# what shrinks a training config of each task to a second
+TINY = {"cls": tiny_cls, "seg": tiny_seg}
 
 
 @pytest.mark.parametrize("path", [p for p in STAGES if p not in TRAINVAL], ids=lambda p: p.name)

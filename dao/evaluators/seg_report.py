@@ -133,8 +133,8 @@ def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
 
 def _caption(row: PictureRow, classes: list[str]) -> str:
     kinds = sorted({defect.label for defect in row.counted.defects})
-    marked = ", ".join(classes[k] for k in kinds) or ("small defects" if row.bad else "good")
+    marked = ", ".join(classes[k] for k in kinds) or ("below min_area" if row.bad else "good")
     found = sum(defect.found for defect in row.counted.defects)
     alarms = f", {row.counted.alarms} false alarm{'s' if row.counted.alarms != 1 else ''}" if row.counted.alarms else ""
-    defects_found = f"found {found} of {len(row.counted.defects)}" if row.counted.defects else "nothing marked"
+    defects_found = f"found {found} of {len(row.counted.defects)}" if row.counted.defects else "nothing to find"
     return f"{marked}: IoU {row.iou:.2f}\n{defects_found}{alarms}"

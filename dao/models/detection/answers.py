@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
@@ -28,18 +29,29 @@ class AnswerSettings:
     max_detections: int = 300
     shown_threshold: float = 0.3
 
-    def checked(self, where: str) -> AnswerSettings:
-        """Itself. Raises ConfigError, naming the place in the config, for values out of range."""
-        problems = [
+    def problems(self, where: str) -> list[Problem]:
+        """Values out of range; where: their place in the config."""
+        found = [
             Problem(f"{where}.{name}", f"must lie in 0..1, got {getattr(self, name):g}")
             for name in ("score_threshold", "nms_threshold", "shown_threshold")
             if not 0 <= getattr(self, name) <= 1
         ]
         if self.max_detections < 1:
-            problems.append(Problem(f"{where}.max_detections", f"must be at least 1, got {self.max_detections}"))
+            found.append(Problem(f"{where}.max_detections", f"must be at least 1, got {self.max_detections}"))
+        return found
+
+    def checked(self, where: str) -> AnswerSettings:
+        """Itself. Raises ConfigError for values out of range."""
+        problems = self.problems(where)
         if problems:
             raise ConfigError(problems)
         return self
+
+
+def check_answers(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+    """What is wrong with those of a model's keywords that are `AnswerSettings`, before anything starts."""
+    names = {field.name for field in fields(AnswerSettings)}
+    return AnswerSettings(**{k: v for k, v in kwargs.items() if k in names}).problems(where)
 
 
 class Answers(NamedTuple):

@@ -14,7 +14,7 @@ from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.detection.image_list import ImageList
 
 from dao.errors import ConfigError, Problem, nearest
-from dao.models.detection.answers import Answers, AnswerSettings
+from dao.models.detection.answers import Answers, AnswerSettings, check_answers
 from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.structures import BoxTargets
@@ -52,6 +52,8 @@ class TorchvisionDetector(nn.Module):
         "torchvision's detectors decide in Python, picture by picture, what to keep, and cannot be traced; "
         "train a YOLOX to get a file that runs without this code"
     )
+
+    check_config = staticmethod(check_answers)
 
     def __init__(
         self,

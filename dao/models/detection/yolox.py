@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import torch
@@ -9,7 +10,7 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, ConfigError, Problem
-from dao.models.detection.answers import Answers, AnswerSettings, choose
+from dao.models.detection.answers import Answers, AnswerSettings, check_answers, choose
 from dao.models.detection.darknet import CSPDarknet, Darknet53
 from dao.models.detection.head import DecoupledHead, DenseOutput
 from dao.models.detection.necks import FPN, PAFPN
@@ -150,6 +151,19 @@ def yolox_with_backbone(
     head = DecoupledHead(num_classes, joined.channels, int(HIDDEN * width), depthwise)
     model = YOLOX(joined, head, AnswerSettings(score_threshold, nms_threshold, max_detections, shown_threshold))
     return _finished(model, checkpoint_path, freeze, whole=False)
+
+
+def _check_with_backbone(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+    section, place = kwargs["backbone"], f"{where}.backbone"
+    if not isinstance(section.get("type"), str) or section["type"] not in Registers.backbones:
+        return [Problem(f"{place}.type", Registers.backbones.unknown(section.get("type")))]
+    component = Registers.backbones.get(section["type"])
+    inner = Registers.backbones.check_kwargs(component, section.get("kwargs") or {}, f"{place}.kwargs")
+    return [*inner, *check_answers(kwargs, where)]
+
+
+yolox.check_config = yolov3_darknet53.check_config = check_answers  # type: ignore[attr-defined]
+yolox_with_backbone.check_config = _check_with_backbone  # type: ignore[attr-defined]
 
 
 def _finished(model: nn.Module, checkpoint_path: str | None, freeze: list[str] | None, whole: bool) -> nn.Module:

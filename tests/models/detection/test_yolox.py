@@ -214,6 +214,42 @@ def test_unfit_backbones_are_refused(build, backbone, message):
 # -- answers -----------------------------------------------------------------------------------------------------------
 
 
+def test_settings_are_checked_before_anything_starts(registered):
+    from dao.schema import validate
+
+    def problems(model):
+        return {p.where for p in validate({"type": "det", "model": model}) if p.where.startswith("model")}
+
+    backbone = {"type": "TimmFeatures", "kwargs": {"model": "resnet10t"}}
+    found = problems({"type": "YOLOXWithBackbone", "kwargs": {"backbone": backbone, "max_detections": 0}})
+    assert found == {
+        "model.kwargs.backbone.kwargs.model",
+        "model.kwargs.backbone.kwargs.model_name",
+        "model.kwargs.max_detections",
+    }
+    assert problems({"type": "YOLOXWithBackbone", "kwargs": {"backbone": {"type": "Tim"}}}) == {
+        "model.kwargs.backbone.type"
+    }
+    assert problems({"type": "YOLOX", "kwargs": {"size": "xl"}}) == {"model.kwargs.size"}
+    assert problems({"type": "YOLOX", "kwargs": {"nms_threshold": 2.0}}) == {"model.kwargs.nms_threshold"}
+    tv = {"model_name": "fcos_resnet50_fpn", "score_threshold": -1.0}
+    assert problems({"type": "TorchvisionDetector", "kwargs": tv}) == {"model.kwargs.score_threshold"}
+
+
+def test_a_model_that_brings_its_loss_needs_no_loss_section_and_takes_none(registered):
+    from dao.schema import validate
+
+    def about_loss(model, **rest):
+        raw = {"type": "det", "trainer": {"type": "TrainVal"}, "model": model, **rest}
+        return [p.what for p in validate(raw) if p.where == "loss"]
+
+    own = {"type": "TorchvisionDetector", "kwargs": {"model_name": "fcos_resnet50_fpn"}}
+    assert about_loss(own) == []
+    assert "brings its own" in about_loss(own, loss={"type": "YOLOXLoss"})[0]
+    assert "section is missing" in about_loss({"type": "YOLOX"})[0]
+    assert about_loss({"type": "YOLOX"}, loss={"type": "YOLOXLoss"}) == []
+
+
 def test_thresholds_out_of_range_are_refused():
     with pytest.raises(ConfigError, match="max_detections"):
         AnswerSettings(max_detections=0).checked("model.kwargs")

@@ -48,6 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--iters", type=int, default=4, help="iterations of one round of the step comparison")
+    parser.add_argument("--only", choices=("parts", "step"))
     parser.add_argument("--json", type=Path, help="write the figures here as well")
 
 
@@ -58,7 +59,8 @@ def measure(args: argparse.Namespace) -> dict:
     torch.set_num_threads(args.threads)
     keys = ("det_size", "batch_size", "size", "device", "threads", "rounds", "iters")
     settings = {"torch": torch.__version__, **{key: getattr(args, key) for key in keys}}
-    return {"settings": settings, "parts, ms a picture": parts(args), "step": step(args)}
+    wanted = {"parts, ms a picture": parts, "step": step}
+    return {"settings": settings, **{k: f(args) for k, f in wanted.items() if args.only in (None, f.__name__)}}
 
 
 # -- what both need ----------------------------------------------------------------------------------------------------

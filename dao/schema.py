@@ -82,8 +82,21 @@ def _missing_sections(raw: Raw) -> list[Problem]:
     task: Any = Registers.tasks.get(raw["type"]) if raw.get("type") in Registers.tasks else None
     if task is not None and stage.trains:
         why = f"the section is missing; training a {raw['type']} model needs it"
-        missing += [Problem(key, why) for key in task.training_needs if key not in raw]
+        brought = _brought_by_model(raw, task)
+        missing += [Problem(key, why) for key in task.training_needs if key not in raw and key not in brought]
+        missing += [
+            Problem(key, f"{raw['model']['type']} brings its own; leave the section out")
+            for key in brought
+            if key in raw
+        ]
     return missing
+
+
+def _brought_by_model(raw: Raw, task: Any) -> tuple[str, ...]:
+    """Sections that a model makes needless: a component with ``brings = ("loss",)`` computes its own losses."""
+    register, model = getattr(Registers, task.models), raw.get("model")
+    name = model.get("type") if isinstance(model, dict) else None
+    return tuple(getattr(register.get(name), "brings", ())) if isinstance(name, str) and name in register else ()
 
 
 def _resolve(slot: Slot, key: str, raw: Raw) -> Slot:

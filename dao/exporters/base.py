@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
+from dao.errors import ConfigError, Problem
 from dao.tasks.base import Task
 
 Layout = Literal["nhwc", "nchw"]
@@ -21,6 +22,7 @@ class Exporter(ABC):
     suffix: of the file; name: what reports call the format.
     dynamic: any batch and any picture size; otherwise ``batch_size`` pictures of ``image_size``, else of the model's
     own input size. layout: order of the uint8 input's axes.
+    facts: what the file is to answer by where that differs from the checkpoint, e.g. {"score_threshold": 0.3}.
     """
 
     suffix: ClassVar[str]
@@ -32,15 +34,23 @@ class Exporter(ABC):
         batch_size: int = 1,
         image_size: tuple[int, int] | None = None,
         layout: Layout = "nhwc",
+        facts: dict[str, Any] | None = None,
     ) -> None:
         self.dynamic, self.batch_size, self.image_size, self.layout = dynamic, batch_size, image_size, layout
+        self.facts = facts or {}
 
     @abstractmethod
     def export(self, task: Task, path: Path) -> None:
         """Write ``task`` to ``path``, verified to be well-formed."""
 
     def traceable(self, task: Task) -> tuple[nn.Module, torch.Tensor, dict[str, object] | None]:
-        """The module to trace, an example input, and which of its axes are free (None when none is)."""
+        """The module to trace, an example input, and which of its axes are free (None when none is).
+
+        Raises ConfigError for a model that says in ``not_exportable`` why it cannot be traced.
+        """
+        reason = getattr(task.model, "not_exportable", "")
+        if reason:
+            raise ConfigError(Problem("export", reason))
         module = task.deployable()
         module.layout = self.layout
         h, w = self.example_hw(task)

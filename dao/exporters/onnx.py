@@ -35,8 +35,9 @@ class OnnxExporter(Exporter):
         image_size: tuple[int, int] | None = None,
         layout: Layout = "nhwc",
         simplify: bool = True,
+        facts: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(dynamic, batch_size, image_size, layout)
+        super().__init__(dynamic, batch_size, image_size, layout, facts)
         self.opset, self.simplify = opset, simplify
 
     def export(self, task: Task, path: Path) -> None:
@@ -60,7 +61,11 @@ class OnnxExporter(Exporter):
 
     def _trace(self, module: torch.nn.Module, image: torch.Tensor, free: Any, names: list[str]) -> Any:
         """torch's dynamo exporter, whose progress lines and converter warnings say nothing to a user."""
-        with warnings.catch_warnings(), contextlib.redirect_stdout(io.StringIO()), _quiet("torch.onnx", "onnxscript"):
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            _quiet("torch.onnx", "onnxscript", "onnx_ir"),
+        ):
             warnings.simplefilter("ignore")
             return torch.onnx.export(
                 module,

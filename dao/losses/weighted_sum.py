@@ -30,19 +30,26 @@ class WeightedSum(nn.Module):
     def forward(self, outputs: Any, target: Any) -> dict[str, Tensor]:
         """Every term unweighted and detached under its name, and "loss", the scalar to differentiate.
 
-        A single term has no name of its own beside "loss".
+        A single term has no name of its own beside "loss". A loss that gives named parts and their "loss" is a term as
+        well; its parts are handed on under their names, after the term's own name where there are several.
         """
-        values = {
-            name: self._value(loss, self.weights[name], outputs, target) for name, loss in zip(self.names, self.losses)
-        }
+        values: dict[str, Tensor] = {}
+        parts: dict[str, Tensor] = {}
+        for name, loss in zip(self.names, self.losses):
+            value = self._value(loss, self.weights[name], outputs, target)
+            if isinstance(value, dict):
+                prefix = f"{name}/" if len(self.names) > 1 else ""
+                parts |= {f"{prefix}{part}": each.detach() for part, each in value.items() if part != TOTAL}
+                value = value[TOTAL]
+            values[name] = value
         # Terms of weight 0 stay out of the sum, so that a measurement that is not finite cannot spoil it.
         total = sum(self.weights[name] * value for name, value in values.items() if self.weights[name])
         if len(values) == 1:
-            return {TOTAL: total}
-        return {**{name: value.detach() for name, value in values.items()}, TOTAL: total}
+            return {**parts, TOTAL: total}
+        return {**{name: value.detach() for name, value in values.items()}, **parts, TOTAL: total}
 
     @staticmethod
-    def _value(loss: nn.Module, weight: float, outputs: Any, target: Any) -> Tensor:
+    def _value(loss: nn.Module, weight: float, outputs: Any, target: Any) -> Any:
         with torch.set_grad_enabled(torch.is_grad_enabled() and weight != 0):
             return loss(outputs, target)
 

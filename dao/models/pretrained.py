@@ -7,6 +7,7 @@ import os
 import re
 import socket
 from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 from urllib.parse import urlparse
 
 from loguru import logger
@@ -16,8 +17,8 @@ from dao.errors import CheckpointError, ConfigError, Problem, nearest
 from dao.utils import checkpoint
 
 
-def download(make: Callable[[], nn.Module], model_name: str, keyword: str) -> nn.Module:
-    """The model that ``make`` builds with weights of a hub; every way it can fail ends in one message.
+def download(make: Callable[[], Any], model_name: str, keyword: str) -> Any:
+    """What ``make`` builds or fetches from a hub; every way it can fail ends in one message.
 
     keyword: the setting under model.kwargs that asked for the download, as the message names it.
     """

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import numpy as np
 import torch
@@ -100,6 +101,12 @@ class Task(ABC):
         """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""
         batch.images = F.interpolate(batch.images.float(), size=size_hw, mode="bilinear", align_corners=False)
 
+    def begin_pass(self, augment: bool) -> None:
+        """Before each pass over the training data, with or without augmentation: losses that ask for it are told."""
+        for module in self.loss.modules() if self.loss is not None else ():
+            if callable(tell := getattr(module, "begin_pass", None)):
+                tell(augment)
+
     def end_of_pass(self) -> None:
         """After each pass over the training data; fitted models do their work here."""
 
@@ -190,6 +197,19 @@ class Task(ABC):
         name = {value: key for key, value in _tasks().items()}[type(self)]
         return ModelCard(name, self.classes, self.preprocess.to_dict(), self.facts, version=__version__)
 
+    def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> Self:
+        """The same task with other values of some of its card's facts (thresholds, ...).
+
+        Raises ConfigError for a fact that the task does not have.
+        """
+        unknown = [name for name in facts if name not in self.facts]
+        if unknown:
+            message = f"is no fact of this model; it has: {', '.join(self.facts) or 'none'}"
+            raise ConfigError([Problem(f"{where}.{name}", message) for name in unknown])
+        other = copy.copy(self)
+        other.facts = {**self.facts, **facts}
+        return other
+
     def deployable(self) -> Deployable:
         """A module from raw uint8 pixels to named tensors, with preprocessing and activation inside."""
         return Deployable(self)
@@ -210,6 +230,25 @@ class Task(ABC):
     @abstractmethod
     def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
         """A prediction as plain JSON values with class names, for results.json."""
+
+    @classmethod
+    def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
+        """How an exported file's arrays differ from the model's for pictures of one size (export parity).
+
+        "max_abs" and "max_rel": the largest differences of a number; "equal": least share of the whole numbers that are
+        the same (class maps are right or wrong; how far two classes lie apart in the list means nothing); "agree":
+        whether the verdicts are the same.
+        """
+        hw = [original_hw] * len(next(iter(mine.values())))
+        pairs = zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True)
+        numbers = [name for name, value in mine.items() if value.dtype.kind == "f"]
+        gaps = {name: np.abs(mine[name].astype(np.float64) - theirs[name]) for name in numbers}
+        return {
+            "max_abs": max(float(gap.max()) for gap in gaps.values()),
+            "max_rel": max(float((gap / np.maximum(np.abs(mine[name]), 1e-6)).max()) for name, gap in gaps.items()),
+            "equal": min((float((mine[n] == theirs[n]).mean()) for n in mine if n not in numbers), default=1.0),
+            "agree": all(cls.agreement(first, second) for first, second in pairs),
+        }
 
     @classmethod
     @abstractmethod

@@ -124,7 +124,11 @@ def task_from_checkpoint(content: Mapping[str, Any], source: str) -> Task:
 
 def without_pretrained(model: Mapping[str, Any]) -> Raw:
     """A model section that fetches no weights: they come from a checkpoint anyhow, and the file may be elsewhere."""
-    section = to_plain(model)
-    kwargs = section.get("kwargs", {})
-    section["kwargs"] = {k: v for k, v in kwargs.items() if k not in WEIGHT_SOURCES}
-    return section
+    return _without(to_plain(model), WEIGHT_SOURCES)
+
+
+def _without(value: Any, keys: Sequence[str]) -> Any:
+    """A plain config node without ``keys``, at any depth: a model may hold a backbone with settings of its own."""
+    if isinstance(value, dict):
+        return {k: _without(v, keys) for k, v in value.items() if k not in keys}
+    return [_without(v, keys) for v in value] if isinstance(value, list) else value

@@ -58,24 +58,25 @@ class Export(Trainer):
         self.run_dir = stage_folder(str(path), "export", "model")
         log.to_file(self.run_dir / "log.txt")
         run_folder.write_json(self.run_dir / "config.json", plain(self.config))
-        self.own = TorchBackend.of(self.task, self.device)
-        self.exported: dict[Path, tuple[Exporter, Backend]] = {}
+        self.exported: dict[Path, tuple[Exporter, Backend, Backend]] = {}
         self.differences: dict[Path, list[dict[str, Any]]] = {}
         several = isinstance(self.config.export, list)
         for number, section in enumerate(self.config.export if several else [self.config.export]):
             self._export(section, f"export.{number}" if several else "export")
 
     def _export(self, section: Any, where: str) -> None:
-        exporter = Registers.exporters.build(section, where)
+        exporter: Exporter = Registers.exporters.build(section, where)
+        task = self.task.with_facts(exporter.facts, f"{where}.kwargs.facts")
         path = self.run_dir / f"{self.config.name}{exporter.suffix}"
         if path in self.exported:  # a second file of the same kind, with other settings
             path = path.with_stem(f"{path.stem}-{len(self.exported) + 1}")
         self.task.model.cpu()
         self.task.preprocess.cpu()
-        exporter.export(self.task, path)
+        exporter.export(task, path)
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
-        self.exported[path] = exporter, BACKENDS[exporter.suffix](path, self.device)
+        own = TorchBackend.of(task, self.device)
+        self.exported[path] = exporter, own, BACKENDS[exporter.suffix](path, self.device)
         self.differences[path] = []
 
     def _pictures(self) -> Any:
@@ -94,7 +95,7 @@ class Export(Trainer):
         """Pictures spread evenly over the set; unreadable ones are named and left out."""
         count = min(self.parity_images, len(self.dataset))
         spread = np.linspace(0, len(self.dataset) - 1, count).round().astype(int).tolist()
-        return readable(self.dataset, spread, self.own.card.preprocess, self.bad)
+        return readable(self.dataset, spread, self.task.card().preprocess, self.bad)
 
     def before_iter(self) -> None:
         self.call_hooks("before_iter")
@@ -103,11 +104,11 @@ class Export(Trainer):
         """Compare every exported file with the model on one picture."""
         sample: Sample = self.batch  # type: ignore[assignment]
         images = self._as_given(sample.image)[None]
-        for path, (exporter, backend) in self.exported.items():
+        for path, (exporter, own, backend) in self.exported.items():
             shape = self._fixed_shape(exporter)
             fitted = images if shape is None else _fit_to(images, shape)
-            mine, theirs = self.own.run(fitted), backend.run(fitted)
-            self.differences[path].append({"path": sample.path, **self._compare(mine, theirs, fitted.shape[1:3])})
+            found = type(self.task).compare(own.run(fitted), backend.run(fitted), own.card, fitted.shape[1:3])
+            self.differences[path].append({"path": sample.path, **found})
 
     def _as_given(self, image: np.ndarray) -> np.ndarray:
         """What the file is asked with: the picture, or its middle window where a predictor would cut it."""
@@ -123,21 +124,6 @@ class Export(Trainer):
             return None
         height, width = exporter.image_size or self.task.preprocess.size
         return exporter.batch_size, height, width
-
-    def _compare(self, mine: dict[str, Any], theirs: dict[str, Any], hw: tuple[int, int]) -> dict[str, Any]:
-        decode, card = type(self.task).decode, self.own.card
-        first = decode(mine, card, [hw] * len(next(iter(mine.values()))))
-        second = decode(theirs, card, [hw] * len(next(iter(theirs.values()))))
-        numbers = [name for name, value in mine.items() if value.dtype.kind == "f"]
-        gaps = {name: np.abs(mine[name].astype(np.float64) - theirs[name]) for name in numbers}
-        relative = {name: gap / np.maximum(np.abs(mine[name]), 1e-6) for name, gap in gaps.items()}
-        return {
-            "max_abs": max(float(gap.max()) for gap in gaps.values()),
-            "max_rel": max(float(gap.max()) for gap in relative.values()),
-            # class maps and the like are right or wrong; how far two classes lie apart in the list means nothing
-            "equal": min((float((mine[n] == theirs[n]).mean()) for n in mine if n not in numbers), default=1.0),
-            "agree": all(type(self.task).agreement(a, b) for a, b in zip(first, second, strict=True)),
-        }
 
     def after_epoch(self) -> None:
         super().after_epoch()

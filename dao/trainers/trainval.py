@@ -270,6 +270,7 @@ class TrainVal(Trainer):
         self.task.model.train()
         self.task.net.train()
         super().before_epoch()
+        self.task.begin_pass(augment)  # after the hooks, one of which may have changed the loss
 
     def fetch(self) -> Iterable[Batch]:
         """The epoch's batches on the device, with the time each one was waited for."""

@@ -7,7 +7,7 @@ import onnx
 import pytest
 import torch
 
-from dao.errors import CheckpointError, DataError
+from dao.errors import CheckpointError, ConfigError, DataError
 from dao.exporters.onnx import OnnxExporter
 from dao.exporters.torch_export import TorchExporter
 from dao.models.classification.timm_classifier import timm_classifier
@@ -112,3 +112,75 @@ def test_channels_are_fitted(shape, channels):
 
     assert fit_channels(np.full(shape, 7, np.uint8), channels).shape == (5, 6, channels)
     assert (fit_channels(np.full(shape, 7, np.uint8), channels) == 7).all()
+
+
+@pytest.mark.parametrize("facts", [{}, {"raw": True}])
+@pytest.mark.parametrize("exporter", [OnnxExporter, TorchExporter])
+def test_a_detector_answers_alike_with_suppression_inside(exporter, facts, tmp_path):
+    import dao.register
+    from dao.register import Registers
+    from dao.tasks.detection import DetectionTask
+
+    dao.register.import_all_modules_for_register()
+    torch.manual_seed(0)
+    backbone = {"type": "TimmFeatures", "kwargs": {"model_name": "mobilenetv3_small_050"}}
+    kwargs = {
+        "size": "nano",
+        "backbone": backbone,
+        "score_threshold": 0.2,
+        "max_detections": 30,
+        "nms_threshold": 0.4,
+    }
+    model = Registers.det_models.build(
+        {"type": "YOLOXWithBackbone", "kwargs": kwargs}, num_classes=3, in_chans=3
+    ).eval()
+    with torch.no_grad():
+        for layer in (*model.head.cls_preds, *model.head.obj_preds):
+            layer.weight.normal_(0, 2)
+            layer.bias.zero_()
+    made = exporter(facts=facts)
+    task = DetectionTask(model, Preprocess(size=[64, 96], channel_order="bgr"), list("abc")).with_facts(made.facts)
+    path = tmp_path / f"m{made.suffix}"
+    made.export(task, path)
+    own, theirs = TorchBackend.of(task, CPU), BACKENDS[made.suffix](path, CPU)
+    for image in pictures():
+        several = np.concatenate([image, image[:, ::-1], image[:, :, ::-1]])
+        found = DetectionTask.compare(own.run(several), theirs.run(several), own.card, image.shape[1:3])
+        assert found["agree"] and found["max_abs"] < 1e-4
+        assert len(DetectionTask.decode(theirs.run(image), theirs.card, [image.shape[1:3]])[0].box_scores) > 3
+    assert theirs.card.facts == task.facts
+
+
+@pytest.mark.parametrize("exporter", [OnnxExporter, TorchExporter])
+@pytest.mark.parametrize("found", [0, 1])
+def test_suppression_of_no_box_and_of_one(exporter, found, tmp_path):
+    """The counts that tracing takes for constants where nothing is done about it."""
+    from dao.models.detection.answers import AnswerSettings, choose
+
+    class Chooser(torch.nn.Module):
+        def forward(self, boxes, scores, labels):
+            return choose(boxes, scores, labels, 3, (64, 64), AnswerSettings(0.5, 0.5, 4))._asdict()
+
+    low = torch.arange(20.0).view(1, 10, 2) * 3
+    given = torch.cat([low, low + 9], -1), torch.linspace(0.1, 0.95, 10)[None], torch.arange(10)[None] % 3
+    program = torch.export.export(Chooser(), given)
+    scores = torch.full((1, 10), 0.2)
+    scores[0, :found] = 0.9
+    if exporter is TorchExporter:
+        answer = program.module()(given[0], scores, given[2])
+        assert int((answer["labels"] >= 0).sum()) == found
+        return
+    import onnxruntime
+
+    torch.onnx.export(program, dynamo=True, verbose=False).save(tmp_path / "m.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "m.onnx", providers=["CPUExecutionProvider"])
+    names = [one.name for one in session.get_inputs()]
+    answer = session.run(None, dict(zip(names, [given[0].numpy(), scores.numpy(), given[2].numpy()])))
+    assert int((answer[1] > 0).sum()) == found
+
+
+def test_a_model_that_cannot_be_traced_says_so(tmp_path):
+    task = make_task()
+    task.model.not_exportable = "it decides in Python"
+    with pytest.raises(ConfigError, match="it decides in Python"):
+        OnnxExporter().export(task, tmp_path / "m.onnx")

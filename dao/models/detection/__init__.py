@@ -1,0 +1,1 @@
+"""Detectors: backbones, necks and heads that find objects and their boxes."""

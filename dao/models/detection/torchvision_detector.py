@@ -1,0 +1,144 @@
+"""torchvision's detectors: Faster R-CNN, RetinaNet, FCOS, SSD, SSDLite. They bring their own losses."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from loguru import logger
+from torch import Tensor, nn
+from torchvision.models import detection as zoo
+from torchvision.models import get_model, get_model_weights, list_models
+from torchvision.models.detection.image_list import ImageList
+
+from dao.errors import ConfigError, Problem, nearest
+from dao.models.detection.answers import Answers, AnswerSettings, check_answers
+from dao.models.pretrained import download, freeze_modules, load_local_weights
+from dao.register import Registers
+from dao.structures import BoxTargets
+from dao.utils import checkpoint
+
+BACKGROUND_FIRST = (zoo.FasterRCNN, zoo.ssd.SSD)  # families whose class 0 is "nothing"
+MASKS_OR_POINTS = ("maskrcnn", "keypointrcnn")
+
+
+class AsGiven(nn.Module):
+    """Stands in for torchvision's own resizing and normalising: here `dao.preprocess` does both."""
+
+    def forward(self, images: Tensor, targets: Any = None) -> tuple[ImageList, Any]:
+        """images: (B, C, H, W), handed through."""
+        return ImageList(images, [(images.shape[-2], images.shape[-1])] * len(images)), targets
+
+    def postprocess(self, found: list[dict[str, Tensor]], *_: Any) -> list[dict[str, Tensor]]:
+        """Boxes are in the input's pixels already."""
+        return found
+
+
+@Registers.det_models.register()
+class TorchvisionDetector(nn.Module):
+    """A detector of torchvision by its name there.
+
+    model_name: "fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn", "retinanet_resnet50_fpn_v2",
+    "fcos_resnet50_fpn", "ssdlite320_mobilenet_v3_large", ...
+    pretrained: download COCO weights; checkpoint_path: a local file instead; what fits is loaded, the rest is listed.
+    freeze: modules whose weights stay, by name or regular expression ("backbone").
+    score_threshold, nms_threshold, max_detections: see AnswerSettings. shown_threshold: the least score that is drawn.
+    """
+
+    brings = ("loss",)  # sections of a config that this model makes needless
+    not_exportable = (
+        "torchvision's detectors decide in Python, picture by picture, what to keep, and cannot be traced; "
+        "train a YOLOX to get a file that runs without this code"
+    )
+
+    check_config = staticmethod(check_answers)
+
+    def __init__(
+        self,
+        model_name: str,
+        num_classes: int = 91,
+        pretrained: bool = False,
+        checkpoint_path: str | None = None,
+        freeze: list[str] | None = None,
+        score_threshold: float = 0.01,
+        nms_threshold: float = 0.5,
+        max_detections: int = 300,
+        shown_threshold: float = 0.3,
+        in_chans: int = 3,
+    ) -> None:
+        super().__init__()
+        _check(model_name, in_chans, pretrained, checkpoint_path)
+        self.answers = AnswerSettings(score_threshold, nms_threshold, max_detections, shown_threshold)
+        self.net = _create(model_name, num_classes)
+        self.net.transform = AsGiven()
+        self.shift = 1 if isinstance(self.net, BACKGROUND_FIRST) else 0
+        if pretrained:
+            weights = download(lambda: get_model_weights(model_name).DEFAULT.get_state_dict(), model_name, "pretrained")
+            logger.info("{} from COCO: {}", model_name, checkpoint.fit(self.net, weights).render())
+        if checkpoint_path:
+            load_local_weights(self.net, checkpoint_path)
+        freeze_modules(self.net, freeze or [])
+
+    def forward(self, images: Tensor, targets: BoxTargets | None = None) -> Any:
+        """Training: named losses and "loss", their sum. Otherwise torchvision's answers, one dict a picture.
+
+        images: (B, C, H, W) normalised; targets: their objects in input pixels.
+        """
+        if targets is None:
+            return self.net(images)
+        losses = self.net(images, self._targets(targets))
+        return {**{name: value.detach() for name, value in losses.items()}, "loss": sum(losses.values())}
+
+    def _targets(self, targets: BoxTargets) -> list[dict[str, Tensor]]:
+        return [
+            {"boxes": boxes[labels >= 0], "labels": labels[labels >= 0] + self.shift}
+            for boxes, labels in zip(targets.boxes_xyxy, targets.labels, strict=True)
+        ]
+
+    def detect(self, images: Tensor, settings: AnswerSettings) -> Answers:
+        """(B, C, H, W) -> the boxes it answers with, in pixels of the input."""
+        self._answer_by(settings)
+        padded = [_padded(found, settings.max_detections, self.shift) for found in self.net(images)]
+        return Answers(*(torch.stack(column) for column in zip(*padded, strict=True)))
+
+    def _answer_by(self, settings: AnswerSettings) -> None:
+        """torchvision keeps these with the model, in its region head where it has one."""
+        head = getattr(self.net, "roi_heads", self.net)
+        head.score_thresh, head.nms_thresh = settings.score_threshold, settings.nms_threshold
+        head.detections_per_img = settings.max_detections
+
+
+def _padded(found: dict[str, Tensor], count: int, shift: int) -> tuple[Tensor, Tensor, Tensor]:
+    """Boxes (count, 4), scores (count,) and labels (count,) of a picture, the best first, padded as `Answers` are."""
+    missing = count - len(found["scores"])
+    return (
+        F.pad(found["boxes"].float(), (0, 0, 0, missing)),
+        F.pad(found["scores"].float(), (0, missing)),
+        F.pad(found["labels"] - shift, (0, missing), value=-1),
+    )
+
+
+def _check(model_name: str, in_chans: int, pretrained: bool, checkpoint_path: str | None) -> None:
+    """Raises ConfigError for what cannot be built."""
+    known: Sequence[str] = [name for name in list_models(module=zoo) if not name.startswith(MASKS_OR_POINTS)]
+    if model_name not in known:
+        raise ConfigError(
+            Problem(
+                "model.kwargs.model_name", f"torchvision has no detector '{model_name}'. {nearest(model_name, known)}"
+            )
+        )
+    if in_chans != 3:
+        message = f"{model_name} takes 3 channels; leave preprocess.in_channels at 3 (grey pictures are repeated)"
+        raise ConfigError(Problem("preprocess.in_channels", message))
+    if pretrained and checkpoint_path:
+        message = "give either pretrained: true (download) or checkpoint_path (local file), not both"
+        raise ConfigError(Problem("model.kwargs.checkpoint_path", message))
+
+
+def _create(model_name: str, num_classes: int) -> nn.Module:
+    """Random weights, with a class for "nothing" where the family has one."""
+    with torch.device("meta"):
+        extra = 1 if isinstance(get_model(model_name, weights=None, weights_backbone=None), BACKGROUND_FIRST) else 0
+    return get_model(model_name, weights=None, weights_backbone=None, num_classes=num_classes + extra)

@@ -1,0 +1,232 @@
+"""Object detection: boxes with a class and a score, in the picture's own pixels."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, fields
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dao.errors import ConfigError, DataError, Problem
+from dao.models.detection.answers import AnswerSettings, choose
+from dao.preprocess import Preprocess, PreprocessSettings
+from dao.register import Registers
+from dao.structures import Batch, BoxTargets, Prediction
+from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tiling import Window
+from dao.utils.boxes import cxcywh_to_xyxy
+from dao.utils.matching import Boxes, match, same_boxes
+from dao.utils.tiled_boxes import merge_windows
+
+SAME_SCORE = 1e-3  # two answers of one model differ by less, whatever runs it
+RAW = "dense"  # the output of a file without suppression: see `DetectionTask`
+
+
+@Registers.tasks.register("det")
+class DetectionTask(Task):
+    """A detector and its boxes.
+
+    Facts in the card: those of `AnswerSettings`, and ``raw``: answer with what is said at all A positions of the input,
+    "dense" (B, A, 5 + K) = centre, size, probability of an object and of each class, in pixels of the input, for
+    deployments with a suppression of their own.
+    """
+
+    models = "det_models"
+    training_needs = ("loss", "optimizer")
+    resizes = ("letterbox", "stretch", "crop", "tile")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocess: Preprocess,
+        classes: Sequence[str],
+        loss: nn.Module | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        super().__init__(model, preprocess, classes, loss, {**asdict(model.answers), "raw": False, **(facts or {})})
+        settings_of(self.facts)
+        for term in getattr(loss, "losses", ()):
+            if not getattr(term, "takes_boxes", False):
+                name = type(term).__name__
+                raise ConfigError(Problem("loss.type", f"{name} does not judge boxes; a detector needs YOLOXLoss"))
+
+    @classmethod
+    def facts_of(cls, dataset: Any) -> dict[str, Any]:
+        """Nothing beyond the classes. Raises DataError where there is none."""
+        if not dataset.classes:
+            raise DataError("a detector needs at least one class; the training data names none")
+        return {}
+
+    def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> DetectionTask:
+        other = super().with_facts(facts, where)
+        settings_of(other.facts, where)
+        if other.facts["raw"] and not hasattr(self.model, "dense"):
+            raise ConfigError(Problem(f"{where}.raw", f"{type(self.model).__name__} has no output before suppression"))
+        return other
+
+    # -- learning
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        images = self.preprocess.normalise(batch.images)
+        if self.loss is None:  # the model brings its own
+            return self.net(images, batch.targets)
+        return self.loss(self.net(images), batch.targets)
+
+    def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
+        height, width = batch.images.shape[-2:]
+        super().resize_batch(batch, size_hw)
+        scale = batch.targets.boxes_xyxy.new_tensor([size_hw[1] / width, size_hw[0] / height] * 2)
+        batch.targets = BoxTargets(batch.targets.boxes_xyxy * scale, batch.targets.labels)
+
+    # -- answering
+
+    def infer(self, images: Tensor) -> dict[str, Tensor]:
+        """ "boxes" (B, D, 4), "scores" (B, D) and "labels" (B, D), the best first; score 0 and label -1 where none is."""
+        if self.facts["raw"]:
+            return {RAW: self.model.dense(images)}
+        return self.model.detect(images, settings_of(self.facts))._asdict()
+
+    def restore(self, outputs: dict[str, Tensor], original_hw: tuple[int, int]) -> dict[str, Tensor]:
+        if RAW in outputs:
+            return outputs
+        return {**outputs, "boxes": restored(outputs["boxes"], self.preprocess.settings, original_hw)}
+
+    @classmethod
+    def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
+        if RAW in outputs:
+            outputs = _suppressed(outputs[RAW], card, original_hw)
+        least = card.facts["score_threshold"]
+        found = []
+        rows = zip(outputs["boxes"], outputs["scores"], outputs["labels"], original_hw, strict=True)
+        for boxes, scores, labels, hw in rows:
+            kept = (scores >= least) & (labels >= 0)
+            found.append(
+                Prediction(
+                    original_hw=tuple(hw),
+                    boxes_xyxy=boxes[kept].astype(np.float32),
+                    box_labels=labels[kept].astype(np.int64),
+                    box_scores=scores[kept].astype(np.float32),
+                )
+            )
+        return found
+
+    @classmethod
+    def merge_tiles(
+        cls, answers: Iterable[tuple[Window, Outputs]], card: ModelCard, original_hw: tuple[int, int]
+    ) -> Prediction:
+        settings = settings_of(card.facts)
+        found = []
+        for window, outputs in answers:
+            one = cls.decode(outputs, card, [(window.height, window.width)])[0]
+            found.append((window, Boxes(one.boxes_xyxy, one.box_labels, one.box_scores)))
+        merged = merge_windows(found, original_hw, settings.nms_threshold).first(settings.max_detections)
+        return Prediction(
+            original_hw=original_hw, boxes_xyxy=merged.xyxy, box_labels=merged.labels, box_scores=merged.scores
+        )
+
+    # -- leaving
+
+    @classmethod
+    def draw(
+        cls,
+        image: NDArray[np.uint8],
+        prediction: Prediction,
+        card: ModelCard,
+        truth: Any = None,
+        heatmap: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.uint8]:
+        """The picture with its boxes; those of a `GroundTruth` in ``truth`` are dashed."""
+        from dao.utils.visualize_boxes import annotate_boxes
+
+        shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
+        return annotate_boxes(image, card.classes, shown.xyxy, shown.labels, shown.scores, truth=truth)
+
+    @classmethod
+    def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
+        """Boxes as COCO has them: [left, top, width, height]; "label" and "score" are those of the best."""
+        boxes = [
+            {
+                "label": card.classes[label],
+                "score": round(float(score), 6),
+                "bbox": [round(float(v), 3) for v in (x0, y0, x1 - x0, y1 - y0)],
+            }
+            for (x0, y0, x1, y1), label, score in zip(
+                prediction.boxes_xyxy, prediction.box_labels, prediction.box_scores, strict=True
+            )
+        ]
+        best = boxes[0] if boxes else {"label": None, "score": 0.0}
+        height, width = prediction.original_hw
+        shown = sum(box["score"] >= card.facts["shown_threshold"] for box in boxes)
+        summary = {"label": best["label"], "score": best["score"], "shown": shown}
+        return {"path": prediction.path, **summary, "boxes": boxes, "height": height, "width": width}
+
+    @classmethod
+    def caption(cls, prediction: Prediction, card: ModelCard) -> str:
+        shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
+        counts = np.bincount(shown.labels, minlength=len(card.classes))
+        found = [f"{counts[k]} {card.classes[k]}" for k in np.argsort(-counts, kind="stable") if counts[k]]
+        return ", ".join(found) or "nothing found"
+
+    @classmethod
+    def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
+        from dao.utils.visualize_boxes import small_boxes
+
+        shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
+        return small_boxes(image, shown.xyxy, shown.labels)
+
+    @classmethod
+    def agreement(cls, first: Prediction, second: Prediction) -> bool:
+        """Every box of one has its like in the other."""
+        return same_boxes(_boxes_of(first), _boxes_of(second), SAME_SCORE)
+
+    @classmethod
+    def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
+        """Boxes are compared with their like, as their order is free where scores are equal.
+
+        "max_abs": of the scores, "max_rel": share of a box's union with its like that only one covers. A box whose
+        score is within the tolerance of the threshold may be missing in one.
+        """
+        hw = [original_hw] * len(next(iter(mine.values())))
+        agree, overlaps = True, [1.0]
+        scores = [float(np.abs(mine[RAW][..., 4:] - theirs[RAW][..., 4:]).max()) if RAW in mine else 0.0]
+        for a, b in zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True):
+            first, second = _boxes_of(a), _boxes_of(b)
+            agree &= same_boxes(first, second, SAME_SCORE, card.facts["score_threshold"])
+            pairs = match(first, second)
+            scores += [abs(float(first.scores[i] - second.scores[j])) for i, j, _ in pairs]
+            overlaps += [iou for _, _, iou in pairs]
+        return {"max_abs": max(scores), "max_rel": 1 - min(overlaps), "equal": float(agree), "agree": agree}
+
+
+def settings_of(facts: Mapping[str, Any], where: str = "model.kwargs") -> AnswerSettings:
+    """The part of a card's facts that says which boxes are answered. Raises ConfigError for values out of range."""
+    return AnswerSettings(**{field.name: facts[field.name] for field in fields(AnswerSettings)}).checked(where)
+
+
+def restored(boxes: Tensor, settings: PreprocessSettings, original_hw: tuple[int, int]) -> Tensor:
+    """(..., 4) boxes in input pixels -> in the pixels of a picture of ``original_hw``, clipped to it; safe to trace."""
+    height, width = original_hw
+    place = settings.place(original_hw)
+    x0, y0, x1, y1 = boxes.unbind(-1)
+    scale_x, scale_y = width / place.width, height / place.height
+    columns = [((x - place.left) * scale_x).clamp(0, width) for x in (x0, x1)]
+    rows = [((y - place.top) * scale_y).clamp(0, height) for y in (y0, y1)]
+    return torch.stack((columns[0], rows[0], columns[1], rows[1]), dim=-1)
+
+
+def _suppressed(dense: NDArray[np.float32], card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> Outputs:
+    """What a raw file's output (B, A, 5 + K) comes to with the card's thresholds."""
+    said, preprocess = torch.from_numpy(np.asarray(dense, np.float32)), PreprocessSettings(**card.preprocess)
+    scores, labels = (said[..., 5:] * said[..., 4:5]).max(dim=-1)
+    size = (preprocess.size[0], preprocess.size[1])
+    answers = choose(cxcywh_to_xyxy(said[..., :4]), scores, labels, said.shape[-1] - 5, size, settings_of(card.facts))
+    boxes = [restored(one, preprocess, hw) for one, hw in zip(answers.boxes, original_hw, strict=True)]
+    return {"boxes": torch.stack(boxes).numpy(), "scores": answers.scores.numpy(), "labels": answers.labels.numpy()}
+
+
+def _boxes_of(prediction: Prediction) -> Boxes:
+    return Boxes(prediction.boxes_xyxy, prediction.box_labels, prediction.box_scores)

@@ -1,0 +1,110 @@
+"""Pictures with boxes on them, for people. Pure functions on uint8 RGB arrays."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.structures import GroundTruth
+from dao.utils.text import Color, Image, draw_text, text_width
+from dao.utils.visualize import color_of, thumbnail, to_rgb
+
+SMALLEST = 640  # pictures whose longer side is shorter are enlarged by a whole factor, so that names find room
+LIGHT, DARK = (255, 255, 255), (20, 20, 20)
+Tag = tuple[int, int, int, int]  # left, top, right, bottom, pixels
+
+
+def annotate_boxes(
+    image: Image,
+    classes: Sequence[str],
+    xyxy: NDArray[np.floating],
+    labels: NDArray[np.integer],
+    scores: NDArray[np.floating] | None = None,
+    *,
+    truth: GroundTruth | None = None,
+) -> Image:
+    """The picture with every box in its class's colour and a tag with name and score, as little covered as can be.
+
+    image: (H, W, 3) or grey uint8; xyxy: (N, 4) pixels; labels: (N,); scores: (N,) or None.
+    truth: what is really there, dashed and without tags. Small pictures come back enlarged by a whole factor.
+    """
+    picture = to_rgb(image)
+    factor = max(1, math.ceil(SMALLEST / max(picture.shape[:2])))
+    canvas = np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1).copy()
+    line = max(2, round(max(canvas.shape[:2]) / 400))
+    if isinstance(truth, GroundTruth):
+        for box, label in zip(truth.boxes_xyxy * factor, truth.labels, strict=True):
+            _dashed(canvas, box, color_of(int(label)), line)
+    order = range(len(xyxy)) if scores is None else np.argsort(scores, kind="stable")  # the best lie on top
+    for i in order:
+        _outline(canvas, xyxy[i] * factor, color_of(int(labels[i])), line)
+    size = max(11, round(max(canvas.shape[:2]) / 55))
+    taken: list[Tag] = []
+    for i in reversed(list(order)):
+        text = classes[int(labels[i])] + ("" if scores is None else f" {scores[i]:.2f}")
+        _tag(canvas, text, xyxy[i] * factor, color_of(int(labels[i])), size, taken)
+    return canvas
+
+
+def small_boxes(image: Image, xyxy: NDArray[np.floating], labels: NDArray[np.integer], side: int = 256) -> Image:
+    """A contact sheet's picture: shrunk to ``side`` pixels, boxes without names."""
+    canvas = thumbnail(image, side).copy()
+    scale = canvas.shape[1] / image.shape[1]
+    for box, label in zip(xyxy, labels, strict=True):
+        _outline(canvas, box * scale, color_of(int(label)), 1)
+    return canvas
+
+
+def _outline(canvas: Image, box: NDArray[np.floating], color: Color, line: int) -> None:
+    """A rectangle with a hair of dark round it, so that it shows on any ground."""
+    x0, y0, x1, y1 = (round(float(v)) for v in box)
+    cv2.rectangle(canvas, (x0, y0), (x1, y1), DARK, line + 2)
+    cv2.rectangle(canvas, (x0, y0), (x1, y1), color, line)
+
+
+def _dashed(canvas: Image, box: NDArray[np.floating], color: Color, line: int) -> None:
+    """A dashed rectangle, light between the dashes."""
+    x0, y0, x1, y1 = (round(float(v)) for v in box)
+    dash = 4 * line
+    for (ax, ay), (bx, by) in (
+        ((x0, y0), (x1, y0)), ((x0, y1), (x1, y1)), ((x0, y0), (x0, y1)), ((x1, y0), (x1, y1)),
+    ):  # fmt: skip
+        length = max(bx - ax, by - ay)
+        for number, start in enumerate(range(0, length, dash)):
+            stop = min(start + dash, length)
+            horizontal = bx > ax
+            first = (ax + start, ay) if horizontal else (ax, ay + start)
+            last = (ax + stop, ay) if horizontal else (ax, ay + stop)
+            cv2.line(canvas, first, last, LIGHT if number % 2 else color, line)
+
+
+def _tag(canvas: Image, text: str, box: NDArray[np.floating], color: Color, size: int, taken: list[Tag]) -> None:
+    """Name and score on a plate of the class's colour, at the first place round the box that no other tag has."""
+    width, height = text_width(text, size, bold=True) + size // 2, round(1.35 * size)
+    left, top = _free_place(box, (height, width), canvas.shape[:2], taken)
+    taken.append((left, top, left + width, top + height))
+    cv2.rectangle(canvas, (left, top), (left + width - 1, top + height - 1), color, -1)
+    bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
+    ink = DARK if bright > 140 else LIGHT
+    draw_text(canvas, text, (left + size // 4, top + height // 2), size, ink, anchor="lm", bold=True)
+
+
+def _free_place(
+    box: NDArray[np.floating], tag_hw: tuple[int, int], canvas_hw: tuple[int, int], taken: Sequence[Tag]
+) -> tuple[int, int]:
+    """Left and top of a tag: above the box, below it, beside it, inside it; always whole inside the picture."""
+    x0, y0, x1, y1 = (round(float(v)) for v in box)
+    height, width = tag_hw
+    wishes = [(x0, y0 - height), (x0, y1), (x1 - width, y0 - height), (x1 - width, y1), (x1, y0), (x0 - width, y0)]
+    wishes += [(x0, y0), (x1 - width, y1 - height)]
+    right, bottom = canvas_hw[1] - width, canvas_hw[0] - height
+    inside = [(x, y) for x, y in wishes if 0 <= x <= right and 0 <= y <= bottom]
+    for x, y in inside:
+        if not any(x < r and x + width > left and y < b and y + height > t for left, t, r, b in taken):
+            return x, y
+    x, y = inside[0] if inside else wishes[0]
+    return min(max(x, 0), max(right, 0)), min(max(y, 0), max(bottom, 0))

@@ -1,0 +1,216 @@
+"""What an evaluation of a detector leaves on disk: metrics.json, tables as CSV, curves, and the worst pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.errors import DataError, RunError
+from dao.evaluators import report
+from dao.evaluators.box_counts import FALSE_ALARM, HIT, IGNORED, Matches, Pairing
+from dao.evaluators.coco_ap import RECALL_POINTS, PictureBoxes
+from dao.utils.run_folder import write_json
+
+if TYPE_CHECKING:
+    from dao.evaluators.detection import DetEvaluator
+
+BACKGROUND = "background"
+VERDICTS = {HIT: "found", FALSE_ALARM: "false alarm", IGNORED: "ignored"}
+FOUND, MISSED, ALARM = (0, 158, 115), (213, 94, 0), (0, 114, 178)  # green, vermilion, blue of Okabe & Ito
+TILE = 384  # pixels of a picture on the worst-N sheet
+MAX_CURVES = 12  # classes whose curves are drawn
+
+
+def write_report(evaluator: DetEvaluator, folder: Path) -> list[Path]:
+    """Everything an evaluation of a detector has to show; returns the files."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"the folder {folder} could not be made: {error}") from None
+    classes, details = evaluator.classes, evaluator.details
+    write_json(folder / "metrics.json", report.finite({"classes": classes, **details}))
+    written = [folder / "metrics.json"]
+    if not details["pictures"]:
+        return written
+    written.append(per_class_csv(folder / "per_class.csv", details["per_class"]))
+    header = ["path", "verdict", "class", "score", "left", "top", "right", "bottom"]
+    written.append(report.write_csv(folder / "boxes.csv", header, box_rows(evaluator)))
+    names, counts = [*classes, BACKGROUND], np.array(details["confusion_matrix"])
+    written.append(report.matrix_csv(folder / "confusion_matrix.csv", names, counts.tolist()))
+    written.append(report.confusion_png(folder / "confusion_matrix.png", names, counts, "boxes"))
+    written += precision_recall_png(folder / "precision_recall.png", evaluator)
+    written += false_alarms_png(folder / "recall_vs_false_alarms.png", evaluator.matches, details)
+    written += report.factory_png(folder / "escape_vs_false_alarm.png", *evaluator.verdicts(), details["factory"])
+    return written + worst_png(folder / "worst.png", evaluator)
+
+
+# -- tables ----------------------------------------------------------------------------------------------------------
+
+
+def per_class_csv(path: Path, rows: dict[str, dict[str, Any]]) -> Path:
+    """One row a class; "-" where the set cannot say."""
+    columns = list(next(iter(rows.values())))
+
+    def cell(value: Any) -> Any:
+        value = value["value"] if isinstance(value, dict) else value
+        unknown = value is None or value != value
+        return "-" if unknown else f"{value:.6f}" if isinstance(value, float) else value
+
+    return report.write_csv(
+        path, ["class", *columns], ([name, *(cell(row[c]) for c in columns)] for name, row in rows.items())
+    )
+
+
+def box_rows(evaluator: DetEvaluator) -> Iterator[list[Any]]:
+    """Every found box with its verdict, and every true box that was not found from the chosen score on."""
+    for picture, pairing in zip(evaluator.pictures, evaluator.pairings):
+        rows = zip(pairing.verdict, picture.labels, picture.scores, picture.boxes_xyxy)
+        for verdict, label, score, box in rows:
+            yield _row(picture, VERDICTS[int(verdict)], evaluator.classes[label], f"{score:.6g}", box)
+        for i in np.flatnonzero(~picture.truth.ignore & (pairing.found_at < evaluator.score)):
+            yield _row(picture, "missed", evaluator.classes[picture.truth.labels[i]], "", picture.truth.boxes_xyxy[i])
+
+
+def _row(picture: PictureBoxes, verdict: str, name: str, score: str, box: NDArray[np.float32]) -> list[Any]:
+    return [picture.path, verdict, name, score, *(f"{value:.6g}" for value in box)]
+
+
+# -- curves ----------------------------------------------------------------------------------------------------------
+
+
+def precision_recall_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
+    """Precision over recall of each class, at the evaluator's overlap; of many classes the ones with the most boxes."""
+    rows = evaluator.details["per_class"]
+    by_size = sorted(range(len(evaluator.classes)), key=lambda k: -rows[evaluator.classes[k]]["boxes"])
+    curves = {k: evaluator.precision.curve(evaluator.iou, k) for k in by_size[:MAX_CURVES]}
+    curves = {k: curve for k, curve in curves.items() if curve is not None}
+    if not curves:
+        return []
+    figure = report.new_figure(7.2, 4.8)
+    axes = figure.subplots()
+    for k, curve in sorted(curves.items()):
+        axes.plot(RECALL_POINTS, curve, label=f"{evaluator.classes[k]}  {curve.mean():.3f}")
+    if len(curves) > 1:
+        mean = np.mean(list(curves.values()), axis=0)
+        axes.plot(RECALL_POINTS, mean, color="black", linewidth=2.5, label=f"mean  {mean.mean():.3f}")
+    axes.set_xlabel("recall")
+    axes.set_ylabel("precision")
+    axes.set_title(f"boxes that overlap by {evaluator.iou:g} and more; area under each curve")
+    _frame(axes)
+    return [report.save_figure(figure, path)]
+
+
+def false_alarms_png(path: Path, matches: Matches, details: dict[str, Any]) -> list[Path]:
+    """Share of defects found against false alarms per picture, over all scores, with the chosen one marked."""
+    total, pictures = len(matches.found_at), details["pictures"]
+    counted = matches.verdict != IGNORED
+    if not total or not counted.any():
+        return []
+    order = np.argsort(-matches.score[counted], kind="stable")
+    hits = (matches.verdict[counted][order] == HIT).cumsum() / total
+    alarms = (matches.verdict[counted][order] == FALSE_ALARM).cumsum() / pictures
+    here = details["at_score"]
+    figure = report.new_figure(6.4, 4.8)
+    axes = figure.subplots()
+    axes.step(np.append(0, alarms), np.append(0, hits), where="post", linewidth=2, label="by score")
+    axes.plot(
+        here["false_alarms_per_picture"],
+        here["recall"]["value"],
+        "o",
+        color="crimson",
+        label=f"score {here['score']:g}",
+    )
+    axes.set_xscale("symlog", linthresh=max(1 / pictures, 1e-4))
+    axes.set_xlim(left=0)
+    axes.set_xlabel("false alarms per picture")
+    axes.set_ylabel("share of boxes found")
+    axes.set_title(f"{total} boxes in {pictures} pictures")
+    _frame(axes)
+    return [report.save_figure(figure, path)]
+
+
+def _frame(axes: Any) -> None:
+    axes.set_ylim(-0.02, 1.02)
+    axes.grid(alpha=0.3)
+    axes.legend(fontsize=8)
+
+
+# -- pictures --------------------------------------------------------------------------------------------------------
+
+
+def worst_order(pictures: Sequence[PictureBoxes], pairings: Sequence[Pairing], score: float) -> tuple[list[int], int]:
+    """Pictures with the most mistakes first (of equal ones, the surest false alarms); and how many have any."""
+    keys = []
+    for i, (picture, pairing) in enumerate(zip(pictures, pairings)):
+        alarms = picture.scores[(pairing.verdict == FALSE_ALARM) & (picture.scores >= score)]
+        missed = int((~picture.truth.ignore & (pairing.found_at < score)).sum())
+        keys.append((-(len(alarms) + missed), -float(alarms.sum()), i))
+    return [i for _, _, i in sorted(keys)], sum(key[0] < 0 for key in keys)
+
+
+def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
+    """Contact sheet of the pictures with the most mistakes; of the first ones where there are none."""
+    from dao.dataloaders.datasets.image_io import read_image
+    from dao.utils.visualize import contact_sheet, write_image
+
+    order, wrong = worst_order(evaluator.pictures, evaluator.pairings, evaluator.score)
+    tiles, captions = [], []
+    for i in order[: min(evaluator.worst, wrong) if wrong else evaluator.worst]:
+        picture, pairing = evaluator.pictures[i], evaluator.pairings[i]
+        try:
+            image = read_image(picture.path)
+        except DataError:  # it was readable a minute ago; the table still lists it
+            continue
+        tiles.append(draw_verdicts(image, picture, pairing, evaluator.classes, evaluator.score))
+        captions.append(f"{Path(picture.path).name}\n{_caption(picture, pairing, evaluator.score)}")
+    if not tiles:
+        return []
+    shown = f"{len(tiles)} of {len(order)} pictures"
+    title = f"{wrong} with mistakes, the most first: {shown}" if wrong else f"No mistakes; {shown}"
+    write_image(
+        path,
+        contact_sheet(tiles, captions, tile=TILE, title=f"{title}. Green: found. Orange: missed. Blue: false alarm."),
+    )
+    return [path]
+
+
+def _caption(picture: PictureBoxes, pairing: Pairing, score: float) -> str:
+    missed = int((~picture.truth.ignore & (pairing.found_at < score)).sum())
+    alarms = int(((pairing.verdict == FALSE_ALARM) & (picture.scores >= score)).sum())
+    return f"{missed} missed, {alarms} false alarms"
+
+
+def draw_verdicts(
+    image: NDArray[np.uint8], picture: PictureBoxes, pairing: Pairing, classes: Sequence[str], score: float
+) -> NDArray[np.uint8]:
+    """A small copy of the picture with true boxes (found or missed) and false alarms, each with its class."""
+    from dao.utils.visualize import to_rgb
+
+    scale = TILE / max(image.shape[:2])
+    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
+    canvas = np.ascontiguousarray(to_rgb(cv2.resize(image, size, interpolation=cv2.INTER_AREA)))
+    truth, shown = picture.truth, picture.scores >= score
+    for i in np.flatnonzero(~truth.ignore):
+        found = pairing.found_at[i] >= score
+        text = "" if found else classes[truth.labels[i]]
+        _draw_box(canvas, truth.boxes_xyxy[i] * scale, FOUND if found else MISSED, text)
+    for i in np.flatnonzero(shown & (pairing.verdict == FALSE_ALARM)):
+        _draw_box(canvas, picture.boxes_xyxy[i] * scale, ALARM, f"{classes[picture.labels[i]]} {picture.scores[i]:.2f}")
+    return canvas
+
+
+def _draw_box(canvas: NDArray[np.uint8], box: NDArray[np.float32], colour: tuple[int, int, int], text: str) -> None:
+    from dao.utils.text import draw_text, text_width
+
+    left, top, right, bottom = (round(float(value)) for value in box)
+    cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, 2)
+    if text:
+        size = 11
+        x = max(0, min(left, canvas.shape[1] - text_width(text, size)))
+        y = top - 3 if top > size + 4 else min(bottom + size + 2, canvas.shape[0] - 2)
+        draw_text(canvas, text, (x, y), size, colour, anchor="ls")

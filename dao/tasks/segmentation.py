@@ -99,10 +99,10 @@ class SegmentationTask(Task):
     @classmethod
     def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
         """Regions with their polygons, in pixels of the picture, and the area of each class."""
-        from dao.utils.regions import describe_regions
+        from dao.utils.regions import count_pixels, describe_regions
 
         height, width = prediction.original_hw
-        counts = np.bincount(prediction.mask.reshape(-1), minlength=len(card.classes))
+        counts = count_pixels(prediction.mask, len(card.classes))
         found = [k for k in range(1, len(card.classes)) if counts[k]]
         largest = max(found, key=lambda k: counts[k], default=0)
         return {
@@ -118,7 +118,9 @@ class SegmentationTask(Task):
 
     @classmethod
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
-        share = np.bincount(prediction.mask.reshape(-1), minlength=len(card.classes)) / prediction.mask.size
+        from dao.utils.regions import count_pixels
+
+        share = count_pixels(prediction.mask, len(card.classes)) / prediction.mask.size
         found = sorted((k for k in range(1, len(card.classes)) if share[k]), key=lambda k: -share[k])
         return ", ".join(f"{card.classes[k]} {share[k]:.1%}" for k in found) or "no defect found"
 

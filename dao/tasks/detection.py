@@ -179,6 +179,22 @@ class DetectionTask(Task):
         return small_boxes(image, shown.xyxy, shown.labels)
 
     @classmethod
+    def tables(cls, described: Sequence[Mapping[str, Any]], card: ModelCard) -> dict[str, Any]:
+        """COCO's result format: ids of pictures count from 1 in their order, those of categories from 1 in class order."""
+        rows = [
+            {
+                "image_id": number,
+                "file_name": one["path"],
+                "category_id": card.classes.index(box["label"]) + 1,
+                "bbox": box["bbox"],
+                "score": box["score"],
+            }
+            for number, one in enumerate(described, start=1)
+            for box in one["boxes"]
+        ]
+        return {"coco_results.json": rows}
+
+    @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
         """Every box of one has its like in the other."""
         return same_boxes(_boxes_of(first), _boxes_of(second), SAME_SCORE)

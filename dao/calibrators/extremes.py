@@ -35,7 +35,7 @@ def empirical_quantile(scores: NDArray[np.float64], exceeded: float) -> float:
     """The lowest threshold that at most a share ``exceeded`` of the scores reaches: half-way between the two scores it
     lies between; above the highest by as far as that one is from the next where none may reach it."""
     ordered = np.sort(scores)[::-1]
-    allowed = int(math.floor(exceeded * len(ordered) + 1e-9))
+    allowed = math.floor(exceeded * len(ordered) + 1e-9)
     if allowed == 0:
         gap = ordered[0] - ordered[1] if len(ordered) > 1 else 0.0
         return float(ordered[0] + gap)

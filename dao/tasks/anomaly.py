@@ -70,6 +70,10 @@ class AnomalyTask(Task):
 
     # -- learning
 
+    def prepare(self, dataset: Any) -> None:
+        pictures = sum(not getattr(record, "held_out", False) for record in dataset.records)
+        self.model.expect(pictures, self.preprocess.size)
+
     @property
     def passes(self) -> int | None:
         """A model that is fitted has seen everything after one pass."""

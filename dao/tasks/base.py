@@ -103,6 +103,9 @@ class Task(ABC):
         """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""
         batch.images = F.interpolate(batch.images.float(), size=size_hw, mode="bilinear", align_corners=False)
 
+    def prepare(self, dataset: Any) -> None:
+        """Before training on a dataset starts: refuse what cannot end well (work that will not fit into memory)."""
+
     @property
     def passes(self) -> int | None:
         """How many passes over the data training takes, whatever the config says; None: as it says.

@@ -176,7 +176,7 @@ class TrainVal(Trainer):
         model = model.to(self.device, memory_format=self.memory_format)
         loss = build.build_loss(raw, self.dataset, self.device)
         self.task: Task = task(model, self.preprocess.to(self.device), self.dataset.classes, loss=loss, facts=facts)
-
+        self.task.prepare(self.dataset)
         if task_passes := self.task.passes:
             if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
                 logger.info("{} pass over the data is all that this model takes", task_passes)

@@ -27,6 +27,9 @@ class AnomalyModel(nn.Module, ABC):
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """(B, C, h, w) -> map (B, 1, h, w) and score (B,), raw, float32; zeros before the model is fitted."""
 
+    def expect(self, pictures: int, input_hw: tuple[int, int]) -> None:
+        """So many pictures will be collected: say what that takes. Raises ConfigError when it is more than there is."""
+
     def begin(self) -> None:
         """A pass begins: forget what an earlier one collected."""
 

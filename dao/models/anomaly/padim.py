@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import psutil
 import torch
 import torch.nn.functional as F
 from loguru import logger
@@ -86,18 +87,26 @@ class PaDiM(AnomalyModel):
         hw = (joined.shape[-2], joined.shape[-1])
         return joined.flatten(2).permute(2, 0, 1), hw
 
+    def expect(self, pictures: int, input_hw: tuple[int, int]) -> None:
+        stride, d = self.features.reductions[0], self.mean.shape[1]
+        positions = -(-input_hw[0] // stride) * -(-input_hw[1] // stride)
+        count = positions * d * (d + 1)
+        logger.info(
+            "PaDiM: {} positions of {} dimensions, {:.2f} GiB while it is fitted, {:.2f} GiB after, however many pictures",
+            positions, d, count * 12 / 2**30, count * 4 / 2**30,
+        )  # fmt: skip
+        free = psutil.virtual_memory().available / 2**30
+        if self.mean.device.type == "cpu" and count * 12 / 2**30 > free:
+            message = f"fitting PaDiM takes {count * 12 / 2**30:.1f} GiB, and {free:.1f} GiB are free: lower dimensions"
+            raise ConfigError(Problem("model.kwargs.dimensions", f"{message} (or preprocess.size)"))
+
     def begin(self) -> None:
         self.collected = None
 
     def collect(self, images: Tensor, indices: list[int]) -> None:
         features, _ = self.embed(images)
         if self.collected is None:
-            positions, _, d = features.shape
-            logger.info(
-                "PaDiM: {} positions of {} dimensions, {:.2f} GiB while it is fitted, {:.2f} GiB after",
-                positions, d, positions * d * (d + 1) * 8 / 2**30, positions * d * (d + 1) * 4 / 2**30,
-            )  # fmt: skip
-            self.collected = StreamedGaussians(positions, d, features.device)
+            self.collected = StreamedGaussians(features.shape[0], features.shape[2], features.device)
         self.collected.update(features)
 
     def fit(self) -> None:

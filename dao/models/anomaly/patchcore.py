@@ -134,8 +134,8 @@ class PatchCore(AnomalyModel):
         rng = np.random.default_rng(self.seed)
         chosen, work = greedy_k_centre(project(patches, rng), count, first=int(rng.integers(len(patches))))
         logger.info(
-            "PatchCore: {} of {} patches chosen in {:.1f} s; {:.1%} of the literal greedy's distances were computed",
-            count, len(patches), time.perf_counter() - started, work.computed / work.literal,
+            "PatchCore: {} of {} patches chosen in {:.1f} s; {:.1%} of the literal greedy's pairs were looked at",
+            count, len(patches), time.perf_counter() - started, work.products / work.literal,
         )  # fmt: skip
         return chosen
 

@@ -20,7 +20,7 @@ class AnomalyModel(nn.Module, ABC):
     fitted_in_one_pass: whether the model collects and is fitted, rather than trained by gradient.
     """
 
-    sized_by_data: ClassVar[tuple[str, ...]] = ()
+    sized_by_data: tuple[str, ...] = ()
     fitted_in_one_pass: ClassVar[bool] = True
 
     @abstractmethod

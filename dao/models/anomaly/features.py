@@ -39,6 +39,7 @@ class FeatureExtractor(nn.Module):
         places = places_of(backbone, layers)
         self.net = _feature_net(backbone, in_chans, places)
         _copy_by_name(whole, self.net)
+        self.feature_place = places
         self.order = [sorted(places).index(place) for place in places]
         self.channels = [int(c) for c in self.net.feature_info.channels()]
         self.reductions = [int(r) for r in self.net.feature_info.reduction()]

@@ -63,6 +63,8 @@ class PaDiM(AnomalyModel):
 
     def _choose(self, drawn: Tensor) -> None:
         """Each layer's share of the drawn channels, as a buffer: the checkpoint remembers what was drawn."""
+        names = tuple(f"chosen_{number}" for number in range(len(self.features.channels)))
+        self.sized_by_data = (*type(self).sized_by_data, *names)
         start = 0
         for number, channels in enumerate(self.features.channels):
             mine = drawn[(drawn >= start) & (drawn < start + channels)] - start

@@ -3,7 +3,6 @@
 import numpy as np
 import pytest
 
-
 from dao.models.anomaly.coreset import brute_force_k_centre, greedy_k_centre
 
 

@@ -25,7 +25,11 @@ class Column:
     wanted: float
 
 
-COLUMNS = (Column("cls", "classification", "top1", 0.95),)
+COLUMNS = (
+    Column("cls", "classification", "top1", 0.95),
+    Column("seg", "segmentation", "iou_any_kind", 0.6),
+    Column("det", "detection", "ap50", 0.6),
+)
 
 
 def main() -> int:
@@ -108,7 +112,7 @@ def table(rows: list[dict]) -> None:
         "  export DATA_DIR=your_data\n"
         "  python main.py -c configs/quickstart/cls-trainval.json -o name=mine --check    # what is wrong with them\n"
         "  python main.py -c configs/quickstart/cls-trainval.json -o name=mine\n"
-        "\nconfigs/ImageClassification/ has larger models; README.md says what every stage does.\n"
+        "\nMasks of your own: see 'Your own pictures' in README.md. configs/ has larger models for both.\n"
     )
 
 

@@ -121,7 +121,7 @@ def balanced_weights(dataset: ImageDataset) -> NDArray[np.float64]:
     A picture weighs 1 / (pictures of its class); one with several classes weighs as its rarest; those without any
     count as a class of their own.
     """
-    return label_weights([record.labels for record in dataset.records])
+    return label_weights(dataset.picture_labels())
 
 
 def label_weights(labels: Sequence[tuple[int, ...]]) -> NDArray[np.float64]:

@@ -292,6 +292,14 @@ class Task(ABC):
         """Pictures by a word for their names, grey (H, W) or colour (H, W, 3), that a demo saves beside the drawn one."""
         return {}
 
+    @classmethod
+    def tables(cls, described: Sequence[Mapping[str, Any]], card: ModelCard) -> dict[str, Any]:
+        """JSON content by file name that a demo writes beside results.json, in formats that other tools read.
+
+        described: what `describe` gave, one entry a picture, in their order.
+        """
+        return {}
+
     def heatmap(self, image: Tensor, prediction: Prediction) -> NDArray[np.float32] | None:
         """(h, w) of 0..1, in model input pixels: where the model looked, or None where the task has no such map.
 

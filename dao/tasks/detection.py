@@ -71,6 +71,10 @@ class DetectionTask(Task):
     # -- learning
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        if not isinstance(batch.targets, BoxTargets):
+            raise ConfigError(
+                Problem("dataloader.type", "gives no boxes, and detection needs them: DetDataloader does")
+            )
         images = self.preprocess.normalise(batch.images)
         if self.loss is None:  # the model brings its own
             return self.net(images, batch.targets)
@@ -177,6 +181,22 @@ class DetectionTask(Task):
 
         shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
         return small_boxes(image, shown.xyxy, shown.labels)
+
+    @classmethod
+    def tables(cls, described: Sequence[Mapping[str, Any]], card: ModelCard) -> dict[str, Any]:
+        """COCO's result format: ids of pictures count from 1 in their order, those of categories from 1 in class order."""
+        rows = [
+            {
+                "image_id": number,
+                "file_name": one["path"],
+                "category_id": card.classes.index(box["label"]) + 1,
+                "bbox": box["bbox"],
+                "score": box["score"],
+            }
+            for number, one in enumerate(described, start=1)
+            for box in one["boxes"]
+        ]
+        return {"coco_results.json": rows}
 
     @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:

@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dao.errors import ConfigError, Problem
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.tasks.base import ModelCard, Outputs, Task
@@ -30,6 +31,10 @@ class SegmentationTask(Task):
     resizes = ("letterbox", "stretch", "tile")  # "crop" would leave a picture's ends unseen
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        if not isinstance(batch.targets, Tensor) or batch.targets.ndim != 3:
+            raise ConfigError(
+                Problem("dataloader.type", "gives no masks, and segmentation needs them: SegDataloader does")
+            )
         outputs = self.net(self.preprocess.normalise(batch.images))
         if self.loss is None:
             raise RuntimeError("training_step needs a loss; this task was built without one")
@@ -99,10 +104,10 @@ class SegmentationTask(Task):
     @classmethod
     def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
         """Regions with their polygons, in pixels of the picture, and the area of each class."""
-        from dao.utils.regions import describe_regions
+        from dao.utils.regions import count_pixels, describe_regions
 
         height, width = prediction.original_hw
-        counts = np.bincount(prediction.mask.reshape(-1), minlength=len(card.classes))
+        counts = count_pixels(prediction.mask, len(card.classes))
         found = [k for k in range(1, len(card.classes)) if counts[k]]
         largest = max(found, key=lambda k: counts[k], default=0)
         return {
@@ -118,7 +123,9 @@ class SegmentationTask(Task):
 
     @classmethod
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
-        share = np.bincount(prediction.mask.reshape(-1), minlength=len(card.classes)) / prediction.mask.size
+        from dao.utils.regions import count_pixels
+
+        share = count_pixels(prediction.mask, len(card.classes)) / prediction.mask.size
         found = sorted((k for k in range(1, len(card.classes)) if share[k]), key=lambda k: -share[k])
         return ", ".join(f"{card.classes[k]} {share[k]:.1%}" for k in found) or "no defect found"
 

@@ -91,6 +91,8 @@ class Demo(Trainer):
         content = {"model": self.ckpt, "classes": self.predictor.classes, "results": self.results}
         content["unreadable"] = [{"path": path, "reason": reason} for path, reason in self.bad.reasons.items()]
         run_folder.write_json(self.run_dir / "results.json", content)
+        for name, table in self.predictor.task_class.tables(self.results, self.predictor.card).items():
+            run_folder.write_json(self.run_dir / name, table)
         if not self.results:
             raise DataError(
                 f"not one of {len(self.dataset)} pictures could be read; see {self.run_dir / 'results.json'}"

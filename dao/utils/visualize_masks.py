@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.utils.regions import ROWS, count_pixels
 from dao.utils.text import Color, Image, draw_text, fit_text, text_width
 from dao.utils.visualize import FAINT, INK, PAPER, enlarge, text_unit, thumbnail, to_rgb
 
@@ -37,14 +38,20 @@ def overlay_mask(image: Image, mask: Mask, fill: float = FILL, line: int | None 
     """
     out = to_rgb(image).copy()
     width = line or max(1, round(max(out.shape[:2]) / 450))
-    for k in np.unique(mask):
-        if k == 0:
-            continue
-        region, colour = mask == k, np.array(defect_color(int(k)), np.float32)
-        out[region] = np.round(out[region] * (1 - fill) + colour * fill).astype(np.uint8)
-        contours, _ = cv2.findContours(region.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-        cv2.drawContours(out, contours, -1, defect_color(int(k)), width)
+    counts = count_pixels(mask, 256)
+    for k in np.flatnonzero(counts[1:]) + 1:
+        region, colour = mask == k, defect_color(int(k))
+        for top in range(0, mask.shape[0], ROWS):  # tinted in blocks, whose copies are small
+            tint(out[top : top + ROWS], region[top : top + ROWS], colour, fill)
+        contours, _ = cv2.findContours(region.view(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
+        cv2.drawContours(out, contours, -1, colour, width)
     return out
+
+
+def tint(image: Image, region: NDArray[np.bool_], colour: Color, fill: float) -> None:
+    """Mix a colour into the pixels of a region, in place."""
+    mixed = image[region] * np.float32(1 - fill) + np.array(colour, np.float32) * np.float32(fill)
+    image[region] = np.round(mixed).astype(np.uint8)
 
 
 def annotate_segmentation(image: Image, mask: Mask, classes: Sequence[str]) -> Image:
@@ -64,10 +71,10 @@ def annotate_segmentation(image: Image, mask: Mask, classes: Sequence[str]) -> I
 
 def _legend_rows(mask: Mask, classes: Sequence[str]) -> list[tuple[int, str, str]]:
     """(class index, name, what is said of it), the largest first; one row that says so where nothing was found."""
-    counts = np.bincount(mask.reshape(-1), minlength=len(classes))
+    counts = count_pixels(mask, len(classes))
     rows = []
     for k in sorted((k for k in range(1, len(classes)) if counts[k]), key=lambda k: -counts[k]):
-        regions = cv2.connectedComponents((mask == k).astype(np.uint8), connectivity=8)[0] - 1
+        regions = cv2.connectedComponents((mask == k).view(np.uint8), connectivity=8)[0] - 1
         share = f"{counts[k] / mask.size:.2%}" if counts[k] / mask.size >= 0.0001 else f"{counts[k]} px"
         rows.append((k, classes[k], f"{share} in {regions} region{'s' if regions != 1 else ''}"))
     return rows or [(0, "no defect found", "")]

@@ -66,7 +66,9 @@ def tiny_anomaly_config(tiny_parts, tmp_path):
     }
 
 
-PATCHCORE = {"model": {"type": "PatchCore", "kwargs": {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "sigma": 1.0}}}
+PATCHCORE = {
+    "model": {"type": "PatchCore", "kwargs": {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "sigma": 1.0}}
+}
 
 
 @pytest.mark.parametrize("changes", [{}, PATCHCORE], ids=["padim", "patchcore"])
@@ -134,7 +136,9 @@ def test_a_finished_run_is_resumed_with_its_thresholds(tiny_anomaly_config, writ
     assert checkpoint.load(folder / "checkpoints" / "latest.ckpt")["card"] == before
 
 
-def test_thresholds_from_a_calibration_set_with_defects(tiny_anomaly_config, tiny_parts, write_config, tmp_path, capsys):
+def test_thresholds_from_a_calibration_set_with_defects(
+    tiny_anomaly_config, tiny_parts, write_config, tmp_path, capsys
+):
     import shutil
 
     other = tmp_path / "calibration"

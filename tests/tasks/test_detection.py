@@ -165,6 +165,19 @@ def test_describe_is_cocos_box():
     assert sum(int(word.split()[0]) for word in task.caption(found, task.card()).split(", ")) == 4
 
 
+def test_tables_are_what_coco_tools_read():
+    from faster_coco_eval import COCO
+
+    task, found = make(), some_prediction()
+    rows = task.tables([task.describe(some_prediction(0), task.card()), task.describe(found, task.card())], task.card())
+    rows = rows["coco_results.json"]
+    assert [row["category_id"] for row in rows] == (found.box_labels + 1).tolist()
+    categories = [{"id": i + 1, "name": name} for i, name in enumerate(task.classes)]
+    images = [{"id": i, "file_name": "p.png", "height": 100, "width": 100} for i in (1, 2)]
+    read = COCO({"images": images, "categories": categories, "annotations": []}).loadRes(rows)
+    assert len(read.getAnnIds(imgIds=[2])) == 4 and not read.getAnnIds(imgIds=[1])
+
+
 @pytest.mark.parametrize(
     ("change", "same"),
     [

@@ -76,6 +76,10 @@ class ImageDataset:
                 counts[label] += 1
         return counts
 
+    def picture_labels(self) -> list[tuple[int, ...]]:
+        """The classes that each picture shows, for drawing every class equally often."""
+        return [record.labels for record in self.records]
+
     def loss_counts(self) -> list[int]:
         """What "balanced" weights of a loss are made from: pictures of each class, or pixels where a loss counts those."""
         return self.class_counts()

@@ -55,8 +55,9 @@ class MixupCutmix(Hook):
         batch = trainer.batch
         if in_tail(trainer) or len(batch) < 2:
             return
-        if batch.targets.ndim != 1:
-            raise ConfigError(Problem("hooks", "MixupCutmix blends one label a picture; this data has several"))
+        if getattr(batch.targets, "ndim", 0) != 1:
+            message = "MixupCutmix blends one label a picture; this data has several, or masks or boxes"
+            raise ConfigError(Problem("hooks", f"{message} (transforms for those: CopyPaste, Mixup, Mosaic)"))
         even = len(batch) // 2 * 2  # timm blends pairs; an odd last picture stays as it is
         images = batch.images.float()
         mixed, soft = self.mixup(images[:even].clone(), batch.targets[:even])

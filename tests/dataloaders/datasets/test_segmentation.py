@@ -66,6 +66,7 @@ def test_csv_of_binary_masks_with_a_class_column(binary):
     assert np.array_equal(whole.read(0).mask, mask((2, 2, 2))) and np.array_equal(whole.read(1).mask, mask((1, 6, 8)))
     assert not whole.read(2).mask.any() and whole.read(2).mask.shape == HW
     assert whole.class_counts() == [3, 1, 1]
+    assert whole.picture_labels() == [(2,), (1,), ()]
     assert whole.loss_counts() == [3 * 12 * 16 - 18, 9, 9]
     train = SegCsvDataset(table(folder, rows), split_column="split", split="train", classes=whole.classes, **options)
     assert len(train) == 2 and "1 of them without a mask" in train.summary()

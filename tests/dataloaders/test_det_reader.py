@@ -1,0 +1,163 @@
+"""Boxes stay on their objects, through resizing, mosaics and windows: a coloured rectangle tells where it went."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations
+from dao.dataloaders.datasets.base import ImageDataset
+from dao.dataloaders.datasets.detection import BoxDataset
+from dao.dataloaders.det_reader import DetDataloader
+from dao.dataloaders.transforms import build_transforms
+from dao.errors import ConfigError
+from dao.preprocess import Preprocess
+from dao.structures import BoxTargets, GroundTruth
+
+LEVEL = (240, 120)  # grey of an object of class 0 and 1, on a background of 10
+
+
+@pytest.fixture
+def data(tmp_path):
+    """Eight pictures of two sizes with one to three objects each; one without."""
+    images = []
+    for index in range(8):
+        rng = np.random.default_rng(index)
+        hw = (60, 90) if index % 2 else (80, 50)
+        canvas, objects = np.full((*hw, 3), 10, np.uint8), []
+        for kind in range(index % 3 + (index > 0)):
+            x, y = 5 + 14 * kind, int(rng.integers(4, 30))
+            canvas[y : y + 20, x : x + 10] = LEVEL[kind % 2]
+            objects.append(AnnotatedObject("ab"[kind % 2], (x, y, x + 10, y + 20)))
+        path = tmp_path / f"{index}.png"
+        cv2.imwrite(str(path), canvas)
+        images.append(AnnotatedImage(str(path), hw, objects))
+    return BoxDataset(Annotations(images, ["a", "b"], "made up"))
+
+
+def loader(data, transforms=(), training=True, size=(64, 64), resize="letterbox", **kwargs):
+    settings = {
+        "size": list(size),
+        "resize": resize,
+        "antialias": False,
+        "pad_value": 10,
+        "position": kwargs.pop("position", "center"),
+    }
+    options = {"batch_size": 4, "num_workers": 0, **kwargs}
+    pipeline = build_transforms(list(transforms))
+    return DetDataloader(
+        dataset=data, transforms=pipeline, preprocess=Preprocess(**settings), training=training, seed=3, **options
+    )  # fmt: skip
+
+
+def batches(made, epoch=0, augment=True):
+    made.set_epoch(epoch, augment=augment)
+    return list(made)
+
+
+def on_their_objects(batch, least=0.75):
+    """Share of boxes whose pixels are mostly of their object's grey."""
+    right = []
+    for image, boxes, labels in zip(batch.images, batch.targets.boxes_xyxy, batch.targets.labels):
+        for (x0, y0, x1, y1), label in zip(boxes.numpy(), labels.numpy()):
+            if label < 0:
+                continue
+            inside = image[0, int(np.ceil(y0)) : int(y1), int(np.ceil(x0)) : int(x1)].numpy().astype(int)
+            if inside.size:
+                right.append((np.abs(inside - LEVEL[label]) < 45).mean() >= least)
+    return np.mean(right), len(right)
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "stretch", "crop", "tile"])
+@pytest.mark.parametrize("resize_first", [True, False])
+def test_boxes_follow_the_resize(data, resize, resize_first):
+    found = batches(loader(data, resize=resize, resize_first=resize_first))
+    shares = [on_their_objects(batch) for batch in found]
+    assert all(share == 1 for share, _ in shares) and sum(count for _, count in shares) >= 8
+    for batch in found:
+        assert isinstance(batch.targets, BoxTargets) and batch.images.shape[2:] == (64, 64)
+        boxes = batch.targets.boxes_xyxy
+        assert boxes.min() >= 0 and boxes.max() <= 64 and boxes.shape[:2] == batch.targets.labels.shape
+
+
+def test_a_corner_letterbox_moves_nothing(data):
+    batch = batches(loader(data, position="top_left"))[0]
+    assert on_their_objects(batch)[0] == 1
+
+
+@pytest.mark.parametrize(
+    "transform",
+    [
+        {"type": "Mosaic", "kwargs": {"degrees": 0.0, "shear": 0.0}},
+        {"type": "RandomAffine", "kwargs": {"degrees": 0.0, "shear": 0.0}},
+        {"type": "ScaleJitter"},
+        {"type": "HorizontalFlip", "kwargs": {"p": 1.0}},
+        {"type": "RandomCrop", "kwargs": {"height": 40, "width": 40}},
+    ],
+)
+def test_boxes_stay_on_their_objects(data, transform):
+    shares = [on_their_objects(batch, 0.5) for epoch in range(3) for batch in batches(loader(data, [transform]), epoch)]
+    assert sum(count for _, count in shares) > 20
+    assert np.average([share for share, _ in shares], weights=[count for _, count in shares]) > 0.97
+
+
+def test_a_mixed_picture_has_the_boxes_of_both(data):
+    plain = sum(int((batch.targets.labels >= 0).sum()) for batch in batches(loader(data)))
+    mixed = sum(int((batch.targets.labels >= 0).sum()) for batch in batches(loader(data, [{"type": "Mixup"}])))
+    assert mixed > 1.4 * plain
+
+
+DRAWING = [{"type": "Mosaic"}, {"type": "Mixup", "kwargs": {"p": 0.5}}, {"type": "RandomHsv"}]
+
+
+def same(first, second):
+    assert len(first) == len(second)
+    for a, b in zip(first, second):
+        assert a.paths == b.paths and (a.images == b.images).all()
+        assert (a.targets.boxes_xyxy == b.targets.boxes_xyxy).all() and (a.targets.labels == b.targets.labels).all()
+
+
+def test_augmentation_is_a_function_of_seed_epoch_and_index(data):
+    expected = batches(loader(data, DRAWING), epoch=2)
+    same(batches(loader(data, DRAWING), epoch=2), expected)
+    same(batches(loader(data, DRAWING, cache=True), epoch=2), expected)
+    workers = loader(data, DRAWING, num_workers=2)
+    same(batches(workers, epoch=2), expected)
+    workers.close()
+    assert not (batches(loader(data, DRAWING), epoch=3)[0].images == expected[0].images).all()
+
+
+def test_closed_augmentation_leaves_pictures_alone(data):
+    same(batches(loader(data, DRAWING), augment=False), batches(loader(data), augment=False))
+
+
+def test_an_unreadable_picture_is_replaced_also_inside_a_mosaic(data):
+    path = data.records[3].path
+    Path(path).write_bytes(b"torn")
+    found = batches(loader(data, [{"type": "Mosaic", "kwargs": {"degrees": 0.0, "shear": 0.0}}]))
+    assert all(len(batch) == 4 for batch in found)
+    assert {bad.path for batch in found for bad in batch.bad} == {path}
+
+
+def test_evaluation_gives_true_boxes_in_original_pixels(data):
+    (first, second) = batches(loader(data, training=False))
+    assert isinstance(first.targets[0], GroundTruth) and first.images.dtype.is_floating_point
+    for index, truth in zip(first.indices + second.indices, first.targets + second.targets):
+        np.testing.assert_array_equal(truth.boxes_xyxy, data.records[index].boxes_xyxy)
+
+
+def test_crowds_are_not_learnt(data):
+    data.records[1].crowd[:] = True
+    found = batches(loader(data))
+    row = next((batch.targets.labels[i] for batch in found for i, index in enumerate(batch.indices) if index == 1))
+    assert (row == -1).all()
+
+
+def test_other_data_is_refused(tmp_path):
+    from dao.dataloaders.datasets.base import Record
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((8, 8, 3), np.uint8))
+    plain = ImageDataset([Record(str(tmp_path / "a.png"), label=0)], ["x"])
+    with pytest.raises(ConfigError, match="has no boxes, and DetDataloader needs them"):
+        loader(plain)

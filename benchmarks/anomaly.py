@@ -163,7 +163,9 @@ def judged(test, preprocess, answer, forward) -> dict:
         scores += raw.flatten().tolist()
         for truth, own in zip(batch.targets, torch.as_tensor(maps).reshape(len(batch), *images.shape[-2:]).numpy()):
             bad.append(truth.bad)
-            mask = cv2.resize(truth.mask.astype(np.uint8), own.shape[::-1], interpolation=cv2.INTER_NEAREST)[::2, ::2] > 0
+            mask = (
+                cv2.resize(truth.mask.astype(np.uint8), own.shape[::-1], interpolation=cv2.INTER_NEAREST)[::2, ::2] > 0
+            )
             good.add(own[::2, ::2][~mask])
             wrong.add(own[::2, ::2][mask])
     _, of_good, of_bad = ranking.counts_of(np.array(scores), np.array(bad))
@@ -205,7 +207,9 @@ def peer_model(method: str, share: float, weights: str):
         else:
             model = PatchcoreModel(backbone="resnet18", layers=PATCHCORE_LAYERS, pre_trained=False)
         state = torch.load(weights, weights_only=True)
-        print(model.feature_extractor.feature_extractor.load_state_dict(state, strict=False).missing_keys, file=sys.stderr)
+        print(
+            model.feature_extractor.feature_extractor.load_state_dict(state, strict=False).missing_keys, file=sys.stderr
+        )
 
         def collect(images, indices):
             model.train()

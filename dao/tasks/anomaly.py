@@ -73,6 +73,11 @@ class AnomalyTask(Task):
     def prepare(self, dataset: Any) -> None:
         pictures = sum(not getattr(record, "held_out", False) for record in dataset.records)
         self.model.expect(pictures, self.preprocess.size)
+        if getattr(self.model, "features", None) is not None and self.model.features.random:
+            logger.warning(
+                "the backbone's weights are random: enough to try the tool and for defects that stand out. For work set "
+                "model.kwargs.pretrained, or checkpoint_path where there is no internet"
+            )
 
     @property
     def passes(self) -> int | None:

@@ -104,7 +104,7 @@ def measure(args: argparse.Namespace, who: str, method: str, share: str) -> dict
     train, test = loaders(args)
     build = (our_model if who == "ours" else peer_model)(method, float(share), str(args.weights))
     bare = peak_mib()
-    model, collect, fit, answer, forward = build()
+    _model, collect, fit, answer, forward = build()
     preprocess = train.reader.preprocess
     with torch.inference_mode():
         started = time.perf_counter(), time.process_time()

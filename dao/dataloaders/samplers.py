@@ -62,7 +62,15 @@ class TrainSampler:
     def iters_per_epoch(self) -> int:
         """Batches of a whole epoch, on every process."""
         whole, rest = divmod(self.num_samples, self.batch_size * self.world_size)
-        return whole + (rest >= (1 if self.complete else self.world_size))
+        if self.complete:
+            return whole + (rest > 0)
+        return whole + (rest >= self.world_size and not self.joins_rest)
+
+    @property
+    def joins_rest(self) -> bool:
+        """Whether what is left over joins the batch before: one picture alone has no batch statistics."""
+        whole, rest = divmod(self.num_samples, self.batch_size * self.world_size)
+        return not self.complete and whole > 0 and self.batch_size > 1 and 0 < rest < 2 * self.world_size
 
     def set_epoch(self, epoch: int, start_iter: int = 0, augment: bool = True) -> None:
         """Which epoch the next iteration runs through, from which of its batches, with or without augmentation."""
@@ -75,7 +83,8 @@ class TrainSampler:
         order, epoch, augment = self.order(), self.epoch, self.augment
         step = self.batch_size * self.world_size
         for i in range(self.start_iter, self.iters_per_epoch):
-            share = order[i * step : (i + 1) * step][self.rank :: self.world_size]
+            last = i + 1 == self.iters_per_epoch and self.joins_rest
+            share = order[i * step : None if last else (i + 1) * step][self.rank :: self.world_size]
             yield BatchKey(epoch, share.tolist(), augment)
 
     def order(self) -> NDArray[np.int64]:

@@ -263,8 +263,10 @@ class Task(ABC):
         numbers = [name for name, value in mine.items() if value.dtype.kind == "f"]
         gaps = {name: np.abs(mine[name].astype(np.float64) - theirs[name]) for name in numbers}
         return {
-            "max_abs": max(float(gap.max()) for gap in gaps.values()),
-            "max_rel": max(float((gap / np.maximum(np.abs(mine[name]), 1e-6)).max()) for name, gap in gaps.items()),
+            "max_abs": float(np.max([gap.max() for gap in gaps.values()])),
+            "max_rel": float(
+                np.max([(gap / np.maximum(np.abs(mine[name]), 1e-6)).max() for name, gap in gaps.items()])
+            ),
             "equal": min((float((mine[n] == theirs[n]).mean()) for n in mine if n not in numbers), default=1.0),
             "agree": all(cls.agreement(first, second) for first, second in pairs),
         }

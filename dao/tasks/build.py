@@ -19,9 +19,17 @@ WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "freeze") 
 
 
 def build_dataset(section: Mapping[str, Any], where: str, classes: Sequence[str] | None = None) -> Any:
-    """The dataset of a section; ``classes``, when known from the training data, fix the order of names."""
+    """The dataset of a section; ``classes``, when known from the training data, fix the order of names.
+
+    Raises ConfigError where the section insists on another order: every label would mean another class.
+    """
     context = {} if classes is None else {"classes": list(classes)}
-    return Registers.datasets.build(section, where, **context)
+    dataset = Registers.datasets.build(section, where, **context)
+    if classes is not None and dataset.classes and list(dataset.classes) != list(classes):
+        names = f"the model's are {', '.join(classes)}; here they are {', '.join(dataset.classes)}"
+        message = f"classes in another order mean other classes: {names}. Leave 'classes' out"
+        raise ConfigError(Problem(f"{where}.kwargs.classes", message))
+    return dataset
 
 
 def build_loader(

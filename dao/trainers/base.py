@@ -14,7 +14,7 @@ import torch
 from loguru import logger
 
 from dao.config import Config, Raw
-from dao.errors import DataError
+from dao.errors import AICoreError, DataError
 from dao.structures import Batch, Unreadable
 from dao.trainers.hooks.base import Hook
 
@@ -73,6 +73,9 @@ class Trainer:
         try:
             self.train_in_epoch()
             self.finished = not self.stopping
+        except Exception as error:  # the reason belongs into log.txt, which is closed below
+            logger.opt(exception=not isinstance(error, AICoreError)).debug("{}", error)
+            raise
         finally:
             self.after_train()
 

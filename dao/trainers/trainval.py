@@ -15,6 +15,7 @@ from loguru import logger
 
 from dao.config import Config
 from dao.errors import ConfigError, Problem
+from dao.models.pretrained import freeze_modules
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch
@@ -256,13 +257,23 @@ class TrainVal(Trainer):
         """DDP and compile go round the model last; hooks and checkpoints see the bare one."""
         net = self.task.model
         if self.sync_bn and dist.world_size() > 1:
-            net = self.task.model = torch.nn.SyncBatchNorm.convert_sync_batchnorm(net)
+            net = self.task.model = self._synchronised(net)
         if self.compile:
             net = torch.compile(net)  # type: ignore[assignment]
         if isinstance(self.update, GradientUpdate):
             net = dist.wrap_model(net, self.device)
             self.update.net = net
         self.task.net = net
+
+    def _synchronised(self, net: torch.nn.Module) -> torch.nn.Module:
+        """Batch norms over all processes, by timm: torch's own conversion drops the activation that timm's carry."""
+        from timm.layers import convert_sync_batchnorm
+
+        if self.device.type == "cpu":
+            raise ConfigError(Problem("trainer.kwargs.sync_bn", "needs GPUs: torch has no such batch norm for CPUs"))
+        net = convert_sync_batchnorm(net)
+        freeze_modules(net, plain(self.config.model).get("kwargs", {}).get("freeze") or [])  # new modules, frozen anew
+        return net
 
     def _open_run_folder(self, resumed: Path | None) -> None:
         if resumed is not None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, RunError
@@ -107,6 +108,8 @@ def find(path: str | Path, prefer: str = "best") -> Path:
     for folder in (path, path / "checkpoints"):
         for name in (prefer, "best", "latest"):
             if (folder / f"{name}.ckpt").is_file():
+                if name != prefer:
+                    logger.warning("{} has no {}.ckpt: {}.ckpt is taken", folder, prefer, name)
                 return folder / f"{name}.ckpt"
     if path.is_dir():
         raise CheckpointError(f"{path} holds no checkpoints/best.ckpt or latest.ckpt; is it a run folder?")

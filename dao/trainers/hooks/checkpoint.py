@@ -124,6 +124,6 @@ class SettledCheckpoint(LatestCheckpoint):
 
 
 def mode_of(metric: str) -> str:
-    """Whether a metric is better high or low, by its name: rates of error and losses are better low."""
-    low = ("loss", "error", "escape", "false_alarm", "overkill", "mae", "mse")
-    return "min" if any(word in metric for word in low) else "max"
+    """Whether a metric is better high or low, by the words of its own name: class names before it say nothing."""
+    low = {"loss", "error", "errors", "escape", "escapes", "alarm", "alarms", "missed", "overkill", "mae", "mse"}
+    return "min" if low & set(metric.rsplit("/", 1)[-1].split("_")) else "max"

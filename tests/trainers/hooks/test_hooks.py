@@ -135,3 +135,17 @@ def test_clock(seconds, text):
 )
 def test_mode_of(metric, mode):
     assert mode_of(metric) == mode
+
+
+@pytest.mark.parametrize(
+    ("metric", "mode"),
+    [
+        ("per_class/gloss/recall", "max"),
+        ("per_class/solder_error/f1", "max"),
+        ("defects/recall_at_false_alarms_per_picture/0.1", "max"),
+        ("defects/false_alarms_per_picture", "min"),
+        ("escape_rate", "min"),
+    ],
+)
+def test_class_names_say_nothing_of_a_metrics_direction(metric, mode):
+    assert mode_of(metric) == mode

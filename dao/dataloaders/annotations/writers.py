@@ -1,0 +1,282 @@
+"""Annotations written in the four formats of the field, and what each of them has no place for.
+
+Every writer takes cleaned annotations (boxes inside their pictures, sizes known), the folder of the set, the split's
+name and where each picture lies in the set, and returns one sentence for each kind of thing that was lost.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import xml.etree.ElementTree as ET
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import yaml
+from faster_coco_eval.core import mask as coco_mask
+
+from dao.dataloaders.annotations.boxes import box_of
+from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations, Box
+from dao.dataloaders.annotations.voc_xml import LABELS_FILE, read_labels
+from dao.dataloaders.annotations.yolo_txt import read_data_yaml
+from dao.errors import DataError
+
+TIGHT = 0.5  # pixels by which a box may differ from its outline's and still be the same
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A picture in the new set. path: where it lies; name: relative to its split, with forward slashes."""
+
+    path: Path
+    name: str
+
+
+Writer = Callable[[Annotations, Path, str, Sequence[Place]], list[str]]
+
+
+def number(value: float) -> int | float:
+    """Whole numbers without a point, as most tools write them; others with all their digits."""
+    return int(value) if float(value).is_integer() else float(value)
+
+
+def outlined(marked: AnnotatedObject) -> bool:
+    """Whether more than a box is known of an object."""
+    return bool(marked.polygons) or marked.rle is not None
+
+
+def objects(annotations: Annotations) -> list[AnnotatedObject]:
+    """Every object of the set."""
+    return [marked for image in annotations.images for marked in image.objects]
+
+
+def count_text(count: int, what: str) -> list[str]:
+    """A sentence's list, empty where nothing was lost."""
+    return [f"{count} {what}"] if count else []
+
+
+# -- COCO ------------------------------------------------------------------------------------------------------------
+
+
+def write_coco(annotations: Annotations, out: Path, split: str, places: Sequence[Place]) -> list[str]:
+    """``annotations/instances_<split>.json``; ``difficult`` is a key of ours, which other software passes over."""
+    images, rows = [], []
+    for key, (image, place) in enumerate(zip(annotations.images, places, strict=True), start=1):
+        height, width = image.hw or (0, 0)
+        images.append({"id": key, "file_name": place.name, "width": width, "height": height})
+        rows += [_coco_object(marked, key, image, annotations.classes) for marked in image.objects]
+    for key, row in enumerate(rows, start=1):
+        row["id"] = key
+    categories = [{"id": i, "name": name} for i, name in enumerate(annotations.classes, start=1)]
+    content = {"images": images, "annotations": rows, "categories": categories}
+    write_text(out / "annotations" / f"instances_{split}.json", json.dumps(content) + "\n")
+    return count_text(
+        sum(marked.difficult for marked in objects(annotations)),
+        "objects are marked 'difficult', a key that only AICore reads",
+    )
+
+
+def _coco_object(
+    marked: AnnotatedObject, image_id: int, image: AnnotatedImage, classes: Sequence[str]
+) -> dict[str, Any]:
+    left, top, right, bottom = box_of(marked)
+    shape: Any = [[number(value) for value in ring.reshape(-1)] for ring in marked.polygons]
+    row = {
+        "id": 0,
+        "image_id": image_id,
+        "category_id": classes.index(marked.label) + 1,
+        "bbox": [number(value) for value in (left, top, right - left, bottom - top)],
+        "area": number(area_of(marked, image.hw)),
+        "iscrowd": int(marked.crowd),
+        "segmentation": marked.rle if marked.rle is not None else shape,
+    }
+    return {**row, "difficult": 1} if marked.difficult else row
+
+
+def area_of(marked: AnnotatedObject, hw: tuple[int, int] | None) -> float:
+    """Pixels of the object's mask or outline, else of its box."""
+    rings = [ring.reshape(-1).tolist() for ring in marked.polygons if len(ring) >= 3]
+    if marked.rle is not None:
+        counts = marked.rle["counts"]
+        packed = coco_mask.frPyObjects(marked.rle, *marked.rle["size"]) if isinstance(counts, list) else marked.rle
+        return float(coco_mask.area(packed))
+    if rings and hw is not None:
+        return float(coco_mask.area(coco_mask.merge(coco_mask.frPyObjects(rings, *hw))))
+    left, top, right, bottom = box_of(marked)
+    return (right - left) * (bottom - top)
+
+
+# -- Pascal VOC ------------------------------------------------------------------------------------------------------
+
+
+def write_voc(annotations: Annotations, out: Path, split: str, places: Sequence[Place]) -> list[str]:
+    """``Annotations/<split>/*.xml``, ``ImageSets/Main/<split>.txt``, and ``labels.txt``, which keeps the classes' order."""
+    known = read_labels(out / "Annotations")
+    refuse_other_classes(out / LABELS_FILE, known, annotations.classes)
+    stems = []
+    for image, place in zip(annotations.images, places, strict=True):
+        stem = f"{split}/{os.path.splitext(place.name)[0]}"  # noqa: PTH122 (a name, not a path)
+        write_text(out / "Annotations" / f"{stem}.xml", _voc_file(image, place))
+        stems.append(stem)
+    write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
+    write_text(out / LABELS_FILE, "".join(f"{name}\n" for name in annotations.classes))
+    every = objects(annotations)
+    return [
+        *count_text(sum(outlined(marked) for marked in every), "outlines or masks: VOC has boxes alone"),
+        *count_text(
+            sum(marked.crowd for marked in every), "boxes of several objects (crowd) are marked 'difficult' instead"
+        ),
+    ]
+
+
+def _voc_file(image: AnnotatedImage, place: Place) -> str:
+    root = ET.Element("annotation")
+    _text(root, "folder", os.path.dirname(place.name))  # noqa: PTH120
+    _text(root, "filename", os.path.basename(place.name))  # noqa: PTH119
+    size = ET.SubElement(root, "size")
+    height, width = image.hw or (0, 0)
+    for key, value in (("width", width), ("height", height), ("depth", 3)):
+        _text(size, key, str(value))
+    _text(root, "segmented", "0")
+    for marked in image.objects:
+        node = ET.SubElement(root, "object")
+        flags = (("pose", "Unspecified"), ("truncated", "0"), ("difficult", str(int(marked.difficult or marked.crowd))))
+        for key, text in (("name", marked.label), *flags):
+            _text(node, key, text)
+        box = ET.SubElement(node, "bndbox")
+        for key, side in zip(("xmin", "ymin", "xmax", "ymax"), box_of(marked), strict=True):
+            _text(box, key, str(number(side)))
+    ET.indent(root)
+    return ET.tostring(root, encoding="unicode") + "\n"
+
+
+def _text(parent: ET.Element, tag: str, text: str) -> None:
+    ET.SubElement(parent, tag).text = text
+
+
+# -- YOLO ------------------------------------------------------------------------------------------------------------
+
+
+def write_yolo(annotations: Annotations, out: Path, split: str, places: Sequence[Place]) -> list[str]:
+    """``labels/<split>/*.txt`` and ``data.yaml``. Boxes that need not be found are left out: there is no mark for them."""
+    file = out / "data.yaml"
+    content = read_data_yaml(file) if file.is_file() else {"path": ".", "names": dict(enumerate(annotations.classes))}
+    refuse_other_classes(file, list(content["names"].values()), annotations.classes)
+    content[split] = f"images/{split}"
+    for image, place in zip(annotations.images, places, strict=True):
+        lines = [_yolo_line(marked, image, annotations.classes) for marked in image.objects if not _unasked(marked)]
+        stem = os.path.splitext(place.name)[0]  # noqa: PTH122 (a name, not a path)
+        write_text(out / "labels" / split / f"{stem}.txt", "".join(lines))
+    write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+    every = objects(annotations)
+    return [
+        *count_text(sum(outlined(m) and not _unasked(m) for m in every), "outlines or masks: their boxes were written"),
+        *count_text(sum(map(_unasked, every)), "boxes that need not be found (crowd, difficult): left out altogether"),
+    ]
+
+
+def _unasked(marked: AnnotatedObject) -> bool:
+    return marked.crowd or marked.difficult
+
+
+def _yolo_line(marked: AnnotatedObject, image: AnnotatedImage, classes: Sequence[str]) -> str:
+    left, top, right, bottom = box_of(marked)
+    height, width = image.hw or (0, 0)
+    values = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+    return " ".join([str(classes.index(marked.label)), *(f"{value:.12g}" for value in values)]) + "\n"
+
+
+# -- LabelMe ---------------------------------------------------------------------------------------------------------
+
+
+def write_labelme(annotations: Annotations, out: Path, split: str, places: Sequence[Place]) -> list[str]:
+    """``<split>/*.json``: rectangles, polygons where an object has one outline, masks where it has several or a mask."""
+    moved = joined = 0
+    for image, place in zip(annotations.images, places, strict=True):
+        file = out / split / Path(place.name).with_suffix(".json")
+        height, width = image.hw or (0, 0)
+        shapes = []
+        for marked in image.objects:
+            shape, box = _labelme_shape(marked, image)
+            shapes.append(shape)
+            moved += max(abs(a - b) for a, b in zip(box, box_of(marked), strict=True)) > TIGHT
+            joined += len(marked.polygons) > 1 and marked.rle is None
+        content = {
+            "version": "5.0.1",
+            "flags": {},
+            "shapes": shapes,
+            "imagePath": Path(os.path.relpath(place.path, file.parent)).as_posix(),
+            "imageData": None,
+            "imageHeight": height,
+            "imageWidth": width,
+        }
+        write_text(file, json.dumps(content, indent=2) + "\n")
+    unused = set(annotations.classes) - {marked.label for marked in objects(annotations)}
+    order = annotations.classes != sorted(annotations.classes)
+    return [
+        *count_text(moved, "boxes that differ from their outline: LabelMe keeps the outline, and its box is read back"),
+        *count_text(joined, "objects of several outlines became masks"),
+        *count_text(len(unused), f"classes without an object are not mentioned: {', '.join(sorted(unused))}"),
+        *(["the order of the classes: give it as 'classes' when reading"] if order else []),
+    ]
+
+
+def _labelme_shape(marked: AnnotatedObject, image: AnnotatedImage) -> tuple[dict[str, Any], Box]:
+    """A shape, and the box that will be read from it."""
+    shape: dict[str, Any] = {"label": marked.label, "group_id": None, "description": ""}
+    shape["flags"] = {key: True for key, is_set in (("difficult", marked.difficult), ("crowd", marked.crowd)) if is_set}
+    if not outlined(marked):
+        box = box_of(marked)
+        points = [[number(box[0]), number(box[1])], [number(box[2]), number(box[3])]]
+        return {**shape, "shape_type": "rectangle", "points": points, "mask": None}, box
+    if marked.rle is None and len(marked.polygons) == 1:
+        ring = marked.polygons[0]
+        points = [[number(x), number(y)] for x, y in ring]
+        box = (*ring.min(0).tolist(), *ring.max(0).tolist())
+        return {**shape, "shape_type": "polygon", "points": points, "mask": None}, box
+    if image.hw is None:
+        raise DataError(f"{image.path}: its size is not known, so a mask of it cannot be written")
+    region = marked.region(image.hw)
+    rows, columns = np.flatnonzero(region.any(1)), np.flatnonzero(region.any(0))
+    if not len(rows):
+        raise DataError(f"{image.path}: an object ({marked.label}) has an empty mask")
+    left, top, right, bottom = int(columns[0]), int(rows[0]), int(columns[-1]), int(rows[-1])
+    patch = region[top : bottom + 1, left : right + 1].astype(np.uint8) * 255
+    packed = base64.b64encode(cv2.imencode(".png", patch)[1].tobytes()).decode("ascii")
+    shape |= {"shape_type": "mask", "points": [[left, top], [right, bottom]], "mask": packed}
+    return shape, (left, top, right + 1, bottom + 1)
+
+
+# -- all of them -----------------------------------------------------------------------------------------------------
+
+
+def refuse_other_classes(file: Path, known: Sequence[str], classes: Sequence[str]) -> None:
+    """Raise DataError where a set that a split is added to has other classes, or another order of them."""
+    if known and list(known) != list(classes):
+        raise DataError(
+            f"{file} has the classes {', '.join(known)}, and this split has {', '.join(classes)}; one set has one order "
+            "of names: give it with --classes, or choose another --out"
+        )
+
+
+def write_text(path: Path, text: str) -> None:
+    """A file, its folder included. Raises DataError when the disk refuses."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text, encoding="utf-8", newline="\n")
+    except OSError as error:
+        raise DataError(f"{path}: could not be written: {error.strerror or error}") from None
+
+
+# format: its writer, where pictures lie in the set, and the file or folder that a split fills
+WRITERS: dict[str, tuple[Writer, str, str]] = {
+    "coco": (write_coco, "images/{split}", "annotations/instances_{split}.json"),
+    "voc": (write_voc, "JPEGImages/{split}", "Annotations/{split}"),
+    "yolo": (write_yolo, "images/{split}", "labels/{split}"),
+    "labelme": (write_labelme, "{split}", "{split}"),
+}

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from dao.dataloaders.annotations.boxes import Complaints, usable_boxes
 from dao.dataloaders.annotations.structures import AnnotatedImage, Annotations
-from dao.dataloaders.annotations.writers import WRITERS, Place
+from dao.dataloaders.annotations.writers import WRITERS, Place, refuse_other_classes
 from dao.dataloaders.datasets.base import raise_listed
 from dao.dataloaders.datasets.detection import refuse_unknown_classes
 from dao.dataloaders.datasets.image_io import read_hw
@@ -73,6 +73,7 @@ def convert(options: argparse.Namespace) -> str:
     found = read(options)
     names = [name.strip() for name in options.classes.split(",")] if options.classes else found.classes
     refuse_unknown_classes(found, names)
+    refuse_other_classes(options.target_format, options.out, names)
     cleaned = clean(replace(found, classes=names))
     places = plan(cleaned, options.out / pictures_place.format(split=options.split), options.pictures)
     for image, place in zip(cleaned.images, places, strict=True):

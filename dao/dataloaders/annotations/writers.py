@@ -23,9 +23,10 @@ from faster_coco_eval.core import mask as coco_mask
 from dao.dataloaders.annotations.boxes import box_of
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations, Box
 from dao.dataloaders.annotations.voc_xml import LABELS_FILE, read_labels
-from dao.dataloaders.annotations.yolo_txt import read_data_yaml
+from dao.dataloaders.annotations.yolo_txt import read_data_yaml, read_names
 from dao.errors import DataError
 
+YOLO_FILE = "data.yaml"
 TIGHT = 0.5  # pixels by which a box may differ from its outline's and still be the same
 
 
@@ -116,8 +117,6 @@ def area_of(marked: AnnotatedObject, hw: tuple[int, int] | None) -> float:
 
 def write_voc(annotations: Annotations, out: Path, split: str, places: Sequence[Place]) -> list[str]:
     """``Annotations/<split>/*.xml``, ``ImageSets/Main/<split>.txt``, and ``labels.txt``, which keeps the classes' order."""
-    known = read_labels(out / "Annotations")
-    refuse_other_classes(out / LABELS_FILE, known, annotations.classes)
     stems = []
     for image, place in zip(annotations.images, places, strict=True):
         stem = f"{split}/{os.path.splitext(place.name)[0]}"  # noqa: PTH122 (a name, not a path)
@@ -164,9 +163,8 @@ def _text(parent: ET.Element, tag: str, text: str) -> None:
 
 def write_yolo(annotations: Annotations, out: Path, split: str, places: Sequence[Place]) -> list[str]:
     """``labels/<split>/*.txt`` and ``data.yaml``. Boxes that need not be found are left out: there is no mark for them."""
-    file = out / "data.yaml"
+    file = out / YOLO_FILE
     content = read_data_yaml(file) if file.is_file() else {"path": ".", "names": dict(enumerate(annotations.classes))}
-    refuse_other_classes(file, list(content["names"].values()), annotations.classes)
     content[split] = f"images/{split}"
     for image, place in zip(annotations.images, places, strict=True):
         lines = [_yolo_line(marked, image, annotations.classes) for marked in image.objects if not _unasked(marked)]
@@ -255,11 +253,16 @@ def _labelme_shape(marked: AnnotatedObject, image: AnnotatedImage) -> tuple[dict
 # -- all of them -----------------------------------------------------------------------------------------------------
 
 
-def refuse_other_classes(file: Path, known: Sequence[str], classes: Sequence[str]) -> None:
-    """Raise DataError where a set that a split is added to has other classes, or another order of them."""
-    if known and list(known) != list(classes):
+def refuse_other_classes(kind: str, out: Path, classes: Sequence[str]) -> None:
+    """Raise DataError where the set that a split is added to has other classes, or another order of them."""
+    known: list[str] = []
+    if kind == "voc":
+        known = read_labels(out / "Annotations") if (out / LABELS_FILE).is_file() else []
+    elif kind == "yolo" and (out / YOLO_FILE).is_file():
+        known = list(read_names(out / YOLO_FILE, read_data_yaml(out / YOLO_FILE)).values())
+    if known and known != list(classes):
         raise DataError(
-            f"{file} has the classes {', '.join(known)}, and this split has {', '.join(classes)}; one set has one order "
+            f"{out} has the classes {', '.join(known)}, and this split has {', '.join(classes)}; one set has one order "
             "of names: give it with --classes, or choose another --out"
         )
 

@@ -52,6 +52,64 @@ def tiny_masks(tmp_path_factory):
     return root
 
 
+@pytest.fixture(scope="session")
+def tiny_boxes(tiny_masks):
+    """The pictures of `tiny_masks` with COCO files annotations/instances_{train,val}.json: one box a defect."""
+    names = ["bright", "dark"]
+    for split in ("train", "val"):
+        images, annotations = [], []
+        for index in range(24):
+            if (index < 16) != (split == "train"):
+                continue
+            images.append({"id": index, "file_name": f"{index}.png", "height": 48, "width": 56})
+            mask = cv2.imread(str(tiny_masks / f"{index}_mask.png"), cv2.IMREAD_UNCHANGED)
+            if mask.any():
+                x, y, width, height = cv2.boundingRect(mask)
+                found = {"id": index, "image_id": index, "category_id": int(mask.max()), "iscrowd": 0}
+                annotations.append({**found, "bbox": [x, y, width, height], "area": width * height})
+        categories = [{"id": i + 1, "name": name} for i, name in enumerate(names)]
+        folder = tiny_masks / "annotations"
+        folder.mkdir(exist_ok=True)
+        content = {"images": images, "annotations": annotations, "categories": categories}
+        (folder / f"instances_{split}.json").write_text(json.dumps(content))
+    return tiny_masks
+
+
+@pytest.fixture
+def tiny_det_config(tiny_boxes, tmp_path):
+    """A whole trainval config of detection over `tiny_boxes`."""
+
+    def loader(split):
+        kwargs = {
+            "json_file": f"{tiny_boxes}/annotations/instances_{{split}}.json",
+            "data_dir": str(tiny_boxes),
+            "split": split,
+        }
+        dataset = {"type": "CocoDetection", "kwargs": kwargs}
+        return {"type": "DetDataloader", "kwargs": {"batch_size": 4, "num_workers": 0}, "dataset": dataset}
+
+    return {
+        "name": "tinydet",
+        "type": "det",
+        "trainer": {
+            "type": "TrainVal",
+            "kwargs": {"log_dir": str(tmp_path / "runs"), "max_epochs": 2, "no_aug_epochs": 1},
+        },
+        "preprocess": {"size": [64, 64]},
+        "model": {"type": "YOLOX", "kwargs": {"size": "nano"}},
+        "loss": {"type": "YOLOXLoss"},
+        "optimizer": {"type": "adamw", "kwargs": {"lr": 0.003}},
+        "dataloader": {
+            **loader("train"),
+            "dataset": {
+                **loader("train")["dataset"],
+                "transforms": [{"type": "Mosaic"}, {"type": "Mixup", "kwargs": {"p": 0.5}}, {"type": "HorizontalFlip"}],
+            },
+        },
+        "evaluator": {"type": "DetEvaluator", "dataloader": loader("val")},
+    }
+
+
 @pytest.fixture
 def tiny_seg_config(tiny_masks, tmp_path):
     """A whole trainval config of segmentation over `tiny_masks`."""

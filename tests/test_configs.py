@@ -84,8 +84,18 @@ def tiny_seg(request):
     ]  # fmt: skip
 
 
+def tiny_det(request):
+    data = request.getfixturevalue("tiny_boxes")
+    files = [f"json_file={data}/annotations/instances_{{split}}.json", f"data_dir={data}"]
+    places = ("dataloader.dataset.kwargs", "evaluator.dataloader.dataset.kwargs")
+    overrides = [f"{place}.{file}" for place in places for file in files]
+    if "fasterrcnn" in request.node.callspec.id:
+        overrides.append("model.kwargs.pretrained=false")
+    return ["preprocess.size=[64,64]", "dataloader.kwargs.batch_size=8", *overrides]
+
+
 # what shrinks a training config of each task to a second
-TINY = {"cls": tiny_cls, "seg": tiny_seg}
+TINY = {"cls": tiny_cls, "seg": tiny_seg, "det": tiny_det}
 
 
 @pytest.mark.parametrize("path", [p for p in STAGES if p not in TRAINVAL], ids=lambda p: p.name)

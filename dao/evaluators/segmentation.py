@@ -93,8 +93,9 @@ class SegEvaluator(Evaluator):
         self.froc: defects.Froc | None = None
 
     def update(self, predictions: list[Prediction], batch: Batch) -> None:
-        truths = batch.targets if batch.targets is not None else [None] * len(batch)
-        for prediction, index, truth in zip(predictions, batch.indices, truths, strict=True):
+        if len(batch) and not isinstance(batch.targets, list):
+            raise DataError("these pictures have no masks to compare with; SegDataloader over a dataset of masks has")
+        for prediction, index, truth in zip(predictions, batch.indices, batch.targets or (), strict=True):
             if truth is None:
                 self.unlabelled += 1
                 continue

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from pathlib import Path
 
 import torch
@@ -20,7 +21,8 @@ class TorchExporter(Exporter):
 
     def export(self, task: Task, path: Path) -> None:
         module, image, free = self.traceable(task)
-        with torch.no_grad():
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of libraries about each other: they say nothing to a user
             program = torch.export.export(module, (image,), dynamic_shapes=free)
         extra = {"aicore": task.card().to_json(), "layout": self.layout}
         torch.export.save(program, path, extra_files=extra)

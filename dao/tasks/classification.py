@@ -59,6 +59,9 @@ class ClassificationTask(Task):
         return {"multi_label": bool(dataset.multi_label)}
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        if not isinstance(batch.targets, Tensor):
+            message = "gives no labels, and classification needs them: ClsDataloader over a dataset of classes does"
+            raise ConfigError(Problem("dataloader.type", message))
         logits = self.net(self.preprocess.normalise(batch.images))
         if self.loss is None:
             raise RuntimeError("training_step needs a loss; this task was built without one")

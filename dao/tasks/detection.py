@@ -71,6 +71,10 @@ class DetectionTask(Task):
     # -- learning
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        if not isinstance(batch.targets, BoxTargets):
+            raise ConfigError(
+                Problem("dataloader.type", "gives no boxes, and detection needs them: DetDataloader does")
+            )
         images = self.preprocess.normalise(batch.images)
         if self.loss is None:  # the model brings its own
             return self.net(images, batch.targets)

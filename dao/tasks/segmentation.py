@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dao.errors import ConfigError, Problem
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.tasks.base import ModelCard, Outputs, Task
@@ -30,6 +31,10 @@ class SegmentationTask(Task):
     resizes = ("letterbox", "stretch", "tile")  # "crop" would leave a picture's ends unseen
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        if not isinstance(batch.targets, Tensor) or batch.targets.ndim != 3:
+            raise ConfigError(
+                Problem("dataloader.type", "gives no masks, and segmentation needs them: SegDataloader does")
+            )
         outputs = self.net(self.preprocess.normalise(batch.images))
         if self.loss is None:
             raise RuntimeError("training_step needs a loss; this task was built without one")

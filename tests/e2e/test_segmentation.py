@@ -127,6 +127,7 @@ def test_evaluation_is_the_same_for_one_and_three_processes(trained, write_confi
         ({"dataloader.dataset.kwargs.mask_format": "binary"}, "cannot tell bright, dark apart"),
         ({"dataloader.dataset.kwargs.classes": ["background", "bright"]}, "has the values 2"),
         ({"dataloader.dataset.kwargs.csv_file": "nowhere.csv"}, "nowhere.csv"),
+        ({"dataloader.type": "ClsDataloader"}, "gives no masks"),
         ({"loss": {"type": "DiceLos"}}, "Nearest: DiceLoss"),
         ({"evaluator.kwargs": {"min_are": 3}}, "min_area"),
         ({"trainer.kwargs.best_metric": "miuo"}, "miou"),

@@ -1,4 +1,4 @@
-"""COCO's AP against faster-coco-eval's own summary, and against the definition written out."""
+"""COCO's AP against faster-coco-eval's own summary; test_detection.py has the definition written out."""
 
 import numpy as np
 import pytest
@@ -42,46 +42,6 @@ def pictures():
     return made_up()
 
 
-def iou(a, b):
-    """Of two boxes, written out."""
-    width = min(a[2], b[2]) - max(a[0], b[0])
-    height = min(a[3], b[3]) - max(a[1], b[1])
-    common = max(width, 0) * max(height, 0)
-    return common / ((a[2] - a[0]) * (a[3] - a[1]) + (b[2] - b[0]) * (b[3] - b[1]) - common)
-
-
-def slow_ap(pictures, label, threshold):
-    """101-point interpolated AP of one class at one overlap, by the book; no ignored boxes."""
-    total = sum(int((p.truth.labels == label).sum()) for p in pictures)
-    if not total:
-        return None
-    said = [(float(s), n, i) for n, p in enumerate(pictures) for i, s in enumerate(p.scores) if p.labels[i] == label]
-    free = [[j for j, k in enumerate(p.truth.labels) if k == label] for p in pictures]
-    hits = []
-    for _, n, i in sorted(said, key=lambda row: -row[0]):
-        picture = pictures[n]
-        box = picture.boxes_xyxy[i].astype(float)
-        best = max(free[n], key=lambda j: iou(box, picture.truth.boxes_xyxy[j].astype(float)), default=None)
-        hit = best is not None and iou(box, picture.truth.boxes_xyxy[best].astype(float)) >= threshold
-        hits.append(hit)
-        if hit:
-            free[n].remove(best)
-    curve = [(sum(hits[: i + 1]) / total, sum(hits[: i + 1]) / (i + 1)) for i in range(len(hits))]
-    points = [max((p for r, p in curve if r >= point - 1e-12), default=0.0) for point in np.linspace(0, 1, 101)]
-    return float(np.mean(points))
-
-
-@pytest.mark.parametrize("threshold", [0.33, 0.5, 0.75])
-def test_equals_the_definition_written_out(pictures, threshold):
-    found = precision(pictures, 4, [0.33])
-    slow = [slow_ap(pictures, label, threshold) for label in range(4)]
-    for label, wanted in enumerate(slow):
-        ours = found.ap([threshold], label)
-        assert (np.isnan(ours) and wanted is None) or ours == pytest.approx(wanted, abs=1e-9)
-    assert found.ap([threshold]) == pytest.approx(np.mean([x for x in slow if x is not None]))
-    assert 0.3 < found.ap([threshold]) < 0.95  # answers of which something can be wrong
-
-
 @pytest.mark.parametrize("ignored", [0.0, 0.3])
 def test_equals_faster_coco_eval_run_directly(ignored):
     from faster_coco_eval import COCO, COCOeval_faster
@@ -106,6 +66,7 @@ def test_equals_faster_coco_eval_run_directly(ignored):
     found = precision(pictures, 4, [0.33])
     ours = [found.ap(), found.ap([0.5]), found.ap([0.75]), *(found.ap(area=area) for area in AREAS[1:])]
     assert ours == pytest.approx(run.stats[:6], abs=1e-12)
+    assert 0.1 < found.ap() < 0.9  # answers of which something can be wrong
 
 
 def test_extra_overlaps_do_not_move_cocos_own(pictures):

@@ -1,66 +1,25 @@
-"""Detection speed: where the time of a YOLOX step goes, and the whole trainer against a bare loop over the same model.
-
-    OMP_NUM_THREADS=1 python benchmarks/det_speed.py --boxes 10 100 500
+"""Speed of detection: see train_speed.py. The figures are of YOLOX by size (--model nano), batch 8, 416 px.
 
 parts       milliseconds a picture of forward, assignment (SimOTA), the losses, backward and update, and of the
             postprocessing of an answer, for each number of objects in every picture; SimOTA's share of the step
+data        milliseconds a picture of the loader with mosaic, and of the evaluator with its AP
 step        the trainer with every default hook, fed batches from memory, against a loop of eight lines
-
-Rounds alternate; medians are quoted. `benchmarks/train_speed.py det` runs the same.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import statistics
-import sys
 import tempfile
 import time
-from collections.abc import Callable
 from contextlib import contextmanager
-from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+from speed_common import FromMemory, alternate, build_trainer, step_of, summary
+
+DEFAULTS = {"data": "deeppcb", "model": "nano", "batch_size": 8, "size": 416}
+BOXES = (10, 100, 500)  # objects in every picture
 CLASSES = 80
-
-
-def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    add_arguments(parser)
-    args = parser.parse_args()
-    text = json.dumps(measure(args), indent=2)
-    print(text)
-    if args.json:
-        args.json.write_text(text + "\n")
-    return 0
-
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """What can be chosen."""
-    parser.add_argument("--det-size", default="nano", help="of YOLOX: nano, tiny, s, m, l, x")
-    parser.add_argument("--batch-size", type=int, default=8)
-    parser.add_argument("--size", type=int, default=416, help="side of the input, pixels")
-    parser.add_argument("--boxes", type=int, nargs="+", default=[10, 100, 500], help="objects in every picture")
-    parser.add_argument("--device", default="cpu")
-    parser.add_argument("--threads", type=int, default=int(os.environ.get("OMP_NUM_THREADS", os.cpu_count() or 1)))
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--iters", type=int, default=4, help="iterations of one round of the step comparison")
-    parser.add_argument("--only", choices=("parts", "step"))
-    parser.add_argument("--json", type=Path, help="write the figures here as well")
-
-
-def measure(args: argparse.Namespace) -> dict:
-    """All figures, ready for JSON."""
-    import torch
-
-    torch.set_num_threads(args.threads)
-    keys = ("det_size", "batch_size", "size", "device", "threads", "rounds", "iters")
-    settings = {"torch": torch.__version__, **{key: getattr(args, key) for key in keys}}
-    wanted = {"parts, ms a picture": parts, "step": step}
-    return {"settings": settings, **{k: f(args) for k, f in wanted.items() if args.only in (None, f.__name__)}}
+DEVICE = "cpu"
 
 
 # -- what both need ----------------------------------------------------------------------------------------------------
@@ -78,8 +37,8 @@ def make_batch(args: argparse.Namespace, boxes: int, seed: int = 0):
     low = torch.rand((count, boxes, 2), generator=dice) * (side - extent)
     labels = torch.randint(0, CLASSES, (count, boxes), generator=dice)
     images = torch.randint(0, 256, (count, 3, side, side), dtype=torch.uint8, generator=dice)
-    images = images.to(args.device).contiguous(memory_format=torch.channels_last)
-    targets = BoxTargets(torch.cat([low, low + extent], -1), labels).to(args.device)
+    images = images.to(DEVICE).contiguous(memory_format=torch.channels_last)
+    targets = BoxTargets(torch.cat([low, low + extent], -1), labels).to(DEVICE)
     return Batch(images, targets, [str(i) for i in range(count)], list(range(count)), [(side, side)] * count)
 
 
@@ -94,11 +53,11 @@ def make_task(args: argparse.Namespace):
 
     import_all_modules_for_register()
     torch.manual_seed(0)
-    section = {"type": "YOLOX", "kwargs": {"size": args.det_size}}
+    section = {"type": "YOLOX", "kwargs": {"size": args.model}}
     model = Registers.det_models.build(section, "model", num_classes=CLASSES, in_chans=3)
-    model = model.to(args.device, memory_format=torch.channels_last)
+    model = model.to(DEVICE, memory_format=torch.channels_last)
     names = [f"class {i}" for i in range(CLASSES)]
-    preprocess = Preprocess(size=[args.size, args.size]).to(args.device)
+    preprocess = Preprocess(size=[args.size, args.size]).to(DEVICE)
     return DetectionTask(model, preprocess, names, build_loss({"type": "YOLOXLoss"}))
 
 
@@ -133,9 +92,9 @@ def parts(args: argparse.Namespace) -> dict:
     task = make_task(args)
     optimizer = torch.optim.SGD(task.model.parameters(), lr=1e-4, momentum=0.9)
     found = {}
-    for boxes in args.boxes:
+    for boxes in BOXES:
         batch = make_batch(args, boxes)
-        rounds = [one_step(task, batch, optimizer, Clock(args.device)) for _ in range(args.rounds + 1)][1:]
+        rounds = [one_step(task, batch, optimizer, Clock(DEVICE)) for _ in range(args.rounds + 1)][1:]
         per_picture = {k: statistics.median(r[k] for r in rounds) * 1e3 / args.batch_size for k in rounds[0]}
         whole = sum(value for name, value in per_picture.items() if name != "postprocess")
         shares = {"step": whole, "SimOTA, share of the step": per_picture["assignment"] / whole}
@@ -191,7 +150,7 @@ def step(args: argparse.Namespace) -> dict:
 
     task = make_task(args)
     optimizer = torch.optim.SGD(task.model.parameters(), lr=1e-4, momentum=0.9, nesterov=True)
-    batches = [make_batch(args, args.boxes[0], seed) for seed in range(args.iters)]
+    batches = [make_batch(args, BOXES[0], seed) for seed in range(args.iters)]
     pictures = args.iters * args.batch_size
 
     def bare() -> float:
@@ -207,36 +166,14 @@ def step(args: argparse.Namespace) -> dict:
     with tempfile.TemporaryDirectory() as runs:
         trainer = make_trainer(args, runs, batches)
         trainer.before_train()
-        trainer.hooks = [h for h in trainer.hooks if type(h).__name__ != "LatestCheckpoint"]  # saving is not the step
-
-        def ours() -> float:
-            started = time.perf_counter()
-            trainer.before_epoch()
-            trainer.train_in_iter()
-            trainer.after_epoch()
-            return pictures / (time.perf_counter() - started)
-
-        runs_of: dict[str, Callable[[], float]] = {"trainer step": ours, "bare loop": bare}
-        rates: dict[str, list[float]] = {name: [] for name in runs_of}
-        for number in range(args.rounds + 1):
-            for name, run in runs_of.items():
-                rate = run()
-                if number:
-                    rates[name].append(rate)
+        rates = alternate(args.rounds, {"trainer step": step_of(trainer, batches), "bare loop": bare})
         trainer.after_train()
-    ratios = [a / b for a, b in zip(*rates.values())]
-    found = {f"{name}, pictures/s": round(statistics.median(values), 2) for name, values in rates.items()}
-    return {**found, "ours / bare loop": f"{statistics.median(ratios):.3f} ({min(ratios):.3f} to {max(ratios):.3f})"}
+    return summary(rates, "trainer step")
 
 
 def make_trainer(args: argparse.Namespace, runs: str, batches: list):
     """TrainVal over batches that lie in memory."""
-    import torch
-    from loguru import logger
-
-    from dao.config import freeze
     from dao.register import Registers
-    from dao.trainers.base import Options
 
     class Noise:
         """A dataset in name only."""
@@ -253,40 +190,63 @@ def make_trainer(args: argparse.Namespace, runs: str, batches: list):
         def summary(self) -> str:
             return "noise"
 
-    class FromMemory:
-        """A loader that only hands out: what remains of an epoch is the trainer itself."""
-
-        def __init__(self, dataset: object, training: bool) -> None:
-            self.dataset = dataset
-
-        def set_epoch(self, epoch: int, start_iter: int = 0, augment: bool = True) -> None:
-            """Every epoch is alike."""
-
-        def __iter__(self):
-            return iter(batches)
-
-        def __len__(self) -> int:
-            return len(batches)
-
-        def close(self) -> None:
-            """Nothing is open."""
-
-    logger.remove()
     Registers.datasets.register("BenchmarkNoise")(Noise)
-    Registers.dataloaders.register("BenchmarkMemory")(FromMemory)
+
+    def from_memory(dataset: object, training: bool) -> FromMemory:
+        return FromMemory(batches)
+
+    Registers.dataloaders.register("BenchmarkMemory")(from_memory)
     config = {
         "name": "speed",
         "type": "det",
         "trainer": {"type": "TrainVal", "kwargs": {"log_dir": runs, "max_epochs": 1_000_000, "log_interval": 20}},
         "preprocess": {"size": [args.size, args.size]},
-        "model": {"type": "YOLOX", "kwargs": {"size": args.det_size}},
+        "model": {"type": "YOLOX", "kwargs": {"size": args.model}},
         "loss": {"type": "YOLOXLoss"},
         "optimizer": {"type": "sgd", "kwargs": {"lr": 1e-4}},
         "dataloader": {"type": "BenchmarkMemory", "dataset": {"type": "BenchmarkNoise"}},
     }
-    options = Options(torch.device(args.device))
-    return Registers.trainers.build(config["trainer"], config=freeze(config), options=options)
+    return build_trainer(config)
 
 
-if __name__ == "__main__":
-    sys.exit(main())
+# -- data ------------------------------------------------------------------------------------------------------------
+
+
+def data(args: argparse.Namespace) -> dict:
+    """Real boards through mosaic, and made-up answers through the evaluator."""
+    import numpy as np
+    import torch
+
+    from dao.dataloaders.datasets.detection import CocoDetection
+    from dao.dataloaders.det_reader import DetDataloader
+    from dao.dataloaders.transforms import build_transforms
+    from dao.evaluators.detection import DetEvaluator
+    from dao.preprocess import Preprocess
+    from dao.structures import Batch, Prediction
+
+    files = {"json_file": f"{args.data}/annotations/instances_train.json", "data_dir": f"{args.data}/images/train"}
+    pictures = CocoDetection(**files)
+    names = ("Mosaic", "RandomHsv", "HorizontalFlip")
+    loader = DetDataloader(
+        dataset=pictures, transforms=build_transforms([{"type": name} for name in names]), training=True, seed=0,
+        preprocess=Preprocess(size=[args.size, args.size]), batch_size=args.batch_size, num_workers=0,
+    )  # fmt: skip
+    started = time.perf_counter()
+    seen = sum(len(batch) for _, batch in zip(range(12), loader))
+    found = {"loader with mosaic, no workers": 1e3 * (time.perf_counter() - started) / seen}
+    evaluator, dice = DetEvaluator(pictures.classes), np.random.default_rng(0)
+    started = time.perf_counter()
+    for index in range(100):
+        truth = pictures.ground_truth(index)
+        count = len(truth.labels)
+        moved = truth.boxes_xyxy + dice.normal(0, 2, (count, 4)).astype(np.float32)
+        said = Prediction(
+            "", (640, 640), boxes_xyxy=moved, box_labels=truth.labels, box_scores=dice.random(count, np.float32)
+        )
+        evaluator.update([said], Batch(torch.zeros(1), [truth], [""], [index], [(640, 640)]))
+    evaluator.compute()
+    found["evaluator with AP"] = 1e3 * (time.perf_counter() - started) / 100
+    return {name: round(value, 2) for name, value in found.items()}
+
+
+PARTS = {"parts, ms a picture": parts, "data, ms a picture": data, "step": step}

@@ -3,8 +3,8 @@
     python benchmarks/train_speed.py cls
     python benchmarks/train_speed.py seg --only step
 
-What is compared is said at the top of cls_speed.py and seg_speed.py. Rounds alternate, so that a machine whose speed
-drifts treats all alike; the medians' ratio is what is quoted.
+What is compared is said at the top of cls_speed.py, seg_speed.py and det_speed.py. Rounds alternate, so that a machine
+whose speed drifts treats all alike; the medians' ratio is what is quoted.
 """
 
 from __future__ import annotations
@@ -18,15 +18,13 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
-TASKS = ("cls", "seg")
+TASKS = ("cls", "seg", "det")
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("task", nargs="?", choices=TASKS, default="cls")
-    parser.add_argument(
-        "--data", type=Path, help="the CSV of real pictures; by default the task's own in ../shared/data"
-    )
+    parser.add_argument("--data", type=Path, help="real pictures; by default the task's own in ../shared/data")
     parser.add_argument("--model")
     parser.add_argument("--batch-size", type=int)
     parser.add_argument("--size", type=int)
@@ -45,10 +43,11 @@ def main() -> int:
     for name, value in bench.DEFAULTS.items():
         if getattr(args, name) is None:
             setattr(args, name, ROOT.parent / "shared/data" / value if name == "data" else value)
-    if args.only not in (None, *bench.PARTS):
-        parser.error(f"--only {args.only}: expected one of {', '.join(bench.PARTS)}")
+    names = {part.__name__: title for title, part in bench.PARTS.items()}
+    if args.only not in (None, *names):
+        parser.error(f"--only {args.only}: expected one of {', '.join(names)}")
     torch.set_num_threads(args.threads)
-    figures = {name: part(args) for name, part in bench.PARTS.items() if args.only in (None, name)}
+    figures = {title: part(args) for title, part in bench.PARTS.items() if args.only in (None, part.__name__)}
     text = json.dumps({"settings": settings(args), **figures}, indent=2)
     print(text)
     if args.json:

@@ -1,7 +1,7 @@
 """Annotations from one format into another, with their pictures.
 
-    python -m dao.dataloaders.convert --from coco --source set/instances_train.json --images set/images \\
-        --to yolo --out set_yolo --split train
+    python -m dao.dataloaders.convert --from coco boards/instances_train.json --images boards/images \\
+        --to yolo --out boards_yolo --split train
 
 Call it once for each split with the same --out. Boxes are clipped to their pictures, those without an area are named
 and left out; everything else that the new format has no place for is said at the end.
@@ -37,8 +37,8 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add = parser.add_argument
+    add("source", help="coco: the JSON file; yolo: data.yaml; voc, labelme: the folder of their files")
     add("--from", dest="source_format", required=True, choices=FORMATS)
-    add("--source", required=True, help="coco: the JSON file; yolo: data.yaml; voc, labelme: the folder")
     add("--images", help="folder of the pictures, where the annotations do not say it")
     add("--to", dest="target_format", required=True, choices=FORMATS)
     add("--out", type=Path, required=True, help="folder of the new set; another split may be in it already")
@@ -46,6 +46,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     add("--pictures", choices=("copy", "link", "none"), default="copy",
         help="copy them into the set (default), link them there, or leave them where they are")  # fmt: skip
     add("--classes", help="names in index order, separated by commas, instead of the source's own order")
+    add("--outlines", action="store_true", help="yolo: write outlines, as for segmentation, instead of boxes")
     add("--one-based", action="store_true", help="voc: boxes count pixels from 1 and include the last one")
     add(
         "--unmarked",
@@ -68,7 +69,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def convert(options: argparse.Namespace) -> str:
     """Read, clean, place the pictures, write; what was done and what was lost, as text."""
-    writer, pictures_place, filled = WRITERS[options.target_format]
+    _, pictures_place, filled = WRITERS[options.target_format]
     refuse_bad_options(options, filled)
     found = read(options)
     names = [name.strip() for name in options.classes.split(",")] if options.classes else found.classes
@@ -78,11 +79,18 @@ def convert(options: argparse.Namespace) -> str:
     places = plan(cleaned, options.out / pictures_place.format(split=options.split), options.pictures)
     for image, place in zip(cleaned.images, places, strict=True):
         bring(Path(image.path), place.path, options.pictures)
-    lost = writer(cleaned, options.out, options.split, places)
+    lost = write(options, cleaned, places)
     count = sum(len(image.objects) for image in cleaned.images)
     lines = [f"{len(places)} pictures with {count} objects of {len(names)} classes written to {options.out}"]
     lines += [f"lost: {sentence}" for sentence in lost] or ["nothing was lost"]
     return "\n".join(lines)
+
+
+def write(options: argparse.Namespace, annotations: Annotations, places: Sequence[Place]) -> list[str]:
+    """Write the split; returns what was lost."""
+    writer = WRITERS[options.target_format][0]
+    more = {"outlines": True} if options.outlines else {}
+    return writer(annotations, options.out, options.split, places, **more)
 
 
 def refuse_bad_options(options: argparse.Namespace, filled: str) -> None:
@@ -95,6 +103,8 @@ def refuse_bad_options(options: argparse.Namespace, filled: str) -> None:
         problems.append(
             Problem("--pictures", "a YOLO set finds its labels by its pictures' paths, so it needs them: copy or link")
         )
+    if options.outlines and options.target_format != "yolo":
+        problems.append(Problem("--outlines", "is for yolo; coco and labelme keep outlines anyhow, voc cannot"))
     if not options.split or set(options.split) & set("/\\ "):
         problems.append(Problem("--split", f"expected a name such as train, got '{options.split}'"))
     if problems:
@@ -150,7 +160,8 @@ def plan(annotations: Annotations, folder: Path, pictures: str) -> list[Place]:
         raise DataError(
             f"{annotations.source}: pictures differ in their ending alone: {', '.join(twice[:10])}; rename them"
         )
-    return [Place(path if pictures == "none" else folder / name, name) for path, name in zip(paths, names)]
+    inside = pictures != "none"
+    return [Place(folder / name if inside else path, name, inside) for path, name in zip(paths, names)]
 
 
 def bring(source: Path, target: Path, how: str) -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from dao.dataloaders import convert
 from dao.dataloaders.annotations.structures import decode_rle
+from dao.dataloaders.annotations.yolo_txt import read_yolo
 from dao.dataloaders.datasets.detection import CocoDetection, LabelMeDetection, VocDetection, YoloDetection
 
 CLASSES = ["scratch", "dent", "never"]
@@ -57,10 +58,10 @@ def run(capsys, *arguments):
 def args_of(kind, root, split="train"):
     """How to read what the converter wrote in a format."""
     return {
-        "coco": ["--source", root / f"annotations/instances_{split}.json", "--images", root / "images" / split],
-        "voc": ["--source", root / "Annotations" / split, "--images", root / "JPEGImages" / split],
-        "yolo": ["--source", root / "data.yaml"],
-        "labelme": ["--source", root / split],
+        "coco": [root / f"annotations/instances_{split}.json", "--images", root / "images" / split],
+        "voc": [root / "Annotations" / split, "--images", root / "JPEGImages" / split],
+        "yolo": [root / "data.yaml"],
+        "labelme": [root / split],
     }[kind]
 
 
@@ -94,7 +95,7 @@ FORMATS = ("coco", "voc", "yolo", "labelme")
 @pytest.mark.parametrize(("first", "second"), list(itertools.permutations(FORMATS, 2)))
 def test_boxes_survive_every_chain_of_two(tmp_path, source, capsys, first, second):
     one, two = tmp_path / "one", tmp_path / "two"
-    start = ["--from", "coco", "--source", source / "a.json", "--images", source / "images"]
+    start = ["--from", "coco", source / "a.json", "--images", source / "images"]
     assert run(capsys, *start, "--to", first, "--out", one)[0] == 0
     names = ["--classes", ",".join(CLASSES)]  # LabelMe has no list of them
     code, said, _ = run(capsys, "--from", first, *args_of(first, one), "--to", second, "--out", two, *names)
@@ -114,7 +115,7 @@ def test_what_has_no_place_is_said(tmp_path, source, capsys):
         rows[2]["segmentation"] = [[10 / 3, 4, 9, 4, 9, 8, 10 / 3, 8]]
 
     edit(source, change)
-    start = ["--from", "coco", "--source", source / "a.json", "--images", source / "images"]
+    start = ["--from", "coco", source / "a.json", "--images", source / "images"]
     said = {kind: run(capsys, *start, "--to", kind, "--out", tmp_path / kind)[1] for kind in FORMATS}
     assert "1 objects are marked 'difficult', a key that only AICore reads" in said["coco"]
     assert "1 outlines or masks: VOC has boxes alone" in said["voc"] and "1 boxes of several objects" in said["voc"]
@@ -139,7 +140,7 @@ def test_outlines_and_masks_survive_labelme(tmp_path, source, capsys):
             row.pop("bbox")
 
     edit(source, change)
-    start = ["--from", "coco", "--source", source / "a.json", "--images", source / "images"]
+    start = ["--from", "coco", source / "a.json", "--images", source / "images"]
     assert run(capsys, *start, "--to", "labelme", "--out", tmp_path / "l")[0] == 0
     back = ["--from", "labelme", *args_of("labelme", tmp_path / "l"), "--to", "coco", "--out", tmp_path / "c"]
     assert "nothing was lost" in run(capsys, *back, "--classes", ",".join(CLASSES))[1]
@@ -149,8 +150,33 @@ def test_outlines_and_masks_survive_labelme(tmp_path, source, capsys):
     assert found[1]["bbox"] == [5, 4, 7, 4] and found[1]["area"] == region.sum()
 
 
+def test_yolo_keeps_outlines_on_demand(tmp_path, source, capsys):
+    ring = [2, 3, 12, 3, 12.5, 10]
+
+    def change(content):
+        content["annotations"][0] = {**content["annotations"][0], "bbox": None, "segmentation": [ring]}
+
+    edit(source, change)
+    start = ["--from", "coco", source / "a.json", "--images", source / "images", "--to", "yolo"]
+    assert "1 outlines or masks: their boxes were written" in run(capsys, *start, "--out", tmp_path / "b")[1]
+    assert "nothing was lost" in run(capsys, *start, "--out", tmp_path / "o", "--outlines")[1]
+    found = read_yolo(tmp_path / "o" / "data.yaml").images[0].objects
+    assert found[0].polygons[0].reshape(-1) == pytest.approx(ring)
+    assert len(found[1].polygons[0]) == 4 and found[1].bounds() == pytest.approx((0, 0, 30, 20))
+    assert rows_of(dataset("yolo", tmp_path / "b"))["a"][0] == ("dent", 2, 3, 12.5, 10)
+    code, _, error = run(capsys, *start[:-1], "voc", "--out", tmp_path / "v", "--outlines")
+    assert code == 2 and "is for yolo" in error
+
+
+def test_broken_boxes_are_named_and_left_out(tmp_path, source, capsys):
+    edit(source, lambda content: content["annotations"][1].update(bbox=[3, 3, 0, 5]))
+    start = ["--from", "coco", source / "a.json", "--images", source / "images"]
+    code, said, _ = run(capsys, *start, "--to", "yolo", "--out", tmp_path / "y")
+    assert code == 0 and "3 pictures with 2 objects" in said
+
+
 def test_splits_share_one_set_and_one_order_of_names(tmp_path, source, capsys):
-    start = ["--from", "coco", "--source", source / "a.json", "--images", source / "images"]
+    start = ["--from", "coco", source / "a.json", "--images", source / "images"]
     for kind in ("yolo", "voc", "coco", "labelme"):
         for split in ("train", "val"):
             assert run(capsys, *start, "--to", kind, "--out", tmp_path / kind, "--split", split)[0] == 0
@@ -164,7 +190,7 @@ def test_splits_share_one_set_and_one_order_of_names(tmp_path, source, capsys):
 
 
 def test_mistakes_end_in_one_message(tmp_path, source, capsys):
-    start = ["--from", "coco", "--source", source / "a.json", "--images", source / "images", "--out", tmp_path / "o"]
+    start = ["--from", "coco", source / "a.json", "--images", source / "images", "--out", tmp_path / "o"]
     for more, words in (
         (["--to", "voc", "--classes", "dent"], "scratch (2)"),
         (["--to", "yolo", "--pictures", "none"], "copy or link"),
@@ -182,12 +208,14 @@ def test_mistakes_end_in_one_message(tmp_path, source, capsys):
 
 
 def test_pictures_can_stay_or_be_linked(tmp_path, source, capsys):
-    start = ["--from", "coco", "--source", source / "a.json", "--images", source / "images"]
+    start = ["--from", "coco", source / "a.json", "--images", source / "images"]
     run(capsys, *start, "--to", "coco", "--out", tmp_path / "c", "--pictures", "none")
     assert not (tmp_path / "c" / "images").exists()
-    data = CocoDetection(str(tmp_path / "c/annotations/instances_train.json"), str(source / "images"))
+    data = CocoDetection(str(tmp_path / "c/annotations/instances_train.json"))
     assert rows_of(data) == WANTED and data.read(0).image.shape == (20, 30, 3)
-    run(capsys, *start, "--to", "labelme", "--out", tmp_path / "l", "--pictures", "none")
-    assert rows_of(dataset("labelme", tmp_path / "l")) == WANTED
+    for kind in ("labelme", "voc"):
+        run(capsys, *start, "--to", kind, "--out", tmp_path / kind, "--pictures", "none")
+        data = dataset(kind, tmp_path / kind)
+        assert rows_of(data) == WANTED and data.read(0).image.shape == (20, 30, 3)
     run(capsys, *start, "--to", "yolo", "--out", tmp_path / "y", "--pictures", "link")
     assert (tmp_path / "y/images/train/sub/b.png").samefile(source / "images/sub/b.png")

@@ -114,8 +114,9 @@ def test_channels_are_fitted(shape, channels):
     assert (fit_channels(np.full(shape, 7, np.uint8), channels) == 7).all()
 
 
-@pytest.mark.parametrize("facts", [{}, {"raw": True}])
-@pytest.mark.parametrize("exporter", [OnnxExporter, TorchExporter])
+@pytest.mark.parametrize(
+    ("exporter", "facts"), [(OnnxExporter, {}), (OnnxExporter, {"raw": True}), (TorchExporter, {})]
+)
 def test_a_detector_answers_alike_with_suppression_inside(exporter, facts, tmp_path):
     import dao.register
     from dao.register import Registers

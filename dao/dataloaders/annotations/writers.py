@@ -32,13 +32,19 @@ TIGHT = 0.5  # pixels by which a box may differ from its outline's and still be 
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """A picture in the new set. path: where it lies; name: relative to its split, with forward slashes."""
+    """A picture of the new set. path: where it lies; name: relative to its split, with forward slashes; inside: whether
+    it lies in the set, or was left where it is."""
 
     path: Path
     name: str
+    inside: bool = True
+
+    def seen_from(self, folder: Path) -> str:
+        """The path from a folder to the picture, with forward slashes."""
+        return Path(os.path.relpath(self.path, folder)).as_posix()
 
 
-Writer = Callable[[Annotations, Path, str, Sequence[Place]], list[str]]
+Writer = Callable[..., list[str]]  # (annotations, out, split, places) -> what was lost
 
 
 def number(value: float) -> int | float:
@@ -66,16 +72,17 @@ def count_text(count: int, what: str) -> list[str]:
 
 def write_coco(annotations: Annotations, out: Path, split: str, places: Sequence[Place]) -> list[str]:
     """``annotations/instances_<split>.json``; ``difficult`` is a key of ours, which other software passes over."""
-    images, rows = [], []
+    images, rows, file = [], [], out / "annotations" / f"instances_{split}.json"
     for key, (image, place) in enumerate(zip(annotations.images, places, strict=True), start=1):
         height, width = image.hw or (0, 0)
-        images.append({"id": key, "file_name": place.name, "width": width, "height": height})
+        name = place.name if place.inside else place.seen_from(file.parent)
+        images.append({"id": key, "file_name": name, "width": width, "height": height})
         rows += [_coco_object(marked, key, image, annotations.classes) for marked in image.objects]
     for key, row in enumerate(rows, start=1):
         row["id"] = key
     categories = [{"id": i, "name": name} for i, name in enumerate(annotations.classes, start=1)]
     content = {"images": images, "annotations": rows, "categories": categories}
-    write_text(out / "annotations" / f"instances_{split}.json", json.dumps(content) + "\n")
+    write_text(file, json.dumps(content) + "\n")
     return count_text(
         sum(marked.difficult for marked in objects(annotations)),
         "objects are marked 'difficult', a key that only AICore reads",
@@ -120,7 +127,9 @@ def write_voc(annotations: Annotations, out: Path, split: str, places: Sequence[
     stems = []
     for image, place in zip(annotations.images, places, strict=True):
         stem = f"{split}/{os.path.splitext(place.name)[0]}"  # noqa: PTH122 (a name, not a path)
-        write_text(out / "Annotations" / f"{stem}.xml", _voc_file(image, place))
+        file = out / "Annotations" / f"{stem}.xml"
+        name = os.path.basename(place.name) if place.inside else place.seen_from(file.parent)  # noqa: PTH119
+        write_text(file, _voc_file(image, name, os.path.dirname(place.name)))  # noqa: PTH120
         stems.append(stem)
     write_text(out / "ImageSets" / "Main" / f"{split}.txt", "".join(f"{stem}\n" for stem in stems))
     write_text(out / LABELS_FILE, "".join(f"{name}\n" for name in annotations.classes))
@@ -133,10 +142,10 @@ def write_voc(annotations: Annotations, out: Path, split: str, places: Sequence[
     ]
 
 
-def _voc_file(image: AnnotatedImage, place: Place) -> str:
+def _voc_file(image: AnnotatedImage, name: str, folder: str) -> str:
     root = ET.Element("annotation")
-    _text(root, "folder", os.path.dirname(place.name))  # noqa: PTH120
-    _text(root, "filename", os.path.basename(place.name))  # noqa: PTH119
+    _text(root, "folder", folder)
+    _text(root, "filename", name)
     size = ET.SubElement(root, "size")
     height, width = image.hw or (0, 0)
     for key, value in (("width", width), ("height", height), ("depth", 3)):
@@ -161,19 +170,26 @@ def _text(parent: ET.Element, tag: str, text: str) -> None:
 # -- YOLO ------------------------------------------------------------------------------------------------------------
 
 
-def write_yolo(annotations: Annotations, out: Path, split: str, places: Sequence[Place]) -> list[str]:
-    """``labels/<split>/*.txt`` and ``data.yaml``. Boxes that need not be found are left out: there is no mark for them."""
+def write_yolo(
+    annotations: Annotations, out: Path, split: str, places: Sequence[Place], outlines: bool = False
+) -> list[str]:
+    """``labels/<split>/*.txt`` and ``data.yaml``. Boxes that need not be found are left out: there is no mark for them.
+
+    outlines: write outlines instead of boxes, of a box its four corners; most readers want one kind in a file.
+    """
     file = out / YOLO_FILE
     content = read_data_yaml(file) if file.is_file() else {"path": ".", "names": dict(enumerate(annotations.classes))}
     content[split] = f"images/{split}"
     for image, place in zip(annotations.images, places, strict=True):
-        lines = [_yolo_line(marked, image, annotations.classes) for marked in image.objects if not _unasked(marked)]
+        asked = [marked for marked in image.objects if not _unasked(marked)]
+        lines = [_yolo_line(marked, image, annotations.classes, outlines) for marked in asked]
         stem = os.path.splitext(place.name)[0]  # noqa: PTH122 (a name, not a path)
         write_text(out / "labels" / split / f"{stem}.txt", "".join(lines))
     write_text(file, yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
     every = objects(annotations)
+    boxed = sum(outlined(m) and not _unasked(m) and not (outlines and _single(m)) for m in every)
     return [
-        *count_text(sum(outlined(m) and not _unasked(m) for m in every), "outlines or masks: their boxes were written"),
+        *count_text(boxed, "outlines or masks: their boxes were written"),
         *count_text(sum(map(_unasked, every)), "boxes that need not be found (crowd, difficult): left out altogether"),
     ]
 
@@ -182,10 +198,21 @@ def _unasked(marked: AnnotatedObject) -> bool:
     return marked.crowd or marked.difficult
 
 
-def _yolo_line(marked: AnnotatedObject, image: AnnotatedImage, classes: Sequence[str]) -> str:
+def _single(marked: AnnotatedObject) -> bool:
+    """Whether the object is one outline, no more and no mask."""
+    return len(marked.polygons) == 1 and marked.rle is None
+
+
+def _yolo_line(marked: AnnotatedObject, image: AnnotatedImage, classes: Sequence[str], outlines: bool) -> str:
     left, top, right, bottom = box_of(marked)
     height, width = image.hw or (0, 0)
-    values = ((left + right) / 2 / width, (top + bottom) / 2 / height, (right - left) / width, (bottom - top) / height)
+    if outlines:
+        corners = np.array([[left, top], [right, top], [right, bottom], [left, bottom]])
+        ring = marked.polygons[0] if _single(marked) else corners
+        values = (ring / (width, height)).reshape(-1).tolist()
+    else:
+        centre = ((left + right) / 2 / width, (top + bottom) / 2 / height)
+        values = [*centre, (right - left) / width, (bottom - top) / height]
     return " ".join([str(classes.index(marked.label)), *(f"{value:.12g}" for value in values)]) + "\n"
 
 
@@ -208,7 +235,7 @@ def write_labelme(annotations: Annotations, out: Path, split: str, places: Seque
             "version": "5.0.1",
             "flags": {},
             "shapes": shapes,
-            "imagePath": Path(os.path.relpath(place.path, file.parent)).as_posix(),
+            "imagePath": place.seen_from(file.parent),
             "imageData": None,
             "imageHeight": height,
             "imageWidth": width,

@@ -28,6 +28,7 @@ class Column:
 COLUMNS = (
     Column("cls", "classification", "top1", 0.95),
     Column("seg", "segmentation", "iou_any_kind", 0.6),
+    Column("det", "detection", "ap50", 0.6),
 )
 
 

@@ -19,8 +19,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from dao.dataloaders.annotations.boxes import Complaints, usable_boxes
+from dao.dataloaders.annotations.placing import Place
 from dao.dataloaders.annotations.structures import AnnotatedImage, Annotations
-from dao.dataloaders.annotations.writers import WRITERS, Place, refuse_other_classes
+from dao.dataloaders.annotations.writers import WRITERS, refuse_other_classes
 from dao.dataloaders.datasets.base import raise_listed
 from dao.dataloaders.datasets.detection import refuse_unknown_classes
 from dao.dataloaders.datasets.image_io import read_hw

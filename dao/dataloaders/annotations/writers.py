@@ -11,7 +11,6 @@ import json
 import os
 import xml.etree.ElementTree as ET
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ import yaml
 from faster_coco_eval.core import mask as coco_mask
 
 from dao.dataloaders.annotations.boxes import box_of
+from dao.dataloaders.annotations.placing import Place, count_text, number, objects, outlined, write_text
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations, Box
 from dao.dataloaders.annotations.voc_xml import LABELS_FILE, read_labels
 from dao.dataloaders.annotations.yolo_txt import read_data_yaml, read_names
@@ -30,41 +30,7 @@ YOLO_FILE = "data.yaml"
 TIGHT = 0.5  # pixels by which a box may differ from its outline's and still be the same
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
-    """A picture of the new set. path: where it lies; name: relative to its split, with forward slashes; inside: whether
-    it lies in the set, or was left where it is."""
-
-    path: Path
-    name: str
-    inside: bool = True
-
-    def seen_from(self, folder: Path) -> str:
-        """The path from a folder to the picture, with forward slashes."""
-        return Path(os.path.relpath(self.path, folder)).as_posix()
-
-
 Writer = Callable[..., list[str]]  # (annotations, out, split, places) -> what was lost
-
-
-def number(value: float) -> int | float:
-    """Whole numbers without a point, as most tools write them; others with all their digits."""
-    return int(value) if float(value).is_integer() else float(value)
-
-
-def outlined(marked: AnnotatedObject) -> bool:
-    """Whether more than a box is known of an object."""
-    return bool(marked.polygons) or marked.rle is not None
-
-
-def objects(annotations: Annotations) -> list[AnnotatedObject]:
-    """Every object of the set."""
-    return [marked for image in annotations.images for marked in image.objects]
-
-
-def count_text(count: int, what: str) -> list[str]:
-    """A sentence's list, empty where nothing was lost."""
-    return [f"{count} {what}"] if count else []
 
 
 # -- COCO ------------------------------------------------------------------------------------------------------------
@@ -292,15 +258,6 @@ def refuse_other_classes(kind: str, out: Path, classes: Sequence[str]) -> None:
             f"{out} has the classes {', '.join(known)}, and this split has {', '.join(classes)}; one set has one order "
             "of names: give it with --classes, or choose another --out"
         )
-
-
-def write_text(path: Path, text: str) -> None:
-    """A file, its folder included. Raises DataError when the disk refuses."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise DataError(f"{path}: could not be written: {error.strerror or error}") from None
 
 
 # format: its writer, where pictures lie in the set, and the file or folder that a split fills

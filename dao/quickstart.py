@@ -17,18 +17,22 @@ STAGES = ("trainval", "eval", "export", "demo")
 
 @dataclass(frozen=True, slots=True)
 class Column:
-    """One task of the quickstart: its config prefix, the metric that it is judged by, and what that must reach."""
+    """One task of the quickstart: its config prefix, the metric that it is judged by, what that must reach, and which
+    stages are run."""
 
     task: str
     title: str
     metric: str
     wanted: float
+    stages: tuple[str, ...] = STAGES
 
 
 COLUMNS = (
     Column("cls", "classification", "top1", 0.95),
     Column("seg", "segmentation", "iou_any_kind", 0.6),
     Column("det", "detection", "ap50", 0.6),
+    Column("anomaly-padim", "anomaly detection by PaDiM", "auroc", 0.95),
+    Column("anomaly-patchcore", "anomaly detection by PatchCore", "auroc", 0.95, stages=("trainval", "eval")),
 )
 
 
@@ -43,11 +47,11 @@ def run_column(column: Column) -> dict:
     """All four stages of a task in a run folder of its own; what the table shows."""
     started = time.perf_counter()
     run: Path | None = None
-    for stage in STAGES:
+    for stage in column.stages:
         overrides = [f"trainer.kwargs.ckpt={run}"] if run else []
         step(CONFIGS / f"{column.task}-{stage}.json", overrides)
         run = run or newest(f"quickstart-{column.task}")
-    report = run / "eval" / "val"
+    report = next(folder for folder in sorted((run / "eval").iterdir()) if folder.name != "final")
     metrics = json.loads((report / "metrics.json").read_text())
     return {
         "title": column.title,
@@ -57,8 +61,8 @@ def run_column(column: Column) -> dict:
         "seconds": time.perf_counter() - started,
         "checkpoint": run / "checkpoints" / "best.ckpt",
         "report": report,
-        "onnx": next(run.glob("export/*/*.onnx")),
-        "pictures": next(run.glob("demo/*/contact_sheet.png")),
+        "onnx": next(run.glob("export/*/*.onnx"), None),
+        "pictures": next(run.glob("demo/*/contact_sheet.png"), None) or next(report.glob("worst.png"), None),
     }
 
 
@@ -103,7 +107,8 @@ def table(rows: list[dict]) -> None:
         reached = "reached" if row["value"] >= row["wanted"] else "[red]NOT reached[/red]"
         grid.add_row(row["metric"], f"{row['value']:.4f} on held-out pictures ({row['wanted']} wanted: {reached})")
         for key in ("checkpoint", "report", "onnx", "pictures"):
-            grid.add_row(key, str(row[key]))
+            if row[key] is not None:
+                grid.add_row(key, str(row[key]))
         grid.add_row("time", f"{row['seconds']:.0f} s")
         console.print(grid)
     say(

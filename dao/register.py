@@ -36,6 +36,7 @@ ROOMS = (
     "schedulers",
     "dataloaders",
     "evaluators",
+    "calibrators",
     "exporters",
     "loggers",
     "trainers",
@@ -133,6 +134,7 @@ class Registers:
     evaluators = Register("evaluator", context=("classes",))
     trainers = Register("trainer", context=("config", "options"))
     hooks = Register("hook")
+    calibrators = Register("calibrator")
     exporters = Register("exporter")
     loggers = Register("logger", context=("run_dir",))
 

@@ -43,6 +43,7 @@ SECTIONS: dict[str, Slot] = {
     "lr_scheduler": Slot("schedulers"),
     "dataloader": DATALOADER,
     "evaluator": Slot("evaluators", children={"dataloader": DATALOADER}),
+    "calibration": Slot("calibrators", children={"dataloader": DATALOADER}),
     "images": Slot("datasets"),
     "export": Slot("exporters", "either"),
     "hooks": Slot("hooks", "list"),

@@ -81,7 +81,7 @@ class Prediction:
         (labels: every class above its threshold, for multi-label models).
     mask: (H, W) class indices; defect_map: (H, W) float32, the probability that a pixel is no background.
     boxes_xyxy (N, 4), box_labels (N,), box_scores (N,).
-    anomaly_map: (H, W) float, anomaly_score: float.
+    anomaly_map: (H, W) float, anomaly_score: float: 0.5 is the threshold; raw_map, raw_score: in the method's own units.
     """
 
     path: str = ""
@@ -96,6 +96,8 @@ class Prediction:
     box_scores: NDArray[np.float32] | None = None
     anomaly_map: NDArray[np.float32] | None = None
     anomaly_score: float | None = None
+    raw_map: NDArray[np.float32] | None = None
+    raw_score: float | None = None
 
 
 @dataclass(slots=True)
@@ -134,3 +136,16 @@ class GroundTruth:
     boxes_xyxy: NDArray[np.float32]
     labels: NDArray[np.int64]
     ignore: NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class AnomalyTruth:
+    """What is known of a picture by which an anomaly model is judged.
+
+    kind: the name of the defect, "good" without one; bad: whether it has one.
+    mask: (H, W) bool in the ORIGINAL pixels, where the defect is; None where that is not known.
+    """
+
+    kind: str
+    bad: bool
+    mask: NDArray[np.bool_] | None = None

@@ -1,6 +1,7 @@
 """Every shipped config validates, by us and by its JSON Schema; every training config runs an iteration."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -94,8 +95,19 @@ def tiny_det(request):
     return ["preprocess.size=[64,64]", "dataloader.kwargs.batch_size=8", *overrides]
 
 
+def tiny_anomaly(request):
+    """Class folders as MVTec has them: one class is good, another one bad."""
+    root = request.getfixturevalue("tmp_path_factory").mktemp("mvtec")
+    data = request.getfixturevalue("tiny_data")
+    for source, target in (("train/blue", "train/good"), ("val/blue", "test/good"), ("val/red", "test/red")):
+        shutil.copytree(data / source, root / target)
+    places = ("dataloader.dataset.kwargs", "evaluator.dataloader.dataset.kwargs")
+    small = ["preprocess.size=[64,64]", "model.kwargs.pretrained=false"]
+    return [*small, *(f"{place}.data_dir={root}" for place in places)]
+
+
 # what shrinks a training config of each task to a second
-TINY = {"cls": tiny_cls, "seg": tiny_seg, "det": tiny_det}
+TINY = {"cls": tiny_cls, "seg": tiny_seg, "det": tiny_det, "anomaly": tiny_anomaly}
 
 
 @pytest.mark.parametrize("path", [p for p in STAGES if p not in TRAINVAL], ids=lambda p: p.name)

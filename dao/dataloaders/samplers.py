@@ -34,6 +34,7 @@ class TrainSampler:
     a global batch, dealt to the processes in turn, so that every process has equally many batches (DDP waits for all).
     The last global batch may be smaller: its shares differ by at most one picture. If it holds fewer pictures than
     there are processes, it is dropped: at most world_size - 1 pictures of this epoch, others in the next.
+    complete: keep it all the same; then a process's last batch may be empty (models that are fitted want every picture).
     """
 
     def __init__(
@@ -44,6 +45,7 @@ class TrainSampler:
         rank: int = 0,
         world_size: int = 1,
         weights: NDArray[np.float64] | None = None,
+        complete: bool = False,
     ) -> None:
         if num_samples < world_size:
             raise RunError(
@@ -51,7 +53,7 @@ class TrainSampler:
                 "start fewer processes (--devices)"
             )
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed
-        self.rank, self.world_size = rank, world_size
+        self.rank, self.world_size, self.complete = rank, world_size, complete
         self._cumulative = None if weights is None else np.cumsum(weights / weights.sum())
         self.epoch = self.start_iter = 0
         self.augment = True
@@ -60,7 +62,7 @@ class TrainSampler:
     def iters_per_epoch(self) -> int:
         """Batches of a whole epoch, on every process."""
         whole, rest = divmod(self.num_samples, self.batch_size * self.world_size)
-        return whole + (rest >= self.world_size)
+        return whole + (rest >= (1 if self.complete else self.world_size))
 
     def set_epoch(self, epoch: int, start_iter: int = 0, augment: bool = True) -> None:
         """Which epoch the next iteration runs through, from which of its batches, with or without augmentation."""

@@ -43,11 +43,21 @@ def count(truth: Mask, predicted: Mask, defect_map: NDArray[np.float32], min_are
     """Compare one picture's class map (H, W) and defect probability (H, W) with the truth (H, W)."""
     marked = (truth > 0) & (truth != IGNORE)
     anything = truth > 0  # an alarm on unlabelled pixels proves nothing
+    suspect = _around(defect_map >= THRESHOLDS[0])  # the sweep need not look where no threshold is reached
+    heat, there = defect_map[suspect], anything[suspect]
     return Counted(
         _true_defects(truth, predicted, defect_map, min_area, min_overlap) if marked.any() else [],
         len(false_alarms(predicted > 0, anything, min_area)),
-        np.array([len(false_alarms(defect_map >= t, anything, min_area)) for t in THRESHOLDS], np.int32),
+        np.array([len(false_alarms(heat >= t, there, min_area)) for t in THRESHOLDS], np.int32),
     )
+
+
+def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
+    """The box round the pixels that are set; empty where none is."""
+    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    if not len(rows):
+        return slice(0, 0), slice(0, 0)
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _true_defects(

@@ -88,6 +88,7 @@ class SegEvaluator(Evaluator):
         self.confusion = np.zeros((count, count), np.int64)
         self.boundary = np.zeros((count, 4), np.int64)
         self.rows: list[PictureRow] = []
+        self._with_masks: list[PictureRow] = []
         self.unlabelled = 0
         self.details: dict[str, Any] = {}
         self.froc: defects.Froc | None = None
@@ -110,27 +111,29 @@ class SegEvaluator(Evaluator):
         self.boundary += pixels.boundary_counts(truth, mask, count, tolerance)
         union = table[1:].sum() + table[0, 1:].sum()
         iou = pixels.mean(pixels.iou(table)[1:]) if union else 1.0
-        self.rows.append(
-            PictureRow(
-                index=index,
-                path=prediction.path,
-                bad=bool(table[1:].sum()),
-                called_bad=bool(defects.regions(mask > 0, self.min_area)),
-                score=reached_by(prediction.defect_map, self.min_area),
-                iou=iou,
-                wrong_pixels=int(table.sum() - np.trace(table)),
-                counted=defects.count(truth, mask, prediction.defect_map, self.min_area, self.min_overlap),
-                masks=(as_png(truth), as_png(mask)),
-            )
+        row = PictureRow(
+            index=index,
+            path=prediction.path,
+            bad=bool(table[1:].sum()),
+            called_bad=bool(defects.regions(mask > 0, self.min_area)),
+            score=reached_by(prediction.defect_map, self.min_area),
+            iou=iou,
+            wrong_pixels=int(table.sum() - np.trace(table)),
+            counted=defects.count(truth, mask, prediction.defect_map, self.min_area, self.min_overlap),
+            masks=(as_png(truth), as_png(mask)),
         )
+        self.rows.append(row)
+        self._with_masks.append(row)
         self._forget_good_ones()
 
     def _forget_good_ones(self) -> None:
         """Keep the masks of the worst pictures alone; looked at now and then, as sorting costs."""
-        kept = [row for row in self.rows if row.masks is not None]
-        if len(kept) > 2 * self.worst + 8:
-            for row in sorted(kept, key=lambda row: row.rank)[self.worst :]:
-                row.masks = None
+        if len(self._with_masks) <= 2 * self.worst + 8:
+            return
+        self._with_masks.sort(key=lambda row: row.rank)
+        for row in self._with_masks[self.worst :]:
+            row.masks = None
+        del self._with_masks[self.worst :]
 
     def compute(self) -> dict[str, float]:
         gathered = dist.all_gather_object((self.rows, self.confusion, self.boundary, self.unlabelled))

@@ -58,11 +58,13 @@ class Task(ABC):
 
     models: which register of `Registers` its models come from ("cls_models"); training_needs: config sections that
     training cannot do without (a task whose model brings its own loss, or is fitted, needs fewer).
+    learned_facts: those of the card's facts that training finds, and a resumed run takes over.
     resizes: the kinds of `preprocess.resize` that it can answer with.
     """
 
     models: ClassVar[str]
     training_needs: ClassVar[tuple[str, ...]] = ()
+    learned_facts: ClassVar[tuple[str, ...]] = ()
     resizes: ClassVar[tuple[str, ...]] = ("letterbox", "stretch", "crop")
 
     def __init__(
@@ -101,6 +103,17 @@ class Task(ABC):
         """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""
         batch.images = F.interpolate(batch.images.float(), size=size_hw, mode="bilinear", align_corners=False)
 
+    def prepare(self, dataset: Any) -> None:
+        """Before training on a dataset starts: refuse what cannot end well (work that will not fit into memory)."""
+
+    @property
+    def passes(self) -> int | None:
+        """How many passes over the data training takes, whatever the config says; None: as it says.
+
+        A model with such a number collects while it passes: one that is stopped inside a pass starts that pass anew.
+        """
+        return None
+
     def begin_pass(self, augment: bool) -> None:
         """Before each pass over the training data, with or without augmentation: losses that ask for it are told."""
         for module in self.loss.modules() if self.loss is not None else ():
@@ -109,6 +122,12 @@ class Task(ABC):
 
     def end_of_pass(self) -> None:
         """After each pass over the training data; fitted models do their work here."""
+
+    def calibrate(self, calibrator: Any | None, batches: Iterable[Batch] | None) -> None:
+        """After `end_of_pass`: find what is learnt from pictures that did not train the model (thresholds).
+
+        calibrator, batches: what the config's "calibration" names, None where it names nothing. Called on every process.
+        """
 
     # -- answering
 

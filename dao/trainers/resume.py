@@ -56,7 +56,10 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
         trainer.scheduler.load_state_dict(content["scheduler"])
     for hook in trainer.hooks:
         hook.load_state_dict(content["hooks"].get(type(hook).__name__, {}))
+    trainer.task.facts |= {name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts}
     trainer.start_epoch, trainer.start_iter = content["epoch"], content["iter"]
+    if trainer.task.passes:  # what it had collected is not in the checkpoint
+        trainer.start_iter = 0
     trainer.metrics, trainer.best = dict(content["metrics"]), dict(content["best"])
     if trainer.start_iter and content["iters_per_epoch"] != trainer.iters_per_epoch:
         logger.warning("an epoch had {} iterations and now has {}: epoch {} starts from its beginning",

@@ -100,6 +100,7 @@ class TrainVal(Trainer):
         self.ema_model: torch.nn.Module | None = None
         self.evaluator: Any = None
         self.eval_loader: Any = None
+        self.calibration_loader: Any = None
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
         self.scalars: dict[str, float] = {}
@@ -132,6 +133,7 @@ class TrainVal(Trainer):
         self._build_data()
         self._build_task()
         self._build_update()
+        self._build_calibration()
         self._build_evaluator()
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
         if resumed is not None:
@@ -174,12 +176,19 @@ class TrainVal(Trainer):
         model = model.to(self.device, memory_format=self.memory_format)
         loss = build.build_loss(raw, self.dataset, self.device)
         self.task: Task = task(model, self.preprocess.to(self.device), self.dataset.classes, loss=loss, facts=facts)
+        self.task.prepare(self.dataset)
+        if task_passes := self.task.passes:
+            if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
+                logger.info("{} pass over the data is all that this model takes", task_passes)
+            self.max_epochs = task_passes
 
     def _build_update(self) -> None:
         """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
         self.scheduler: Any = None
         self.update: Update = NoUpdate()
         if "optimizer" not in self.config:
+            if self.ema:
+                raise ConfigError(Problem("trainer.kwargs.ema", "a model that is fitted has no weights to average"))
             return
         self.optimizer = Registers.optimizers.build(self.config.optimizer, "optimizer", model=self.task.model)
         per_epoch = updates_per_epoch(self.iters_per_epoch, self.accumulate)
@@ -204,6 +213,21 @@ class TrainVal(Trainer):
         if resumed is not None and resumed["ema"]:
             self.ema_model.load_state_dict(resumed["ema"])
 
+    def _build_calibration(self) -> None:
+        """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
+        self.calibrator: Any = None
+        self.calibration_loader: Any = None
+        section = self.config.get("calibration")
+        if section is None:
+            return
+        self.calibrator = Registers.calibrators.build(section, "calibration")
+        if "dataloader" in section:
+            where = "calibration.dataloader"
+            dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.dataset.classes)
+            self.calibration_loader = build.build_loader(
+                section.dataloader, where, dataset, self.preprocess, False, self.seed
+            )
+
     def _build_evaluator(self) -> None:
         section = self.config.get("evaluator")
         if section is None:
@@ -213,9 +237,20 @@ class TrainVal(Trainer):
         if "dataloader" not in section or "dataset" not in section.dataloader:
             raise ConfigError(Problem(f"{where}.dataset", "the section is missing; TrainVal validates on it"))
         dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.dataset.classes)
+        self._refuse_leak(dataset)
         self.eval_loader = build.build_loader(section.dataloader, where, dataset, self.preprocess, False, self.seed)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.dataset.classes)
         self.eval_bad = BadPictures(len(dataset), self.max_bad_fraction)
+
+    def _refuse_leak(self, dataset: Any) -> None:
+        """A threshold fitted to the pictures that judge it would look better than it is."""
+        if self.calibration_loader is None:
+            return
+        known = {record.path for record in self.calibration_loader.dataset.records}
+        shared = [record.path for record in dataset.records if record.path in known]
+        if shared:
+            message = f"{len(shared)} of its pictures are in the evaluator's set as well, e.g. {shared[0]}"
+            raise ConfigError(Problem("calibration.dataloader.dataset", message))
 
     def _wrap(self) -> None:
         """DDP and compile go round the model last; hooks and checkpoints see the bare one."""
@@ -322,6 +357,8 @@ class TrainVal(Trainer):
 
     def after_epoch(self) -> None:
         self.task.end_of_pass()
+        with self.task.using(self.answering_model):
+            self.task.calibrate(self.calibrator, self.calibration_loader)
         super().after_epoch()
 
     @property
@@ -330,6 +367,6 @@ class TrainVal(Trainer):
         return self.ema_model if self.ema_model is not None else self.task.model
 
     def close(self) -> None:
-        for loader in filter(None, (self.loader, self.eval_loader)):
+        for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader)):
             loader.close()
         log.close_file()

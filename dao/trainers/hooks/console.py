@@ -100,7 +100,8 @@ class Console(Hook):
         }
         line = self.render(trainer, losses)
         if self.progress is not None:
-            short = f"loss {losses.get('loss', 0):.4f}  lr {trainer.scalars['lr']:.2g}  eta {clock(self.seconds_left(trainer))}"
+            what = f"loss {losses['loss']:.4f}  lr {trainer.scalars['lr']:.2g}" if losses else "collecting"
+            short = f"{what}  eta {clock(self.seconds_left(trainer))}"
             self.progress.update(self.bar, line=short)
         head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  iter {trainer.iter + 1}/{trainer.iters_per_epoch}  "
         logger.log("DEBUG" if self.progress is not None else "INFO", head + line)
@@ -109,10 +110,11 @@ class Console(Hook):
     def render(self, trainer: TrainVal, losses: dict[str, float]) -> str:
         """The part of the line behind the iteration."""
         parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items() if name != "loss")
-        loss = f"loss {losses.get('loss', 0):.4f}" + (f" ({parts})" if parts else "")
+        loss = f"loss {losses['loss']:.4f}" + (f" ({parts})" if parts else "") if losses else "collecting"
+        rate = f"lr {trainer.scalars['lr']:.3g}  " if trainer.scheduler is not None else ""
         count = self.meter.count
         return (
-            f"{loss}  lr {trainer.scalars['lr']:.3g}  data {self.meter.data_seconds / count * 1000:.0f} ms  "
+            f"{loss}  {rate}data {self.meter.data_seconds / count * 1000:.0f} ms  "
             f"iter {self.meter.seconds / count * 1000:.0f} ms  mem {memory_gib(trainer.device):.1f} GiB  "
             f"eta {clock(self.seconds_left(trainer))}"
         )

@@ -1,0 +1,86 @@
+"""Batches for anomaly detection."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+
+from dao.dataloaders.datasets.base import ImageDataset
+from dao.dataloaders.loader import ImageLoader
+from dao.dataloaders.reader import BatchReader
+from dao.dataloaders.samplers import BatchKey, EvalSampler, TrainSampler
+from dao.dataloaders.transforms import Pipeline
+from dao.preprocess import Preprocess
+from dao.register import Registers
+from dao.structures import AnomalyTruth, Sample, Unreadable
+from dao.utils import dist
+
+
+class AnomalyReader(BatchReader):
+    """Training targets say which pictures only the threshold learns from; in evaluation they are the truth."""
+
+    def fit(self, sample: Sample) -> Any:
+        return super().fit(replace(sample, mask=None) if self.training else sample)
+
+    def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
+        """What a threshold is taken from is what the model will meet: as it is, not augmented."""
+        as_it_is = self.training and getattr(self.dataset.records[sample.index], "held_out", False)
+        return super()._transform(sample, key._replace(augment=False) if as_it_is else key, bad)
+
+    def collate_targets(self, samples: Sequence[Sample]) -> Tensor | list[AnomalyTruth]:
+        """Training: (B,) bool, whether a picture is held out. Evaluation: one AnomalyTruth a picture."""
+        records: list[Any] = [self.dataset.records[sample.index] for sample in samples]
+        if self.training:
+            return torch.tensor([getattr(record, "held_out", False) for record in records], dtype=torch.bool)
+        return [
+            AnomalyTruth(record.kind, bool(record.label), None if sample.mask is None else sample.mask > 0)
+            for record, sample in zip(records, samples, strict=True)
+        ]
+
+
+@Registers.dataloaders.register()
+class AnomalyDataloader(ImageLoader):
+    """Batches for anomaly detection: in training with whether a picture is held out, in evaluation with its truth.
+
+    complete: every picture exactly once on all processes together, which a model that is fitted wants; a method trained
+        by gradient on several processes sets it to false, so that no process is left with an empty batch.
+    Other keywords: see ImageLoader.
+    """
+
+    reader_class = AnomalyReader
+
+    def __init__(
+        self,
+        *,
+        dataset: ImageDataset,
+        transforms: Pipeline | None,
+        preprocess: Preprocess,
+        training: bool,
+        seed: int,
+        batch_size: int = 16,
+        num_workers: int = 2,
+        cache: bool = False,
+        resize_first: bool = True,
+        prefetch_factor: int = 2,
+        keep_samples: bool = False,
+        complete: bool = True,
+    ) -> None:
+        self.complete = complete
+        super().__init__(
+            dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed,
+            batch_size=batch_size, num_workers=num_workers, cache=cache, resize_first=resize_first,
+            prefetch_factor=prefetch_factor, keep_samples=keep_samples,
+        )  # fmt: skip
+
+    def _make_sampler(
+        self, training: bool, kind: Literal["random", "balanced"], seed: int
+    ) -> TrainSampler | EvalSampler:
+        if not training:
+            return super()._make_sampler(training, kind, seed)
+        return TrainSampler(
+            len(self.dataset), self.batch_size, seed, dist.rank(), dist.world_size(), complete=self.complete
+        )

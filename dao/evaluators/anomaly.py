@@ -1,0 +1,242 @@
+"""Evaluation of anomaly detection: pictures and pixels ranked, and what a threshold makes of them. Streamed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.errors import ConfigError, DataError, Problem, RunError
+from dao.evaluators import factory, ranking
+from dao.evaluators.base import Evaluator
+from dao.evaluators.classification import flatten
+from dao.evaluators.score_histogram import ScoreHistogram, aligned
+from dao.evaluators.segmentation import as_png
+from dao.register import Registers
+from dao.structures import AnomalyTruth, Batch, Prediction
+from dao.utils import dist
+
+SIDE_KEPT = 256  # pixels to a side, at most, of the maps that are kept for the worst-N sheet
+
+
+@dataclass(slots=True)
+class PictureRow:
+    """What is kept of one picture. maps: normalised map and truth as small PNGs, of the worst pictures alone."""
+
+    index: int
+    path: str
+    kind: str
+    bad: bool
+    called_bad: bool
+    raw_score: float
+    score: float
+    maps: tuple[bytes, bytes] | None = None
+
+    @property
+    def rank(self) -> tuple[float, int]:
+        """Worst first: bad ones by how low they score, good ones by how high."""
+        return (self.score if self.bad else 1 - self.score, self.index)
+
+
+@dataclass(slots=True)
+class KindPixels:
+    """Pixels of one kind of defect: by score, and by score with the share that each has in its region."""
+
+    bad: ScoreHistogram = field(default_factory=ScoreHistogram)
+    overlap: ScoreHistogram = field(default_factory=ScoreHistogram)
+    regions: int = 0
+
+
+@Registers.evaluators.register()
+class AnomalyEvaluator(Evaluator):
+    """Picture AUROC, average precision and best F1; pixel AUROC, average precision, best F1 and AUPRO; each per kind
+    of defect as well; escapes and false alarms at the model's own threshold. Ranking goes by raw scores.
+
+    worst: pictures on the worst-N sheet. pixels: whether maps are judged as well (costs time on large pictures).
+    Pixels of defective pictures without a mask count for nothing.
+    """
+
+    reads = ("anomaly_score", "raw_score", "raw_map", "label")
+
+    def __init__(self, classes: list[str], worst: int = 24, pixels: bool = True) -> None:
+        problems = self.check_config({"worst": worst}, "evaluator.kwargs")
+        if problems:
+            raise ConfigError(problems)
+        self.worst, self.pixels = worst, pixels
+        self.best_metric = "picture/auroc"
+        super().__init__(classes)
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Numbers that are out of range."""
+        worst = kwargs.get("worst", 0)
+        return [] if 0 <= worst <= 10**4 else [Problem(f"{where}.worst", f"expected 0 to 10000, got {worst}")]
+
+    def reset(self) -> None:
+        self.rows: list[PictureRow] = []
+        self.good_pixels = ScoreHistogram()
+        self.kinds: dict[str, KindPixels] = {}
+        self.details: dict[str, Any] = {}
+
+    def update(self, predictions: list[Prediction], batch: Batch) -> None:
+        for prediction, index, truth in zip(predictions, batch.indices, batch.targets, strict=True):
+            if not np.isfinite(prediction.raw_score):
+                raise RunError(f"the model's score for {prediction.path} is not finite; the model is damaged")
+            self.rows.append(
+                PictureRow(
+                    index=index, path=prediction.path, kind=truth.kind, bad=truth.bad,
+                    called_bad=bool(prediction.label), raw_score=prediction.raw_score, score=prediction.anomaly_score,
+                    maps=_small_maps(prediction, truth),
+                )
+            )  # fmt: skip
+            if self.pixels and truth.mask is not None:
+                self._count_pixels(prediction, truth)
+        self._forget_good_ones()
+
+    def _count_pixels(self, prediction: Prediction, truth: AnomalyTruth) -> None:
+        raw, mask = prediction.raw_map, truth.mask
+        if raw.shape != mask.shape:
+            raise DataError(f"{prediction.path}: the mask is {mask.shape}, the map {raw.shape} pixels")
+        self.good_pixels.add(raw[~mask])
+        if not truth.bad:
+            return
+        own = self.kinds.setdefault(truth.kind, KindPixels())
+        own.bad.add(raw[mask])
+        count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)
+        for i in range(1, count):
+            left, top, width, height, area = (int(v) for v in stats[i])
+            box = (slice(top, top + height), slice(left, left + width))
+            own.overlap.add(raw[box][labels[box] == i], weight=1 / area)
+        own.regions += count - 1
+
+    def _forget_good_ones(self) -> None:
+        """Keep the maps of the worst pictures alone; looked at now and then, as sorting costs."""
+        kept = [row for row in self.rows if row.maps is not None]
+        if len(kept) > 2 * self.worst + 8:
+            for row in sorted(kept, key=lambda row: row.rank)[self.worst :]:
+                row.maps = None
+
+    def compute(self) -> dict[str, float]:
+        gathered = dist.all_gather_object((self.rows, self.good_pixels, self.kinds))
+        self.all_rows = sorted((row for rows, *_ in gathered for row in rows), key=lambda row: row.index)
+        good, kinds = ScoreHistogram(), {}
+        for _, histogram, own in gathered:
+            good.merge(histogram)
+            for name, part in own.items():
+                total = kinds.setdefault(name, KindPixels())
+                total.bad.merge(part.bad)
+                total.overlap.merge(part.overlap)
+                total.regions += part.regions
+        self.details = details_of(self.all_rows, good, dict(sorted(kinds.items())))
+        return flatten(self.details)
+
+    def metric_names(self) -> list[str]:
+        """By evaluating two made-up pictures."""
+        rows = [PictureRow(i, "", ("good", "bad")[i], bool(i), bool(i), float(i), float(i)) for i in range(2)]
+        made_up = KindPixels()
+        for histogram in (made_up.bad, made_up.overlap):
+            histogram.add(np.ones(1, np.float32))
+        return flatten(details_of(rows, made_up.bad, {"bad": made_up}))
+
+    def headline(self, metrics: Mapping[str, float]) -> str:
+        names = ("picture/auroc", "pixel/auroc", "pixel/aupro")
+        shown = [
+            f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, float("nan")) == metrics.get(name)
+        ]
+        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
+        rates = self.details.get("factory")
+        if not rates:
+            return line
+        escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
+        return f"{line}  escapes {escape}  false alarms {alarm}"
+
+    def report(self, folder: Path) -> list[Path]:
+        from dao.evaluators.anomaly_report import write_report
+
+        if not self.details:
+            raise RuntimeError("report() reads what compute() gathered; call that first")
+        return write_report(self, folder)
+
+
+def details_of(rows: list[PictureRow], good: ScoreHistogram, kinds: dict[str, KindPixels]) -> dict[str, Any]:
+    """Everything the report holds, nested; rates as values with intervals."""
+    scores = np.array([row.raw_score for row in rows], np.float64)
+    bad, called = (np.array([getattr(row, name) for row in rows], bool) for name in ("bad", "called_bad"))
+    details: dict[str, Any] = {"pictures": len(rows)}
+    if not rows:
+        return details
+    names = np.array([row.kind for row in rows])
+    everything = KindPixels(regions=sum(part.regions for part in kinds.values()))
+    for part in kinds.values():
+        everything.bad.merge(part.bad)
+        everything.overlap.merge(part.overlap)
+    return {
+        **details,
+        "picture": picture_ranking(scores, bad),
+        "pixel": pixel_ranking(good, everything),
+        "per_kind": {
+            name: {
+                "pictures": int((names == name).sum()),
+                "escape_rate": asdict(factory.wilson(int((~called[names == name]).sum()), int((names == name).sum()))),
+                "picture": picture_ranking(scores[~bad | (names == name)], bad[~bad | (names == name)]),
+                "pixel": pixel_ranking(good, kinds.get(name, KindPixels())),
+            }
+            for name in sorted(set(names[bad].tolist()))
+        },
+        "factory": _factory(scores, bad, called),
+    }
+
+
+def picture_ranking(scores: NDArray[np.float64], bad: NDArray[np.bool_]) -> dict[str, float]:
+    """AUROC, average precision and best F1 of pictures."""
+    at, good, of_bad = ranking.counts_of(scores, bad)
+    f1, place = ranking.best_f1(good, of_bad)
+    return {
+        "auroc": ranking.auroc(good, of_bad),
+        "average_precision": ranking.average_precision(good, of_bad),
+        "f1_max": f1,
+        "f1_max_at": float(at[place]) if len(at) and f1 == f1 else float("nan"),
+    }
+
+
+def pixel_ranking(good: ScoreHistogram, kind: KindPixels) -> dict[str, float]:
+    """AUROC, average precision, best F1 and AUPRO of pixels, defective ones against all good ones of the set."""
+    _, (of_good, of_bad, overlap) = aligned(good, kind.bad, kind.overlap)
+    return {
+        "auroc": ranking.auroc(of_good, of_bad),
+        "average_precision": ranking.average_precision(of_good, of_bad),
+        "f1_max": ranking.best_f1(of_good, of_bad)[0],
+        "aupro": ranking.aupro(of_good, overlap),
+        "regions": kind.regions,
+    }
+
+
+def _factory(scores: NDArray[np.float64], bad: NDArray[np.bool_], called: NDArray[np.bool_]) -> dict[str, Any]:
+    found: dict[str, Any] = {
+        "escape_rate": asdict(factory.wilson(int((bad & ~called).sum()), int(bad.sum()))),
+        "false_alarm_rate": asdict(factory.wilson(int((~bad & called).sum()), int((~bad).sum()))),
+        "auroc": factory.auroc(scores, bad),
+    }
+    curve = factory.curve(scores, bad)
+    if curve is not None:
+        found["escape_at_false_alarm"] = [curve.best_escape_at(x) for x in factory.OPERATING_POINTS]
+        found["false_alarm_at_escape"] = [curve.best_false_alarm_at(x) for x in factory.OPERATING_POINTS]
+    return found
+
+
+def _small_maps(prediction: Prediction, truth: AnomalyTruth) -> tuple[bytes, bytes]:
+    """The normalised map and the truth (255 where it is not known), shrunk and packed."""
+    height, width = prediction.anomaly_map.shape
+    scale = min(1.0, SIDE_KEPT / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    grey = np.round(prediction.anomaly_map * 255).astype(np.uint8)
+    mask = np.full((height, width), 255, np.uint8) if truth.mask is None else truth.mask.astype(np.uint8)
+    return (
+        as_png(cv2.resize(grey, size, interpolation=cv2.INTER_AREA)),
+        as_png(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)),
+    )

@@ -1,0 +1,144 @@
+"""What an evaluation of an anomaly model leaves on disk: metrics.json, tables as CSV, and pictures."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+from loguru import logger
+from numpy.typing import NDArray
+
+from dao.errors import DataError
+from dao.evaluators.report import factory_png, finite, make_folder, new_figure, save_figure, write_csv
+from dao.evaluators.segmentation import from_png
+from dao.utils.run_folder import write_json
+
+if TYPE_CHECKING:
+    from dao.evaluators.anomaly import AnomalyEvaluator, PictureRow
+
+PER_KIND = ("auroc", "average_precision", "f1_max")
+PER_KIND_PIXELS = (*PER_KIND, "aupro", "regions")
+BINS = 40
+
+
+def write_report(evaluator: AnomalyEvaluator, folder: Path) -> list[Path]:
+    """Everything an evaluation has to show; returns the files."""
+    make_folder(folder)
+    rows, details = evaluator.all_rows, evaluator.details
+    wrong = {
+        "escapes": [row.path for row in rows if row.bad and not row.called_bad],
+        "false_alarms": [row.path for row in rows if not row.bad and row.called_bad],
+    }
+    write_json(folder / "metrics.json", finite({**details, **wrong}))
+    written = [folder / "metrics.json", pictures_csv(folder / "pictures.csv", rows)]
+    if not rows:
+        return written
+    written.append(per_kind_csv(folder / "per_kind.csv", details))
+    scores, bad = np.array([row.score for row in rows]), np.array([row.bad for row in rows], bool)
+    raw = np.array([row.raw_score for row in rows])
+    written.append(histogram_png(folder / "scores.png", scores, bad))
+    written += factory_png(folder / "escape_vs_false_alarm.png", raw, bad, details["factory"])
+    return written + worst_png(folder / "worst.png", evaluator)
+
+
+def pictures_csv(path: Path, rows: list[PictureRow]) -> Path:
+    """Every picture: its kind, the verdict, what kind of mistake it is, its scores."""
+
+    def mistake(row: PictureRow) -> str:
+        return "" if row.bad == row.called_bad else "escape" if row.bad else "false alarm"
+
+    header = ["path", "kind", "is_bad", "called_bad", "mistake", "score", "raw_score"]
+    content = (
+        [r.path, r.kind, int(r.bad), int(r.called_bad), mistake(r), f"{r.score:.9g}", f"{r.raw_score:.9g}"]
+        for r in rows
+    )
+    return write_csv(path, header, content)
+
+
+def per_kind_csv(path: Path, details: dict[str, Any]) -> Path:
+    """One row for each kind of defect and one for all; "-" where the set cannot say."""
+
+    def cell(value: Any) -> Any:
+        return (
+            "-"
+            if isinstance(value, float) and np.isnan(value)
+            else f"{value:.6f}"
+            if isinstance(value, float)
+            else value
+        )
+
+    total = sum(part["pictures"] for part in details["per_kind"].values())
+    everything = {**details, "pictures": total, "escape_rate": details["factory"]["escape_rate"]}
+    parts = {**details["per_kind"], "all": everything}
+    rows = (
+        [
+            name, part["pictures"], part["escape_rate"]["count"],
+            *(cell(part["picture"][key]) for key in PER_KIND), *(cell(part["pixel"][key]) for key in PER_KIND_PIXELS),
+        ]
+        for name, part in parts.items()
+    )  # fmt: skip
+    header = [
+        "kind",
+        "pictures",
+        "escapes",
+        *(f"picture_{k}" for k in PER_KIND),
+        *(f"pixel_{k}" for k in PER_KIND_PIXELS),
+    ]
+    return write_csv(path, header, rows)
+
+
+def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool_]) -> Path:
+    """Scores of good against bad pictures, with the threshold between them."""
+    figure = new_figure(6.8, 4.2)
+    axes = figure.subplots()
+    edges = np.linspace(0, 1, BINS + 1)
+    for chosen, name, colour in ((~bad, "good", "#0072b2"), (bad, "bad", "#d55e00")):
+        if chosen.any():
+            share = np.full(int(chosen.sum()), 100 / chosen.sum())
+            axes.hist(scores[chosen], edges, weights=share, alpha=0.6, color=colour, label=f"{name} ({chosen.sum()})")
+    axes.axvline(0.5, color="black", linewidth=1.2, label="threshold")
+    axes.set_xlim(0, 1)
+    axes.set_xlabel("score (normalised: 0.1 a usual good part, 0.5 the threshold)")
+    axes.set_ylabel("share of the pictures (%)")
+    escapes, alarms = int((bad & (scores < 0.5)).sum()), int((~bad & (scores >= 0.5)).sum())
+    axes.set_title(f"{escapes} of {bad.sum()} bad parts escape, {alarms} of {(~bad).sum()} good ones are called bad")
+    axes.grid(alpha=0.3)
+    axes.legend()
+    return save_figure(figure, path)
+
+
+def worst_png(path: Path, evaluator: AnomalyEvaluator) -> list[Path]:
+    """Contact sheet of the bad pictures that score lowest and the good ones that score highest: picture, truth, map."""
+    from dao.dataloaders.datasets.image_io import read_image
+    from dao.utils.visualize import contact_sheet, write_image
+
+    chosen = sorted((row for row in evaluator.all_rows if row.maps), key=lambda row: row.rank)[: evaluator.worst]
+    tiles, captions = [], []
+    for row in chosen:
+        try:
+            tiles.append(_tile(read_image(row.path), *(from_png(data) for data in row.maps or ())))
+        except DataError as error:  # readable a minute ago; the table still lists it
+            logger.warning("not on the worst-N sheet: {}", error)
+            continue
+        said = "bad" if row.called_bad else "good"
+        captions.append(f"{row.kind}: score {row.score:.2f}, called {said}\n{Path(row.path).name}")
+    if not tiles:
+        return []
+    title = f"The {len(tiles)} of {len(evaluator.all_rows)} pictures that fit worst: picture, truth, heat map"
+    write_image(path, contact_sheet(tiles, captions, columns=min(3, len(tiles)), tile=420, title=title))
+    return [path]
+
+
+def _tile(image: NDArray[np.uint8], heat: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Picture, truth (as it is where no mask is known) and heat map side by side."""
+    from dao.utils.visualize import PAPER, to_rgb
+    from dao.utils.visualize_anomaly import heat_overlay, outlined
+
+    small = to_rgb(cv2.resize(image, (heat.shape[1], heat.shape[0]), interpolation=cv2.INTER_AREA))
+    truth = outlined(small, (mask == 1).astype(np.uint8), 1)
+    views = [small, truth, heat_overlay(small, heat.astype(np.float32) / 255)]
+    wide = small.shape[1] > 2 * small.shape[0]
+    gap = np.full((4, small.shape[1], 3) if wide else (small.shape[0], 4, 3), PAPER, np.uint8)
+    return np.concatenate([part for view in views for part in (view, gap)][:-1], axis=0 if wide else 1)

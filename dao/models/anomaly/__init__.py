@@ -1,0 +1,1 @@
+"""Anomaly detection: models that learn what good parts look like."""

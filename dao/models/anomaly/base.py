@@ -1,0 +1,85 @@
+"""What an anomaly model promises, and what they share: buffers of a size that only data tells, smoothing."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+TRUNCATE = 4.0  # deviations at which the Gaussian is cut, as scipy's gaussian_filter does
+
+
+class AnomalyModel(nn.Module, ABC):
+    """Normalised pictures in, raw anomaly maps and scores out; higher is stranger, in units of the method's own.
+
+    sized_by_data: buffers that come into being when the model is fitted; a checkpoint brings theirs along.
+    fitted_in_one_pass: whether the model collects and is fitted, rather than trained by gradient.
+    """
+
+    sized_by_data: tuple[str, ...] = ()
+    fitted_in_one_pass: ClassVar[bool] = True
+
+    @abstractmethod
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """(B, C, h, w) -> map (B, 1, h, w) and score (B,), raw, float32; zeros before the model is fitted."""
+
+    def expect(self, pictures: int, input_hw: tuple[int, int]) -> None:
+        """So many pictures will be collected: say what that takes. Raises ConfigError when it is more than there is."""
+
+    def begin(self) -> None:
+        """A pass begins: forget what an earlier one collected."""
+
+    def collect(self, images: Tensor, indices: list[int]) -> None:
+        """Take in good pictures, (B, C, h, w) normalised; indices: their places in the set."""
+
+    def fit(self) -> None:
+        """Make the model of what all processes collected; every process calls it and has the same model after."""
+
+    def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, *rest: Any) -> None:
+        """Buffers take the size that the checkpoint's have."""
+        for name in self.sized_by_data:
+            value = state_dict.get(prefix + name)
+            if isinstance(value, Tensor):
+                own = getattr(self, name)
+                setattr(self, name, torch.empty(value.shape, dtype=own.dtype, device=own.device))
+        super()._load_from_state_dict(state_dict, prefix, *rest)  # type: ignore[arg-type]
+
+
+def gaussian_kernel(sigma: float) -> Tensor:
+    """(2 r + 1,) weights that sum to 1, r = 4 sigma rounded; sigma in pixels."""
+    radius = int(TRUNCATE * sigma + 0.5)
+    at = torch.arange(-radius, radius + 1, dtype=torch.float64)
+    weights = torch.exp(-0.5 * (at / sigma) ** 2)
+    return (weights / weights.sum()).float()
+
+
+class Smoothing(nn.Module):
+    """Gaussian filter of maps (B, 1, H, W), mirrored at the borders without repeating the edge; sigma in pixels.
+
+    On maps so small that mirroring cannot fill the filter, the edge is repeated instead. sigma 0 changes nothing.
+    """
+
+    kernel: Tensor
+
+    def __init__(self, sigma: float) -> None:
+        super().__init__()
+        self.register_buffer("kernel", gaussian_kernel(sigma) if sigma > 0 else torch.ones(1), persistent=False)
+
+    def forward(self, maps: Tensor) -> Tensor:
+        r = self.kernel.numel() // 2
+        if r == 0:
+            return maps
+        mode = "reflect" if r < min(maps.shape[-2], maps.shape[-1]) else "replicate"
+        padded = F.pad(maps, (r, r, r, r), mode=mode)
+        return F.conv2d(F.conv2d(padded, self.kernel.view(1, 1, -1, 1)), self.kernel.view(1, 1, 1, -1))
+
+
+def same_size(maps: list[Tensor], mode: str) -> list[Tensor]:
+    """Maps (B, C, H, W) of several layers at the size of the first; mode: of interpolation."""
+    size = maps[0].shape[-2:]
+    options = {"align_corners": False} if mode == "bilinear" else {}
+    return [maps[0], *(F.interpolate(x, size=size, mode=mode, **options) for x in maps[1:])]

@@ -1,0 +1,203 @@
+"""PatchCore (Roth et al. 2022): a memory of good patches, and how far the nearest of them is."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+import torch.nn.functional as F
+from loguru import logger
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dao.errors import ConfigError, DataError, Problem
+from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
+from dao.models.anomaly.coreset import greedy_k_centre
+from dao.models.anomaly.features import FeatureExtractor
+from dao.register import Registers
+from dao.utils import dist
+
+SIGMA = 4.0  # pixels of the model's input, the paper's
+DISTORTION = 0.9  # of the random projection in which the coreset is chosen, the authors' setting
+NEIGHBOURS = 9  # by which the picture's score is weighted, the authors' setting
+CHUNK = 2**24  # distances that are held at once, 64 MiB
+
+
+@Registers.anomaly_models.register()
+class PatchCore(AnomalyModel):
+    """Locally aware patches of some layers, thinned out to a coreset; distance to the nearest, re-weighted for pictures.
+
+    backbone, layers: a timm network and its layers; pretrained or checkpoint_path: its weights (see notes).
+    coreset: share of all patches that is kept, chosen by greedy k-centre in a random projection drawn by ``seed``.
+    neighbours: of the strangest patch's nearest memory that weigh the picture's score; 1 for no weighting.
+    sigma: of the Gaussian that smooths the map, in input pixels. patch: pixels of the map that are averaged to one patch.
+    max_gib: of memory that fitting may take; None for what the machine has free. More is refused before it starts.
+    """
+
+    brings = ("loss", "optimizer", "lr_scheduler")
+    sized_by_data = ("bank",)
+    bank: Tensor
+
+    def __init__(
+        self,
+        backbone: str = "resnet18",
+        layers: tuple[str, ...] = ("layer2", "layer3"),
+        coreset: float = 0.1,
+        neighbours: int = NEIGHBOURS,
+        patch: int = 3,
+        in_chans: int = 3,
+        pretrained: bool = False,
+        checkpoint_path: str | None = None,
+        sigma: float = SIGMA,
+        max_gib: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        super().__init__()
+        self.features = FeatureExtractor(backbone, layers, in_chans, pretrained, checkpoint_path)
+        self.coreset, self.neighbours, self.patch = coreset, neighbours, patch
+        self.max_gib, self.seed, self.smoothing = max_gib, seed, Smoothing(sigma)
+        self.register_buffer("bank", torch.zeros(0, sum(self.features.channels)))
+        self.collected: dict[int, list[Tensor]] = {}
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Numbers that are out of range."""
+        problems = []
+        if not 0 < kwargs.get("coreset", 0.1) <= 1:
+            problems.append(Problem(f"{where}.coreset", f"must lie above 0 and be at most 1, got {kwargs['coreset']}"))
+        if kwargs.get("neighbours", 1) < 1:
+            problems.append(Problem(f"{where}.neighbours", f"must be at least 1, got {kwargs['neighbours']}"))
+        if kwargs.get("patch", 3) < 1 or kwargs.get("patch", 3) % 2 == 0:
+            problems.append(Problem(f"{where}.patch", f"must be an odd number of pixels, got {kwargs['patch']}"))
+        return problems
+
+    def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
+        """(B, P, D): every position's patch over all layers, at the size of the first layer's map, and its (H, W)."""
+        half = self.patch // 2
+        maps = [F.avg_pool2d(x, self.patch, stride=1, padding=half) for x in self.features(images)]
+        joined = torch.cat(same_size(maps, "bilinear"), dim=1)
+        return joined.flatten(2).transpose(1, 2), (joined.shape[-2], joined.shape[-1])
+
+    def begin(self) -> None:
+        self.collected = {}
+
+    def expect(self, pictures: int, input_hw: tuple[int, int]) -> None:
+        """Size the work on ``pictures`` pictures before it starts. Raises ConfigError when it will not fit."""
+        stride = self.features.reductions[0]
+        patches = pictures * -(-input_hw[0] // stride) * -(-input_hw[1] // stride)
+        width, reduced = self.bank.shape[1], projected_dimensions(patches)
+        kept = max(1, int(patches * self.coreset))
+        need = 4 * (patches * (width + 2 * min(reduced, width)) + kept * width) / 2**30
+        free = self.max_gib if self.max_gib is not None else psutil.virtual_memory().available / 2**30
+        logger.info(
+            "PatchCore: {} patches of {} pictures, of which {} are kept ({:.2f} GiB); {:.2f} GiB while it is fitted",
+            patches, pictures, kept, 4 * kept * width / 2**30, need,
+        )  # fmt: skip
+        if need > free:
+            raise ConfigError(
+                Problem(
+                    "model.kwargs",
+                    f"fitting PatchCore takes {need:.1f} GiB, and {free:.1f} GiB are to be had. Lower preprocess.size "
+                    "(half of it is a quarter of the patches), use fewer or deeper layers, fewer pictures "
+                    "(dataset.kwargs.shots), or PaDiM, whose memory does not grow with them",
+                )
+            )
+
+    def collect(self, images: Tensor, indices: list[int]) -> None:
+        patches, _ = self.embed(images)
+        for index, own in zip(indices, patches.cpu(), strict=True):
+            self.collected.setdefault(index, []).append(own.clone())
+
+    def fit(self) -> None:
+        gathered = dist.all_gather_object(self.collected) if dist.world_size() > 1 else [self.collected]
+        self.collected = {}
+        merged = {index: parts for one in gathered for index, parts in one.items()}
+        if not merged:
+            raise DataError("PatchCore needs at least 1 good picture, and none was collected")
+        patches = torch.cat([part for index in sorted(merged) for part in merged.pop(index)])
+        count = max(1, int(len(patches) * self.coreset))
+        # one process chooses and tells: floating point on another machine might break a tie the other way
+        chosen = torch.from_numpy(
+            dist.broadcast_object(self._choose(patches.numpy(), count) if dist.is_main() else None)
+        )
+        self.bank = patches[chosen].to(self.bank.device)
+
+    def _choose(self, patches: NDArray[np.float32], count: int) -> NDArray[np.int64]:
+        if count == len(patches):
+            return np.arange(count)
+        started = time.perf_counter()
+        rng = np.random.default_rng(self.seed)
+        chosen, work = greedy_k_centre(project(patches, rng), count, first=int(rng.integers(len(patches))))
+        logger.info(
+            "PatchCore: {} of {} patches chosen in {:.1f} s; {:.1%} of the literal greedy's pairs were looked at",
+            count, len(patches), time.perf_counter() - started, work.products / work.literal,
+        )  # fmt: skip
+        return chosen
+
+    def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        patches, (height, width) = self.embed(images)
+        if not len(self.bank):
+            return images.new_zeros((len(images), 1, *images.shape[-2:])), images.new_zeros(len(images))
+        distances, nearest = nearest_in(patches, self.bank)
+        size = (images.shape[-2], images.shape[-1])
+        coarse = F.interpolate(distances.reshape(-1, 1, height, width), size=size, mode="bilinear", align_corners=False)
+        return self.smoothing(coarse), self._picture_score(patches, distances, nearest)
+
+    def _picture_score(self, patches: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:
+        """(B,) eq. (7): the strangest patch's distance, weighted up where its nearest memory is itself a rare one.
+
+        patches: (B, P, D); distances, nearest: (B, P).
+        """
+        score, place = distances.max(dim=1)
+        count = min(self.neighbours, len(self.bank))
+        if count < 2:
+            return score
+        strangest = patches.gather(1, place[:, None, None].expand(-1, 1, patches.shape[2]))[:, 0]
+        memory = self.bank[nearest.gather(1, place[:, None])[:, 0]]
+        around = euclidean(memory, self.bank).topk(count, dim=1, largest=False).indices
+        to_those = (strangest[:, None] - self.bank[around]).square().sum(dim=2).sqrt()
+        # the share of the nearest memory itself; the paper's exponentials overflow, a softmax does not
+        own = (strangest - memory).square().sum(dim=1).sqrt()
+        total = torch.logsumexp(to_those, dim=1)
+        return score * (1 - torch.exp(own - total))
+
+
+def projected_dimensions(points: int) -> int:
+    """Dimensions that keep the distances of so many points (Johnson and Lindenstrauss, as Achlioptas 2003 has it)."""
+    return int(4 * math.log(max(points, 2)) / (DISTORTION**2 / 2 - DISTORTION**3 / 3))
+
+
+def project(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
+    """(N, d) random projection of (N, D) points; the points themselves where it would not make them shorter."""
+    width = projected_dimensions(len(points))
+    if width >= points.shape[1]:
+        return points
+    matrix = rng.standard_normal((points.shape[1], width), dtype=np.float32) / np.float32(math.sqrt(width))
+    return points @ matrix
+
+
+def euclidean(points: Tensor, others: Tensor) -> Tensor:
+    """(M, D), (K, D) -> (M, K) distances, by one matrix product."""
+    squares = points.square().sum(1, keepdim=True) + others.square().sum(1) - 2 * points @ others.T
+    return squares.clamp_min(0).sqrt()
+
+
+def nearest_in(patches: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
+    """Distance to the nearest of the bank, and which one it is, (B, P) each; no more than 64 MiB of distances at once.
+
+    patches: (B, P, D); bank: (K, D). The distance itself is taken by differences: the products' rounding would show.
+    """
+    best, place = [], []
+    norms = bank.square().sum(1)
+    step = max(1, CHUNK // len(bank))
+    for start in range(0, patches.shape[1], step):
+        part = patches[:, start : start + step]
+        nearest = (norms - 2 * part @ bank.T).argmin(dim=2)
+        best.append((part - bank[nearest]).square().sum(dim=2).sqrt())
+        place.append(nearest)
+    return torch.cat(best, dim=1), torch.cat(place, dim=1)

@@ -1,0 +1,306 @@
+"""Anomaly detection: how far a picture, and every pixel of it, is from good parts."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from loguru import logger
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from dao.calibrators.base import CalibrationScores, Calibrator
+from dao.calibrators.rules import FalseAlarmRate
+from dao.errors import ConfigError, DataError, Problem
+from dao.evaluators.score_histogram import ScoreHistogram
+from dao.preprocess import Preprocess
+from dao.register import Registers
+from dao.structures import Batch, Prediction
+from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tiling import Window, blend
+from dao.utils import dist
+
+TYPICAL = 0.1  # what the middle good picture's score becomes; the threshold becomes 0.5
+SLOPE = math.log((1 - TYPICAL) / TYPICAL)
+IN_SAMPLE = 64  # training pictures that thresholds come from where nothing else is to be had
+SAME_SCORE = 1e-3  # normalised scores of one picture differ by less, whatever runs the model
+
+
+@Registers.tasks.register("anomaly")
+class AnomalyTask(Task):
+    """Raw maps and scores of a model, and the same normalised so that 0.5 is the threshold.
+
+    Facts in the card: ``picture_threshold``, ``pixel_threshold`` in the method's units; ``picture_typical``,
+    ``pixel_typical``: the middle scores of good ones, which become 0.1; ``calibration``: how they were found, in words.
+    """
+
+    models = "anomaly_models"
+    training_needs = ("optimizer",)
+    learned_facts = (
+        "picture_threshold", "picture_typical", "pixel_threshold", "pixel_typical", "calibration",
+    )  # fmt: skip
+    resizes = ("letterbox", "stretch", "tile")
+
+    def __init__(
+        self,
+        model: nn.Module,
+        preprocess: Preprocess,
+        classes: Sequence[str],
+        loss: nn.Module | None = None,
+        facts: Mapping[str, Any] | None = None,
+    ) -> None:
+        unset = {
+            "picture_threshold": 1.0, "picture_typical": 0.0, "pixel_threshold": 1.0, "pixel_typical": 0.0,
+            "calibration": "none yet",
+        }  # fmt: skip
+        super().__init__(model, preprocess, classes, loss, {**unset, **(facts or {})})
+        self.held_out: list[Tensor] = []
+        self.seen: list[Tensor] = []
+
+    def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> AnomalyTask:
+        other = super().with_facts(facts, where)
+        for level in ("picture", "pixel"):
+            if other.facts[f"{level}_threshold"] <= other.facts[f"{level}_typical"]:
+                message = f"must be above {other.facts[f'{level}_typical']:g}, the score of a usual good one"
+                raise ConfigError(Problem(f"{where}.{level}_threshold", message))
+        return other  # type: ignore[return-value]
+
+    # -- learning
+
+    def prepare(self, dataset: Any) -> None:
+        pictures = sum(not getattr(record, "held_out", False) for record in dataset.records)
+        self.model.expect(pictures, self.preprocess.size)
+        if getattr(self.model, "features", None) is not None and self.model.features.random:
+            logger.warning(
+                "the backbone's weights are random: enough to try the tool and for defects that stand out. For work set "
+                "model.kwargs.pretrained, or checkpoint_path where there is no internet"
+            )
+
+    @property
+    def passes(self) -> int | None:
+        """A model that is fitted has seen everything after one pass."""
+        return 1 if self.model.fitted_in_one_pass else None
+
+    def begin_pass(self, augment: bool) -> None:
+        super().begin_pass(augment)
+        self.held_out, self.seen = [], []
+        self.model.begin()
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        held = batch.targets.to(batch.images.device)
+        if held.any():
+            self.held_out.append(batch.images[held].cpu())
+        elif sum(map(len, self.seen)) < IN_SAMPLE:
+            self.seen.append(batch.images.cpu())
+        fit_on = [i for i, out in zip(batch.indices, held.tolist()) if not out]
+        images = self.preprocess.normalise(batch.images[~held])
+        if not self.model.fitted_in_one_pass:
+            return self.net(images)
+        if len(images):
+            self.model.collect(images, fit_on)
+        return {}
+
+    def end_of_pass(self) -> None:
+        if self.model.fitted_in_one_pass:
+            self.model.fit()
+
+    @torch.inference_mode()
+    def calibrate(self, calibrator: Any | None, batches: Iterable[Batch] | None) -> None:
+        rule: Calibrator = calibrator if calibrator is not None else FalseAlarmRate()
+        scores = self._score_batches(batches) if batches is not None else self._score_kept()
+        picture, pixel = rule.picture(scores), rule.pixel(scores)
+        middle, pixel_middle = float(np.median(scores.good)), scores.good_pixels.quantile(0.5)
+        if pixel.value <= pixel_middle:
+            pixel_middle = 0.99 * pixel.value
+        self.facts |= {
+            "picture_threshold": picture.value,
+            "picture_typical": min(middle, picture.value - 1e-6 * max(1.0, abs(picture.value))),
+            "pixel_threshold": pixel.value,
+            "pixel_typical": pixel_middle,
+            "calibration": f"pictures: {picture.how}; pixels: {pixel.how}; from {scores.source}",
+        }
+        logger.info("thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
+                    picture.value, pixel.value, self.facts["calibration"])  # fmt: skip
+
+    def _score_kept(self) -> CalibrationScores:
+        """Scores of the pictures that were held out of training; of training pictures where none were."""
+        held = any(part for part in dist.all_gather_object(bool(self.held_out)))
+        source = "good pictures held out of the training set"
+        if not held:
+            source = "the training pictures themselves, for want of others: good parts will score higher than these did"
+            logger.warning(
+                "no picture was held out for the threshold: it comes from training pictures, so expect more false "
+                "alarms; set dataset.kwargs.held_out, or name a calibration set"
+            )
+        good, pixels = [], ScoreHistogram()
+        for images in self.held_out if held else self.seen:
+            outputs = self.infer(self.preprocess.normalise(images.to(self.preprocess.mean.device)))
+            good += outputs["raw_score"].tolist()
+            pixels.add(outputs["raw_map"].cpu().numpy())
+        self.held_out, self.seen = [], []
+        return _gathered(CalibrationScores(np.array(good, np.float64), good_pixels=pixels, source=source))
+
+    def _score_batches(self, batches: Iterable[Batch]) -> CalibrationScores:
+        good: list[float] = []
+        bad: list[float] = []
+        pixels = ScoreHistogram(), ScoreHistogram()
+        for batch in batches:
+            batch.images = batch.images.to(self.preprocess.mean.device)
+            for prediction, truth in zip(self.predict(batch), batch.targets, strict=True):
+                (bad if truth.bad else good).append(prediction.raw_score)
+                for defective, histogram in enumerate(pixels) if truth.mask is not None else ():
+                    histogram.add(prediction.raw_map[truth.mask == bool(defective)])
+        source = "the calibration set"
+        return _gathered(CalibrationScores(np.array(good), np.array(bad), *pixels, source=source))
+
+    # -- answering
+
+    def infer(self, images: Tensor) -> dict[str, Tensor]:
+        raw_map, raw_score = self.model(images)
+        return {"raw_map": raw_map.float(), "raw_score": raw_score.float()}
+
+    def restore(self, outputs: dict[str, Tensor], original_hw: tuple[int, int]) -> dict[str, Tensor]:
+        """anomaly_map, raw_map: (B, H, W); anomaly_score, raw_score: (B,); is_bad: (B,) bool."""
+        raw_map, raw_score = self.preprocess.restore(outputs["raw_map"], original_hw)[:, 0], outputs["raw_score"]
+        return {
+            "anomaly_map": self.normalised(raw_map, "pixel"),
+            "anomaly_score": self.normalised(raw_score, "picture"),
+            "is_bad": raw_score >= self.facts["picture_threshold"],
+            "raw_map": raw_map,
+            "raw_score": raw_score,
+        }
+
+    def normalised(self, raw: Tensor, level: str) -> Tensor:
+        """Raw scores -> 0..1, rising all the way: 0.1 is the middle good one, 0.5 the threshold, 0.9 as far beyond it."""
+        threshold, typical = self.facts[f"{level}_threshold"], self.facts[f"{level}_typical"]
+        return torch.sigmoid((raw - threshold) * (SLOPE / (threshold - typical)))
+
+    @classmethod
+    def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
+        """label: 1 when the picture is bad; scores: of good and bad."""
+        return [
+            Prediction(
+                original_hw=tuple(hw),
+                scores=np.array([1 - score, score], np.float32),
+                label=int(outputs["is_bad"][i]),
+                mask=(outputs["raw_map"][i] >= card.facts["pixel_threshold"]).astype(np.uint8),
+                anomaly_map=outputs["anomaly_map"][i],
+                anomaly_score=float(score),
+                raw_map=outputs["raw_map"][i],
+                raw_score=float(outputs["raw_score"][i]),
+            )
+            for i, (hw, score) in enumerate(zip(original_hw, outputs["anomaly_score"], strict=True))
+        ]
+
+    @classmethod
+    def merge_tiles(
+        cls, answers: Iterable[tuple[Window, Outputs]], card: ModelCard, original_hw: tuple[int, int]
+    ) -> Prediction:
+        """The maps blended; a picture is as strange as its strangest window."""
+        raw = np.zeros(original_hw, np.float32)
+        normal = np.zeros(original_hw, np.float32)
+        worst: list[tuple[float, float, bool]] = []
+
+        def maps() -> Iterable[tuple[Window, NDArray[np.float32]]]:
+            for window, outputs in answers:
+                worst.append(
+                    (float(outputs["raw_score"][0]), float(outputs["anomaly_score"][0]), bool(outputs["is_bad"][0]))
+                )
+                yield window, np.stack([outputs["raw_map"][0], outputs["anomaly_map"][0]])
+
+        for band in blend(maps(), original_hw[1]):
+            rows = slice(band.top, band.top + band.values.shape[1])
+            raw[rows], normal[rows] = band.values
+        raw_score, score, bad = max(worst)
+        outputs = {
+            "raw_map": raw[None], "anomaly_map": normal[None], "raw_score": np.array([raw_score], np.float32),
+            "anomaly_score": np.array([score], np.float32), "is_bad": np.array([bad]),
+        }  # fmt: skip
+        return cls.decode(outputs, card, [original_hw])[0]
+
+    # -- showing
+
+    @classmethod
+    def draw(
+        cls,
+        image: NDArray[np.uint8],
+        prediction: Prediction,
+        card: ModelCard,
+        truth: str | None = None,
+        heatmap: NDArray[np.float32] | None = None,
+    ) -> NDArray[np.uint8]:
+        from dao.utils.visualize_anomaly import annotate_anomaly
+
+        return annotate_anomaly(image, prediction)
+
+    @classmethod
+    def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
+        """The verdict, the scores, and the regions above the pixel threshold."""
+        from dao.utils.regions import describe_regions
+
+        height, width = prediction.original_hw
+        return {
+            "path": prediction.path,
+            "label": card.classes[prediction.label],
+            "score": round(prediction.anomaly_score, 6),
+            "raw_score": round(prediction.raw_score, 6),
+            "height": height,
+            "width": width,
+            "anomalous_share": round(float(prediction.mask.mean()), 6),
+            "regions": describe_regions(prediction.mask, prediction.anomaly_map, ["good", "anomaly"]),
+        }
+
+    @classmethod
+    def caption(cls, prediction: Prediction, card: ModelCard) -> str:
+        return f"{card.classes[prediction.label]}  {prediction.anomaly_score:.2f}"
+
+    @classmethod
+    def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
+        from dao.utils.visualize_anomaly import small_anomaly
+
+        return small_anomaly(image, prediction)
+
+    @classmethod
+    def files(cls, prediction: Prediction, card: ModelCard) -> dict[str, NDArray[np.uint8]]:
+        """The map as grey levels, 128 the threshold, and the mask of what lies above it."""
+        return {
+            "map": np.round(prediction.anomaly_map * 255).astype(np.uint8),
+            "mask": prediction.mask * np.uint8(255),
+        }
+
+    @classmethod
+    def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
+        """Raw outputs count as shares of their threshold, so that a method's units do not decide what is close."""
+
+        def in_shares(outputs: Outputs) -> Outputs:
+            units = {"raw_map": card.facts["pixel_threshold"], "raw_score": card.facts["picture_threshold"]}
+            return {name: value / units[name] if name in units else value for name, value in outputs.items()}
+
+        found = super().compare(in_shares(mine), in_shares(theirs), card, original_hw)
+        hw = [original_hw] * len(mine["raw_score"])
+        pairs = zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True)
+        return {**found, "agree": all(cls.agreement(first, second) for first, second in pairs)}
+
+    @classmethod
+    def agreement(cls, first: Prediction, second: Prediction) -> bool:
+        """The same verdict; either one where the score lies on the threshold itself."""
+        on_it = abs(first.anomaly_score - 0.5) < SAME_SCORE
+        return first.label == second.label or on_it
+
+
+def _gathered(own: CalibrationScores) -> CalibrationScores:
+    """The scores of all processes, the same on each."""
+    parts = dist.all_gather_object(own)
+    total = CalibrationScores(
+        np.sort(np.concatenate([p.good for p in parts])), np.sort(np.concatenate([p.bad for p in parts])),
+        source=own.source,
+    )  # fmt: skip
+    for part in parts:
+        total.good_pixels.merge(part.good_pixels)
+        total.bad_pixels.merge(part.bad_pixels)
+    if not len(total.good):
+        raise DataError("no good picture could be scored, so there is no threshold")
+    return total

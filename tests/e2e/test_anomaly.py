@@ -1,0 +1,180 @@
+"""Anomaly detection through main.py, as a user runs it: the four stages, resume, several processes, mistakes."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+import main
+from dao.predictor import Predictor
+from dao.utils import checkpoint
+
+KINDS = ("bright", "dark")
+
+
+def run(*argv):
+    return main.main([str(a) for a in argv])
+
+
+@pytest.fixture(scope="session")
+def tiny_parts(tmp_path_factory):
+    """MVTec's layout: 20 good pictures to learn from, 6 good and 3 of each of 2 kinds of defect to be judged by."""
+    root = tmp_path_factory.mktemp("parts")
+
+    def write(path, seed, defect=None):
+        rng = np.random.default_rng(seed)
+        image = rng.integers(110, 130, (40, 48, 3), dtype=np.uint8)
+        image[10:30, 12:36] = np.clip(image[10:30, 12:36] + 40, 0, 255)  # the part
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if defect:
+            y, x = rng.integers(12, 20, 2)
+            image[y : y + 8, x : x + 8] = 255 if defect == "bright" else 0
+            mask = np.zeros((40, 48), np.uint8)
+            mask[y : y + 8, x : x + 8] = 255
+            truth = root / "ground_truth" / defect / f"{path.stem}_mask.png"
+            truth.parent.mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(truth), mask)
+        cv2.imwrite(str(path), image)
+
+    for i in range(20):
+        write(root / "train" / "good" / f"{i:02}.png", i)
+    for i in range(6):
+        write(root / "test" / "good" / f"{i:02}.png", 100 + i)
+    for number, kind in enumerate(KINDS):
+        for i in range(3):
+            write(root / "test" / kind / f"{i:02}.png", 200 + 10 * number + i, kind)
+    return root
+
+
+@pytest.fixture
+def tiny_anomaly_config(tiny_parts, tmp_path):
+    def loader(split):
+        kwargs = {"data_dir": str(tiny_parts), "split": split}
+        dataset = {"type": "MVTecDataset", "kwargs": kwargs}
+        return {"type": "AnomalyDataloader", "kwargs": {"batch_size": 3, "num_workers": 0}, "dataset": dataset}
+
+    network = {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "sigma": 1.0, "dimensions": 24}
+    return {
+        "name": "tinyparts",
+        "type": "anomaly",
+        "trainer": {"type": "TrainVal", "kwargs": {"log_dir": str(tmp_path / "runs")}},
+        "preprocess": {"size": [32, 40]},
+        "model": {"type": "PaDiM", "kwargs": network},
+        "dataloader": loader("train"),
+        "evaluator": {"type": "AnomalyEvaluator", "dataloader": loader("test")},
+    }
+
+
+PATCHCORE = {
+    "model": {"type": "PatchCore", "kwargs": {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "sigma": 1.0}}
+}
+
+
+@pytest.mark.parametrize("changes", [{}, PATCHCORE], ids=["padim", "patchcore"])
+def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config, tmp_path):
+    assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu") == 0
+    trained = tmp_path / "runs" / "tinyparts"
+    report = json.loads((trained / "eval" / "final" / "metrics.json").read_text())
+    assert report["picture"]["auroc"] == 1.0 and report["pixel"]["auroc"] > 0.9
+    assert set(report["per_kind"]) == set(KINDS) and report["per_kind"]["dark"]["pixel"]["regions"] == 3
+    assert report["factory"]["escape_rate"]["count"] == len(report["escapes"]) == 0
+    for name in ("pictures.csv", "per_kind.csv", "scores.png", "escape_vs_false_alarm.png", "worst.png"):
+        assert (trained / "eval" / "final" / name).is_file()
+
+    assert run("-c", write_config({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(trained)}}})) == 0
+    again = json.loads((trained / "eval" / "test" / "metrics.json").read_text())
+    assert again == report
+
+    export = {"trainer": {"type": "Export", "kwargs": {"ckpt": str(trained)}}, "export": {"type": "OnnxExporter"}}
+    assert run("-c", write_config(export)) == 0
+    parity = json.loads((trained / "export" / "model" / "parity.json").read_text())
+    (summary,) = parity["files"].values()
+    assert summary["passed"] and summary["agreement"] == 1.0
+    exported = next(trained.glob("export/model/*.onnx"))
+    card = Predictor(exported).card
+    assert "held out" in card.facts["calibration"]
+
+    answers = []
+    for ckpt in (trained, exported):
+        demo = {
+            "trainer": {"type": "Demo", "kwargs": {"ckpt": str(ckpt)}},
+            "images": {"type": "ImageFiles", "kwargs": {"path": f"{tiny_parts}/test/*/01.png"}},
+        }
+        assert run("-c", write_config(demo)) == 0
+        newest = max(tmp_path.glob("**/demo/*/results.json"), key=lambda path: path.stat().st_mtime_ns)
+        answers.append(json.loads(newest.read_text())["results"])
+    assert [r["label"] for r in answers[0]] == [r["label"] for r in answers[1]] == ["bad", "bad", "good"]
+    bad = answers[0][0]
+    grey = cv2.imread(str(newest.parent / bad["map"]), cv2.IMREAD_UNCHANGED)
+    assert grey.shape == (40, 48) and bad["regions"] and (newest.parent / "contact_sheet.png").is_file()
+
+
+@pytest.mark.parametrize("changes", [{}, PATCHCORE], ids=["padim", "patchcore"])
+def test_one_and_three_processes_make_the_same_model(changes, tiny_anomaly_config, write_config, tmp_path):
+    """16 pictures to learn from in batches of 3: no process count divides them."""
+    weights, reports = [], []
+    for count in (1, 3):
+        path = write_config(tiny_anomaly_config, {**changes, "name": f"by{count}"})
+        assert run("-c", path, "--device", "cpu", "--devices", count) == 0
+        folder = tmp_path / "runs" / f"by{count}"
+        weights.append(checkpoint.load(folder / "checkpoints" / "best.ckpt"))
+        reports.append(json.loads((folder / "eval" / "final" / "metrics.json").read_text()))
+    for name, value in weights[0]["model"].items():
+        np.testing.assert_allclose(value.numpy(), weights[1]["model"][name].numpy(), rtol=1e-4, atol=1e-4)
+    first, second = (json.loads(content["card"])["facts"]["picture_threshold"] for content in weights)
+    assert first == pytest.approx(second, rel=1e-4)
+    assert reports[0]["picture"] == pytest.approx(reports[1]["picture"], rel=1e-4)
+    assert reports[0]["pixel"] == pytest.approx(reports[1]["pixel"], rel=1e-3)
+
+
+def test_a_finished_run_is_resumed_with_its_thresholds(tiny_anomaly_config, write_config, tmp_path):
+    assert run("-c", write_config(tiny_anomaly_config)) == 0
+    folder = tmp_path / "runs" / "tinyparts"
+    before = checkpoint.load(folder / "checkpoints" / "latest.ckpt")["card"]
+    assert run("-c", write_config(tiny_anomaly_config), "-o", f"trainer.kwargs.resume={folder}") == 0
+    assert checkpoint.load(folder / "checkpoints" / "latest.ckpt")["card"] == before
+
+
+def test_thresholds_from_a_calibration_set_with_defects(
+    tiny_anomaly_config, tiny_parts, write_config, tmp_path, capsys
+):
+    import shutil
+
+    other = tmp_path / "calibration"
+    shutil.copytree(tiny_parts, other)
+    section = {
+        "type": "BestF1",
+        "dataloader": {
+            "type": "AnomalyDataloader",
+            "kwargs": {"num_workers": 0},
+            "dataset": {"type": "MVTecDataset", "kwargs": {"data_dir": str(other), "split": "test"}},
+        },
+    }
+    changes = {"calibration": section, "dataloader.dataset.kwargs.held_out": 0.0}
+    assert run("-c", write_config(tiny_anomaly_config, changes)) == 0
+    facts = Predictor(tmp_path / "runs" / "tinyparts").card.facts
+    assert "best F1, 1.000" in facts["calibration"] and "calibration set" in facts["calibration"]
+    section["dataloader"]["dataset"]["kwargs"]["data_dir"] = str(tiny_parts)
+    assert run("-c", write_config(tiny_anomaly_config, changes)) == 2
+    assert "in the evaluator's set as well" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"optimizer": {"type": "adamw"}}, "brings its own"),
+        ({"trainer.kwargs.ema": True}, "no weights to average"),
+        ({"model.kwargs.layers": ["layer7"]}, "has no layer"),
+        ({"dataloader.dataset.kwargs.data_dir": "nowhere"}, "nowhere"),
+        ({"dataloader.dataset.kwargs.held_out": 1.5}, "held_out"),
+        ({"calibration": {"type": "FalseAlarmRate", "kwargs": {"rate": 0.9}}}, "calibration.kwargs.rate"),
+        ({"calibration": {"type": "BestF1"}}, "needs defective pictures"),
+        ({"preprocess.resize": "crop"}, "it takes letterbox, stretch, tile"),
+        ({"trainer.kwargs.best_metric": "picture/auroq"}, "picture/auroc"),
+    ],
+)
+def test_mistakes_end_in_one_message(tiny_anomaly_config, write_config, changes, words, capsys):
+    assert run("-c", write_config(tiny_anomaly_config, changes)) == 2
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said

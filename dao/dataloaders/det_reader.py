@@ -122,7 +122,7 @@ def window_over(
     corner = []
     for axis, (side, want) in enumerate(zip(hw, size)):
         middle = (box[1 - axis] + box[3 - axis]) / 2
-        first = int(np.floor(middle - rng.uniform(0, want)))
+        first = int(np.floor(middle - rng.uniform(0, want - 1)))
         corner.append(min(max(first, 0), max(0, side - want)))
     return corner[0], corner[1]
 

@@ -9,11 +9,11 @@ import pytest
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.datasets.detection import BoxDataset
-from dao.dataloaders.det_reader import DetDataloader
+from dao.dataloaders.det_reader import DetDataloader, crop, window_over
 from dao.dataloaders.transforms import build_transforms
 from dao.errors import ConfigError
 from dao.preprocess import Preprocess
-from dao.structures import BoxTargets, GroundTruth
+from dao.structures import BoxTargets, GroundTruth, Sample
 
 LEVEL = (240, 120)  # grey of an object of class 0 and 1, on a background of 10
 
@@ -43,6 +43,7 @@ def loader(data, transforms=(), training=True, size=(64, 64), resize="letterbox"
         "antialias": False,
         "pad_value": 10,
         "position": kwargs.pop("position", "center"),
+        "in_channels": kwargs.pop("in_channels", 3),
     }
     options = {"batch_size": 4, "num_workers": 0, **kwargs}
     pipeline = build_transforms(list(transforms))
@@ -161,3 +162,67 @@ def test_other_data_is_refused(tmp_path):
     plain = ImageDataset([Record(str(tmp_path / "a.png"), label=0)], ["x"])
     with pytest.raises(ConfigError, match="has no boxes, and DetDataloader needs them"):
         loader(plain)
+
+
+def test_a_resumed_epoch_repeats_the_rest(data):
+    whole = batches(loader(data, DRAWING), epoch=1)
+    resumed = loader(data, DRAWING)
+    resumed.set_epoch(1, start_iter=1)
+    same(list(resumed), whole[1:])
+
+
+def with_boxes(data, boxes, labels):
+    """The set of two pictures: the first with these boxes, the second with none."""
+    data.records = data.records[:2]
+    for record, count in zip(data.records, (len(boxes), 0)):
+        record.boxes_xyxy = np.array(boxes[:count], np.float32).reshape(-1, 4)
+        record.box_labels, record.crowd = np.array(labels[:count], np.int64), np.zeros(count, bool)
+    return data
+
+
+def test_leftovers_under_a_pixel_are_dropped(data):
+    boxes = [(10, 10, 10.5, 20), (49.2, 0, 50, 20), (5, 5, 9, 9)]  # the picture is 80 high and 50 wide
+    (batch,) = batches(loader(with_boxes(data, boxes, [0, 0, 1]), size=(80, 90)))
+    labels = batch.targets.labels
+    assert (labels >= 0).sum() == 1 and batch.targets.boxes_xyxy[labels == 1].tolist() == [[25, 5, 29, 9]]
+
+
+def test_a_batch_without_any_box_has_no_columns(data):
+    (batch,) = batches(loader(with_boxes(data, [], [])))
+    assert batch.targets.boxes_xyxy.shape == (2, 0, 4) and batch.targets.labels.shape == (2, 0)
+
+
+def test_big_pictures_are_learnt_window_by_window(tmp_path):
+    """Boxes cover a thousandth of the picture; every second window is laid over one."""
+    canvas = np.full((400, 600, 3), 10, np.uint8)
+    canvas[200:215, 333:349] = LEVEL[0]
+    cv2.imwrite(str(tmp_path / "big.png"), canvas)
+    marked = AnnotatedObject("a", (333, 200, 349, 215))
+    big = BoxDataset(Annotations([AnnotatedImage(str(tmp_path / "big.png"), None, [marked])] * 20, ["a", "b"], "big"))
+    found = [batch for epoch in range(3) for batch in batches(loader(big, resize="tile", size=(48, 64)), epoch)]
+    shares = [on_their_objects(batch) for batch in found if (batch.targets.labels >= 0).any()]
+    assert all(share == 1 for share, _ in shares) and 20 <= sum(count for _, count in shares) <= 42  # of 60 windows
+    assert {batch.images.shape[2:] for batch in found} == {(48, 64)}
+
+
+def test_a_window_over_a_box_holds_its_middle_and_stays_inside():
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        box = np.array([*rng.uniform(0, 80, 2), 0, 0], np.float32)
+        box[2:] = box[:2] + rng.uniform(1, 20, 2)
+        top, left = window_over(box, (100, 100), (30, 40), rng)
+        assert 0 <= top <= 70 and 0 <= left <= 60
+        assert top <= (box[1] + box[3]) / 2 <= top + 30 and left <= (box[0] + box[2]) / 2 <= left + 40
+
+
+def test_a_crop_moves_and_cuts_boxes():
+    boxes = np.array([[10, 10, 30, 30], [0, 0, 5, 5]], np.float32)
+    sample = Sample(np.zeros((50, 60, 3), np.uint8), "", 0, (50, 60), boxes_xyxy=boxes, box_labels=np.array([1, 0]))
+    found = crop(sample, 20, 15, (20, 20))
+    assert found.image.shape == (20, 20, 3) and found.box_labels.tolist() == [1]
+    assert found.boxes_xyxy.tolist() == [[0, 0, 15, 10]]
+
+
+def test_grey_pictures(data):
+    batch = batches(loader(data, DRAWING, in_channels=1))[0]
+    assert batch.images.shape[1:] == (1, 64, 64)

@@ -1,5 +1,6 @@
 """Metrics of boxes against another way to the same number, and against what an inspector would count."""
 
+import csv
 import json
 import math
 
@@ -9,7 +10,7 @@ import pytest
 import torch
 
 from dao.errors import ConfigError, DataError, RunError
-from dao.evaluators import box_counts, detection
+from dao.evaluators import box_counts, detection, detection_report
 from dao.evaluators.coco_ap import PictureBoxes, precision
 from dao.evaluators.detection import DetEvaluator
 from dao.structures import Batch, GroundTruth, Prediction
@@ -151,14 +152,25 @@ def test_ignored_boxes_are_neither_found_nor_missed():
     assert evaluate(only_ignored)[0].details["factory"]["bad_pictures"] == 0
 
 
-def test_processes_together_count_as_one(monkeypatch):
+@pytest.mark.parametrize("world", [2, 3, 9])
+def test_processes_together_count_as_one(monkeypatch, world):
+    """Also where there are more processes than pictures, and one has seen none."""
     pairs = random_pairs(7)
     expected = evaluate(pairs)[1]
-    parts = [DetEvaluator(CLASSES) for _ in range(3)]
+    parts = [DetEvaluator(CLASSES) for _ in range(world)]
     for rank, part in enumerate(parts):
-        feed(part, range(rank, 7, 3), pairs)
+        feed(part, range(rank, 7, world), pairs)
     monkeypatch.setattr(detection.dist, "all_gather_object", lambda mine: [part._rows for part in parts])
-    assert json.dumps(parts[1].compute()) == json.dumps(expected)
+    for part in (parts[0], parts[-1]):
+        assert json.dumps(part.compute()) == json.dumps(expected)
+
+
+def test_chunks_in_any_order_equal_one():
+    pairs = random_pairs(7)
+    other = DetEvaluator(CLASSES)
+    for chunk in ((4, 5, 6), (0, 2), (3, 1)):
+        feed(other, chunk, pairs)
+    assert json.dumps(other.compute()) == json.dumps(evaluate(pairs)[1])
 
 
 @pytest.mark.parametrize(
@@ -220,3 +232,53 @@ def test_confused_boxes_are_paired_once_each():
     overlap = np.array([[0.9, 0.8], [0.85, 0.1]])
     assert box_counts.confused_pairs(overlap, 0.5) == [(0, 0)]
     assert box_counts.confused_pairs(np.array([[0.6, 0.9], [0.7, 0.8]]), 0.5) == [(0, 1), (1, 0)]
+
+
+def test_without_any_picture_there_is_nothing_to_say():
+    empty = DetEvaluator(CLASSES)
+    assert empty.compute() == {"pictures": 0.0} and "0 pictures" in empty.headline({"pictures": 0.0})
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"score": 0.0}, "score: expected above 0, at most 1; got 0"),
+        ({"extra_iou": [0.33, 33]}, "extra_iou: expected above 0, at most 1; got 33"),
+        ({"max_detections": 0}, "max_detections: expected 1 or more"),
+        ({"worst": -1}, "worst: expected 0 or more"),
+    ],
+)
+def test_refused_settings(kwargs, words):
+    found = [f"{p.where}: {p.what}" for p in DetEvaluator.check_config(kwargs, "here")]
+    assert len(found) == 1 and words in found[0]
+
+
+def test_tables_by_hand(tmp_path):
+    evaluator, _ = evaluate(scene(), score=0.3)
+    files = {path.name: path for path in evaluator.report(tmp_path)}
+    matrix = list(csv.reader(files["confusion_matrix.csv"].open()))
+    assert matrix[0][1:] == [*CLASSES, "background"] and matrix[1] == ["scratch", "1", "1", "0", "0"]
+    rows = list(csv.DictReader(files["boxes.csv"].open()))
+    missed = [row for row in rows if row["verdict"] == "missed"]
+    assert [(row["class"], row["left"], row["score"]) for row in missed] == [("scratch", "80", ""), ("dent", "120", "")]
+    per_class = {row["class"]: row for row in csv.DictReader(files["per_class.csv"].open())}
+    assert per_class["never"]["recall"] == "-" and float(per_class["dent"]["recall"]) == 0.5
+
+
+def test_worst_pictures_come_first():
+    """The most mistakes, then the surest false alarms; those without a mistake last."""
+    alarm = said((0, 0.9, 0, 0, 9, 9)), said((0, 0.5, 0, 0, 9, 9))
+    pairs = [(truth(), said()), (truth(), alarm[1]), (truth((0, 0, 0, 9, 9)), said()), (truth(), alarm[0]), scene()[0]]
+    evaluator, _ = evaluate(pairs, score=0.3)
+    order, wrong = detection_report.worst_order(evaluator.pictures, evaluator.pairings, 0.3)
+    assert (order, wrong) == ([4, 3, 1, 2, 0], 4)
+
+
+def test_mistakes_are_drawn_in_their_colours():
+    evaluator, _ = evaluate(scene(), score=0.3)
+    picture, pairing = evaluator.pictures[0], evaluator.pairings[0]
+    drawn = detection_report.draw_verdicts(np.full((100, 200, 3), 90, np.uint8), picture, pairing, CLASSES, 0.3)
+    scale = detection_report.TILE / 200
+    report = detection_report
+    for left, colour in ((40, report.FOUND), (120, report.MISSED), (160, report.ALARM)):
+        assert tuple(drawn[round(10 * scale), round(left * scale)]) == colour

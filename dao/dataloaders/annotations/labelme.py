@@ -78,8 +78,10 @@ def _shape(number: int, shape: dict[str, Any], hw: tuple[int, int] | None) -> An
         points = np.array(shape["points"], np.float64).reshape(-1, 2)
     except (KeyError, ValueError):
         raise ValueError(f"shape {number} ({label}) has no list of points") from None
-    difficult = bool((shape.get("flags") or {}).get("difficult", False))
-    return _with_area(number, label, kind, points, shape, hw, difficult)
+    found = _with_area(number, label, kind, points, shape, hw)
+    flags = shape.get("flags") or {}
+    found.difficult, found.crowd = bool(flags.get("difficult", False)), bool(flags.get("crowd", False))
+    return found
 
 
 def _with_area(
@@ -89,7 +91,6 @@ def _with_area(
     points: NDArray[np.float64],
     shape: dict[str, Any],
     hw: tuple[int, int] | None,
-    difficult: bool,
 ) -> AnnotatedObject:
     needs = {"polygon": 3, "rectangle": 2, "circle": 2, "mask": 2}
     if kind not in needs:
@@ -99,13 +100,15 @@ def _with_area(
     if not np.isfinite(points).all():
         raise ValueError(f"shape {number} ({label}) has a point that is no number")
     if kind == "polygon":
-        return AnnotatedObject(label, polygons=[points], difficult=difficult)
+        return AnnotatedObject(label, polygons=[points])
     if kind == "circle":
-        return AnnotatedObject(label, polygons=[circle(points[0], points[1])], difficult=difficult)
+        return AnnotatedObject(label, polygons=[circle(points[0], points[1])])
     (left, top), (right, bottom) = points[:2].min(0), points[:2].max(0)
-    box = (float(left), float(top), float(right), float(bottom))
-    rle = _mask(number, label, shape, (round(left), round(top)), hw) if kind == "mask" else None
-    return AnnotatedObject(label, box, rle=rle, difficult=difficult)
+    if kind == "rectangle":
+        return AnnotatedObject(label, (float(left), float(top), float(right), float(bottom)))
+    # a mask's second point is its last pixel, not the edge behind it
+    box = (float(left), float(top), float(right) + 1, float(bottom) + 1)
+    return AnnotatedObject(label, box, rle=_mask(number, label, shape, (round(left), round(top)), hw))
 
 
 def circle(centre: NDArray[np.float64], on_edge: NDArray[np.float64]) -> NDArray[np.float64]:

@@ -28,7 +28,7 @@ def read_voc(
     stems: only the files of these names (without ".xml", relative to the folder), e.g. from ImageSets/Main/train.txt.
     one_based: boxes count pixels from 1 and include the last one, as in the original VOC; otherwise they are edges.
     unmarked: also take pictures without an XML file, as pictures where nothing is to be found.
-    Classes: those of labels.txt in the folder or beside it, else all names, sorted.
+    Classes: those of labels.txt in the folder or next to it, else all names, sorted.
     Raises DataError listing every file that is no VOC annotation.
     """
     where = Path(folder)
@@ -50,8 +50,9 @@ def read_voc(
 
 
 def read_labels(folder: Path) -> list[str]:
-    """Class names of ``labels.txt`` in a folder or next to it; empty where there is none."""
-    for place in (folder / LABELS_FILE, folder.parent / LABELS_FILE):
+    """Class names of ``labels.txt`` in a folder or next to it (of a split's folder, next to Annotations); else none."""
+    root = folder.parent if folder.parent.name == "Annotations" else folder
+    for place in (root / LABELS_FILE, root.parent / LABELS_FILE):
         if place.is_file():
             return [line.strip() for line in read_text(place, "list of classes").splitlines() if line.strip()]
     return []

@@ -27,7 +27,7 @@ def read_yolo(data_yaml: str | Path, split: str = "train", data_dir: str | Path 
     """
     file = Path(data_yaml)
     content = read_data_yaml(file)
-    names = _names(file, content)
+    names = read_names(file, content)
     pictures = _pictures(file, content, split, Path(data_dir) if data_dir else None)
     images: list[AnnotatedImage] = []
     problems: list[str] = []
@@ -65,7 +65,7 @@ def labels_path(picture: str) -> Path:
     return Path(*parts).with_suffix(".txt")
 
 
-def _names(file: Path, content: dict[str, Any]) -> dict[int, str]:
+def read_names(file: Path, content: dict[str, Any]) -> dict[int, str]:
     """Class names by their number; numbers may have holes."""
     given = content.get("names")
     try:

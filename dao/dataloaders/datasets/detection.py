@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -65,7 +66,7 @@ class BoxDataset(ImageDataset):
         records = [to_record(image, names, complaints) for image in annotations.images]
         origin = annotations.source
         if split_ratio and split is not None:
-            records = take_split(records, [record.path for record in records], split_ratio, split, split_seed)
+            records = take_split(records, names_below(records), split_ratio, split, split_seed)
             origin = f"split '{split}' of {origin}"
         super().__init__(records, names, origin=origin)
         complaints.warn(origin)
@@ -119,6 +120,13 @@ class BoxDataset(ImageDataset):
             message = f"'{split}' means nothing without split_ratio or {SPLIT} in a path"
             problems.append(Problem(f"{where}.split", message))
         return problems
+
+
+def names_below(records: Sequence[Record]) -> list[str]:
+    """Each picture's path from the folder that all lie in: a division by these does not depend on where the set lies."""
+    paths = [os.path.abspath(record.path) for record in records]  # noqa: PTH100 (links stay links)
+    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""  # noqa: PTH120
+    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
 
 
 def to_record(image: AnnotatedImage, names: Sequence[str], complaints: Complaints) -> BoxRecord:

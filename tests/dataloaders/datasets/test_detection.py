@@ -6,8 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from dao.dataloaders.check import check_dataset
 from dao.dataloaders.datasets.detection import CocoDetection, LabelMeDetection, VocDetection, YoloDetection
 from dao.errors import ConfigError, DataError
+from dao.register import Registers
 
 WANTED = [("dent", (2, 3, 12, 9)), ("scratch", (20, 10, 30, 30))]
 
@@ -181,3 +183,87 @@ def test_splits_by_name_and_by_ratio(tmp_path):
         CocoDetection(str(tmp_path / "all.json"), split="val")
     with pytest.raises(ConfigError, match="is missing"):
         CocoDetection(str(tmp_path / "part_{split}.json"))
+
+
+def test_what_was_left_out_and_pictures_of_another_size_are_problems_of_a_check(tmp_path):
+    data = coco(tmp_path, [("dent", (1, 1, 5, 5)), ("dent", (3, 3, 3, 9))])
+    assert data.problems[0] in check_dataset(data, "train").problems
+    picture(tmp_path / "a.png", (50, 40))
+    report = check_dataset(data, "train")
+    assert len(report.unreadable) == 1 and "of one of 50 x 40" in report.unreadable[0][1]
+
+
+def test_a_category_without_boxes_need_not_be_known(tmp_path):
+    coco(tmp_path, WANTED[:1])
+    assert CocoDetection(str(tmp_path / "all.json"), classes=["dent"]).class_counts() == [1]
+
+
+@pytest.mark.parametrize("stated", [True, False])
+def test_boxes_are_clipped_with_or_without_a_stated_size(tmp_path, stated):
+    coco(tmp_path, [("dent", (-5, 0, 99, 12))])
+    content = json.loads((tmp_path / "all.json").read_text())
+    if not stated:
+        content["images"][0] = {"id": 5, "file_name": "a.png"}
+        (tmp_path / "all.json").write_text(json.dumps(content))
+    assert CocoDetection(str(tmp_path / "all.json")).records[0].boxes_xyxy.tolist() == [[0, 0, 50, 12]]
+
+
+def test_a_division_by_ratio_does_not_depend_on_where_the_set_lies(tmp_path):
+    divided = []
+    for place in (tmp_path / "here", tmp_path / "elsewhere" / "deep"):
+        coco(place)
+        content = json.loads((place / "all.json").read_text())
+        content["images"] = [{"id": i, "file_name": f"{i}.png", "height": 40, "width": 50} for i in range(30)]
+        content["annotations"] = []
+        (place / "all.json").write_text(json.dumps(content))
+        for i in range(30):
+            picture(place / f"{i}.png", (4, 4))
+        half = CocoDetection(str(place / "all.json"), split="val", split_ratio={"train": 0.5, "val": 0.5})
+        divided.append([record.path.rsplit("/", 1)[1] for record in half.records])
+    assert divided[0] == divided[1] and len(divided[0]) == 15
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "words"),
+    [
+        ({"json_file": "a.json", "split": "val"}, "means nothing without split_ratio or {split}"),
+        ({"json_file": "{split}.json"}, "is missing: what {split} in json_file"),
+        ({"json_file": "a.json", "split_ratio": {"train": 1.0}}, "expected a split of split_ratio"),
+    ],
+)
+def test_contradicting_splits_are_found_before_anything_is_read(kwargs, words):
+    with pytest.raises(ConfigError) as caught:
+        Registers.datasets.build({"type": "CocoDetection", "kwargs": kwargs}, "dataloader.dataset")
+    assert (
+        caught.value.problems[0].where == "dataloader.dataset.kwargs.split" and words in caught.value.problems[0].what
+    )
+
+
+def test_voc_lists_may_carry_a_flag(tmp_path):
+    voc(tmp_path)
+    (tmp_path / "val.txt").write_text("a  1\n")
+    data = VocDetection(str(tmp_path / "Annotations"), list_file=f"{tmp_path}/{{split}}.txt", split="val")
+    assert len(data) == 1 and len(data.records[0].box_labels) == 2
+
+
+def test_yolo_without_any_label_says_so(tmp_path):
+    from loguru import logger
+
+    lines = []
+    sink = logger.add(lines.append, format="{message}")
+    yolo(tmp_path, [])
+    logger.remove(sink)
+    assert any("not one picture has a label file with boxes" in line for line in lines)
+
+
+def test_labelme_boxes_go_round_their_shapes(tmp_path):
+    labelme(tmp_path)
+    shapes = [
+        {"label": "b", "shape_type": "polygon", "points": [[2, 1], [6, 1], [6, 4]]},
+        {"label": "a", "shape_type": "circle", "points": [[10, 10], [13, 10]], "flags": {"crowd": True}},
+    ]
+    content = {"imagePath": "a.png", "imageHeight": 40, "imageWidth": 50, "shapes": shapes}
+    (tmp_path / "a.json").write_text(json.dumps(content))
+    record = LabelMeDetection(str(tmp_path)).records[0]
+    assert record.boxes_xyxy[0].tolist() == [2, 1, 6, 4] and record.crowd.tolist() == [False, True]
+    assert record.boxes_xyxy[1] == pytest.approx([7, 7, 13, 13])

@@ -229,7 +229,8 @@ def peer_model(method: str, share: float, weights: str):
 def load_by_ending(module, weights: dict) -> None:
     """Weights into a network that is wrapped: every one of its tensors by the name that its own ends with."""
     own = module.state_dict()
-    names = {key: next((name for name in weights if key == name or key.endswith(f".{name}")), None) for key in own}
+    endings = {key: [name for name in weights if key == name or key.endswith(f".{name}")] for key in own}
+    names = {key: max(found, key=len, default=None) for key, found in endings.items()}
     lacking = [key for key, name in names.items() if name is None and not key.endswith("num_batches_tracked")]
     if any("layer4" not in key and ".fc." not in key for key in lacking):
         sys.exit(f"weights not found: {lacking[:5]}")

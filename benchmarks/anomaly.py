@@ -104,7 +104,7 @@ def measure(args: argparse.Namespace, who: str, method: str, share: str) -> dict
     train, test = loaders(args)
     build = (our_model if who == "ours" else peer_model)(method, float(share), str(args.weights))
     bare = peak_mib()
-    _model, collect, fit, answer, forward = build()
+    collect, fit, answer, forward = build()
     preprocess = train.reader.preprocess
     with torch.inference_mode():
         started = time.perf_counter(), time.process_time()
@@ -190,7 +190,7 @@ def our_model(method: str, share: float, weights: str):
             model = PaDiM(layers=PADIM_LAYERS, dimensions=100, checkpoint_path=weights).eval()
         else:
             model = PatchCore(layers=PATCHCORE_LAYERS, coreset=share, checkpoint_path=weights).eval()
-        return model, model.collect, model.fit, model, model.features
+        return model.collect, model.fit, model, model.features
 
     return build
 
@@ -204,12 +204,10 @@ def peer_model(method: str, share: float, weights: str):
         torch.manual_seed(0)
         if method == "padim":
             model = PadimModel(backbone="resnet18", layers=PADIM_LAYERS, pre_trained=False, n_features=100)
+            model.idx = drawn_channels()
         else:
             model = PatchcoreModel(backbone="resnet18", layers=PATCHCORE_LAYERS, pre_trained=False)
-        state = torch.load(weights, weights_only=True)
-        print(
-            model.feature_extractor.feature_extractor.load_state_dict(state, strict=False).missing_keys, file=sys.stderr
-        )
+        load_by_ending(model.feature_extractor, torch.load(weights, weights_only=True))
 
         def collect(images, indices):
             model.train()
@@ -223,9 +221,27 @@ def peer_model(method: str, share: float, weights: str):
             said = model(images)
             return said.anomaly_map, said.pred_score
 
-        return model, collect, fit, answer, model.feature_extractor
+        return collect, fit, answer, model.feature_extractor
 
     return build
+
+
+def load_by_ending(module, weights: dict) -> None:
+    """Weights into a network that is wrapped: every one of its tensors by the name that its own ends with."""
+    own = module.state_dict()
+    endings = {key: [name for name in weights if key == name or key.endswith(f".{name}")] for key in own}
+    names = {key: max(found, key=len, default=None) for key, found in endings.items()}
+    lacking = [key for key, name in names.items() if name is None and not key.endswith("num_batches_tracked")]
+    if any("layer4" not in key and ".fc." not in key for key in lacking):
+        sys.exit(f"weights not found: {lacking[:5]}")
+    module.load_state_dict({key: weights[name] for key, name in names.items() if name}, strict=False)
+
+
+def drawn_channels():
+    """The channels that our PaDiM draws, for both: which hundred of 448 they are moves AUROC by a hundredth."""
+    import torch
+
+    return torch.randperm(448, generator=torch.Generator().manual_seed(0))[:100].sort().values
 
 
 def peak_mib() -> float:

@@ -25,7 +25,8 @@ from dao.utils import dist
 SIGMA = 4.0  # pixels of the model's input, the paper's
 DISTORTION = 0.9  # of the random projection in which the coreset is chosen, the authors' setting
 NEIGHBOURS = 9  # by which the picture's score is weighted, the authors' setting
-CHUNK = 2**24  # distances that are held at once, 64 MiB
+CHUNK = 2**24  # distances that are held at once, 64 MiB, in a batch of
+BATCH = 8  # pictures; larger batches hold more
 
 
 @Registers.anomaly_models.register()
@@ -114,12 +115,12 @@ class PatchCore(AnomalyModel):
             self.collected.setdefault(index, []).append(own.clone())
 
     def fit(self) -> None:
-        gathered = dist.all_gather_object(self.collected) if dist.world_size() > 1 else [self.collected]
-        self.collected = {}
+        gathered, self.collected = dist.all_gather_object(self.collected), {}
         merged = {index: parts for one in gathered for index, parts in one.items()}
+        del gathered
         if not merged:
             raise DataError("PatchCore needs at least 1 good picture, and none was collected")
-        patches = torch.cat([part for index in sorted(merged) for part in merged.pop(index)])
+        patches = _joined(merged)
         count = max(1, int(len(patches) * self.coreset))
         # one process chooses and tells: floating point on another machine might break a tie the other way
         chosen = torch.from_numpy(
@@ -167,6 +168,18 @@ class PatchCore(AnomalyModel):
         return score * (1 - torch.exp(own - total))
 
 
+def _joined(parts: dict[int, list[Tensor]]) -> Tensor:
+    """All patches, (N, D), in the order of their pictures; each picture's own are let go as soon as they are copied."""
+    total = sum(len(part) for own in parts.values() for part in own)
+    out = torch.empty((total, next(iter(parts.values()))[0].shape[1]))
+    start = 0
+    for index in sorted(parts):
+        for part in parts.pop(index):
+            out[start : start + len(part)] = part
+            start += len(part)
+    return out
+
+
 def projected_dimensions(points: int) -> int:
     """Dimensions that keep the distances of so many points (Johnson and Lindenstrauss, as Achlioptas 2003 has it)."""
     return int(4 * math.log(max(points, 2)) / (DISTORTION**2 / 2 - DISTORTION**3 / 3))
@@ -188,16 +201,17 @@ def euclidean(points: Tensor, others: Tensor) -> Tensor:
 
 
 def nearest_in(patches: Tensor, bank: Tensor) -> tuple[Tensor, Tensor]:
-    """Distance to the nearest of the bank, and which one it is, (B, P) each; no more than 64 MiB of distances at once.
+    """Distance to the nearest of the bank, and which one it is, (B, P) each; 64 MiB of distances at once.
 
     patches: (B, P, D); bank: (K, D). The distance itself is taken by differences: the products' rounding would show.
     """
     best, place = [], []
     norms = bank.square().sum(1)
-    step = max(1, CHUNK // len(bank))
+    step = max(1, CHUNK // (len(bank) * BATCH))
     for start in range(0, patches.shape[1], step):
         part = patches[:, start : start + step]
-        nearest = (norms - 2 * part @ bank.T).argmin(dim=2)
+        products = torch.addmm(norms, part.flatten(0, 1), bank.T, alpha=-2)
+        nearest = products.argmin(dim=1).unflatten(0, (-1, part.shape[1]))
         best.append((part - bank[nearest]).square().sum(dim=2).sqrt())
         place.append(nearest)
     return torch.cat(best, dim=1), torch.cat(place, dim=1)

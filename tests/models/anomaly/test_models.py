@@ -114,7 +114,7 @@ def test_patchcore_keeps_the_wanted_share_and_finds_its_own_memory_at_no_distanc
 def test_nearest_in_pieces_equals_all_distances_at_once(monkeypatch):
     generator = torch.Generator().manual_seed(0)
     patches, bank = torch.randn(2, 50, 8, generator=generator), torch.randn(30, 8, generator=generator)
-    monkeypatch.setattr("dao.models.anomaly.patchcore.CHUNK", 30 * 7)
+    monkeypatch.setattr("dao.models.anomaly.patchcore.CHUNK", 30 * 8 * 7)
     distances, place = nearest_in(patches, bank)
     literal = (patches[:, :, None] - bank).square().sum(-1).sqrt()
     torch.testing.assert_close(distances, literal.min(2).values)

@@ -1,0 +1,77 @@
+"""The anomaly task: scores on one scale, tiles, verdicts that follow the threshold."""
+
+import numpy as np
+import pytest
+import torch
+
+from dao.errors import ConfigError
+from dao.models.anomaly.base import AnomalyModel
+from dao.preprocess import Preprocess
+from dao.tasks.anomaly import AnomalyTask
+
+FACTS = {"picture_threshold": 0.5, "picture_typical": 0.1, "pixel_threshold": 0.4, "pixel_typical": 0.05}
+
+
+class Brightness(AnomalyModel):
+    """A model whose answer is known: a pixel is as strange as it is bright."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight = torch.nn.Parameter(torch.ones(1))
+
+    def forward(self, images):
+        maps = images.mean(1, keepdim=True)
+        return maps, maps.amax((1, 2, 3))
+
+
+def make(**preprocess):
+    return AnomalyTask(Brightness(), Preprocess(size=(32, 32), mean=[0.0] * 3, std=[1.0] * 3, **preprocess),
+                       ["good", "bad"], facts=FACTS)  # fmt: skip
+
+
+def picture(hw, level):
+    image = np.full((*hw, 3), 10, np.uint8)
+    image[hw[0] // 2 :, hw[1] // 2 :] = level
+    return image
+
+
+def test_half_is_the_threshold_and_a_tenth_the_usual_good_part():
+    task = make()
+    raw = torch.tensor([0.1, 0.5, 0.9])
+    torch.testing.assert_close(task.normalised(raw, "picture"), torch.tensor([0.1, 0.5, 0.9]))
+    rising = task.normalised(torch.linspace(0, 2, 50), "pixel")
+    assert (rising.diff() > 0).all()
+
+
+@pytest.mark.parametrize(
+    ("hw", "resize"), [((64, 64), "stretch"), ((40, 90), "letterbox"), ((70, 100), "tile"), ((20, 25), "tile")]
+)
+def test_answers_lie_where_the_picture_has_them(hw, resize):
+    task = make(resize=resize, pad_value=0)
+    for level, bad in ((250, True), (60, False)):
+        found = AnomalyTask.answer(task.run, picture(hw, level), task.card())
+        assert found.anomaly_map.shape == hw == found.mask.shape and found.label == int(bad)
+        assert (found.anomaly_score >= 0.5) == bad
+        assert found.mask[hw[0] * 3 // 4, hw[1] * 3 // 4] == int(bad) and not found.mask[3, 3]
+        assert found.raw_score == pytest.approx(level / 255, abs=0.01)
+
+
+def test_another_threshold_changes_the_verdict_and_what_half_means():
+    task = make().with_facts({"picture_threshold": 0.2})
+    found = AnomalyTask.answer(task.run, picture((32, 32), 60), task.card())
+    assert found.label == 1 and found.anomaly_score > 0.5
+    with pytest.raises(ConfigError, match="must be above"):
+        make().with_facts({"picture_threshold": 0.05})
+
+
+def test_what_a_demo_says_and_draws():
+    task = make()
+    image = picture((48, 64), 250)
+    found = AnomalyTask.answer(task.run, image, task.card())
+    said = AnomalyTask.describe(found, task.card())
+    assert said["label"] == "bad" and len(said["regions"]) == 1
+    assert said["anomalous_share"] == pytest.approx(0.25, abs=0.05)
+    drawn = AnomalyTask.draw(image, found, task.card())
+    assert drawn.shape[1] > 3 * 64 and drawn.dtype == np.uint8
+    assert AnomalyTask.files(found, task.card())["mask"].max() == 255
+    assert AnomalyTask.caption(found, task.card()).startswith("bad")

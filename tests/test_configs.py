@@ -102,8 +102,8 @@ def tiny_anomaly(request):
     for source, target in (("train/blue", "train/good"), ("val/blue", "test/good"), ("val/red", "test/red")):
         shutil.copytree(data / source, root / target)
     places = ("dataloader.dataset.kwargs", "evaluator.dataloader.dataset.kwargs")
-    shrunk = ["preprocess.size=[64,64]", "model.kwargs.pretrained=false"]
-    return [*shrunk, *(f"{place}.data_dir={root}" for place in places)]
+    small = ["preprocess.size=[64,64]", "model.kwargs.pretrained=false"]
+    return [*small, *(f"{place}.data_dir={root}" for place in places)]
 
 
 # what shrinks a training config of each task to a second

@@ -27,8 +27,8 @@ def trained(tiny_det_config, write_config, tmp_path):
 
 def test_all_four_stages(trained, tiny_boxes, write_config):
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
-    losses = [line["train/loss"] for line in lines if "train/loss" in line]
-    assert losses[-1] < 0.8 * losses[0]
+    certainty = [line["train/objectness"] for line in lines if "train/objectness" in line]
+    assert certainty[-1] < 0.8 * certainty[0]  # the sum does not fall alike: L1 joins it in the last epochs
     report = json.loads((trained / "eval" / "final" / "metrics.json").read_text())
     assert report["pictures"] == 8
     assert run("-c", write_config({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(trained)}}})) == 0

@@ -125,7 +125,14 @@ def test_evaluation_is_the_same_for_one_and_three_processes(trained, write_confi
         ({"preprocess.resize": "crop"}, "it takes letterbox, stretch, tile"),
         ({"model.kwargs.decoder_channels": [8, 8]}, "the network cannot be built"),
         ({"dataloader.dataset.kwargs.mask_format": "binary"}, "cannot tell bright, dark apart"),
-        ({"dataloader.dataset.kwargs.classes": ["background", "bright"]}, "has the values 2"),
+        (
+            {
+                "dataloader.dataset.kwargs.classes": ["background", "bright"],
+                "evaluator.dataloader.dataset.kwargs.classes": None,
+            },
+            "has the values 2",
+        ),
+        ({"evaluator.dataloader.dataset.kwargs.classes": ["background", "dark", "bright"]}, "in another order"),
         ({"dataloader.dataset.kwargs.csv_file": "nowhere.csv"}, "nowhere.csv"),
         ({"dataloader.type": "ClsDataloader"}, "gives no masks"),
         ({"loss": {"type": "DiceLos"}}, "Nearest: DiceLoss"),

@@ -14,7 +14,7 @@ from torch import Tensor
 from dao.errors import ConfigError, DataError, Problem
 from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.features import FeatureExtractor
-from dao.models.anomaly.gaussian import StreamedGaussians, mahalanobis, whitening
+from dao.models.anomaly.gaussian import PICTURES_AT_ONCE, StreamedGaussians, mahalanobis, whitening
 from dao.register import Registers
 
 EPSILON = 0.01  # on the covariance's diagonal, the paper's
@@ -32,9 +32,9 @@ class PaDiM(AnomalyModel):
     """
 
     brings = ("loss", "optimizer", "lr_scheduler")
-    sized_by_data = ("mean", "white")
+    sized_by_data = ("mean", "precision_root")
     mean: Tensor
-    white: Tensor
+    precision_root: Tensor
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class PaDiM(AnomalyModel):
         drawn = torch.randperm(total, generator=torch.Generator().manual_seed(seed))[: dimensions or total]
         self._choose(drawn.sort().values)
         self.register_buffer("mean", torch.zeros(0, len(drawn)))
-        self.register_buffer("white", torch.zeros(0, len(drawn), len(drawn)))
+        self.register_buffer("precision_root", torch.zeros(0, len(drawn), len(drawn)))
         self.collected: StreamedGaussians | None = None
 
     def _choose(self, drawn: Tensor) -> None:
@@ -84,7 +84,7 @@ class PaDiM(AnomalyModel):
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(P, B, d) chosen channels of all layers at every position of the first layer's map, and its (H, W)."""
         # chosen before they are enlarged: nothing is enlarged in vain
-        parts = [x.index_select(1, getattr(self, f"chosen_{i}")) for i, x in enumerate(self.features(images))]
+        parts = [take_channels(x, getattr(self, f"chosen_{i}")) for i, x in enumerate(self.features(images))]
         joined = torch.cat(same_size(parts, "nearest"), dim=1)
         hw = (joined.shape[-2], joined.shape[-1])
         return joined.flatten(2).permute(2, 0, 1), hw
@@ -92,14 +92,15 @@ class PaDiM(AnomalyModel):
     def expect(self, pictures: int, input_hw: tuple[int, int]) -> None:
         stride, d = self.features.reductions[0], self.mean.shape[1]
         positions = -(-input_hw[0] // stride) * -(-input_hw[1] // stride)
-        count = positions * d * (d + 1)
+        numbers = positions * d * (d + 1)
+        need = (8 * numbers + 4 * PICTURES_AT_ONCE * positions * d) / 2**30
         logger.info(
             "PaDiM: {} positions of {} dimensions, {:.2f} GiB while it is fitted, {:.2f} GiB after, however many pictures",
-            positions, d, count * 12 / 2**30, count * 4 / 2**30,
+            positions, d, need, numbers * 4 / 2**30,
         )  # fmt: skip
         free = psutil.virtual_memory().available / 2**30
-        if self.mean.device.type == "cpu" and count * 12 / 2**30 > free:
-            message = f"fitting PaDiM takes {count * 12 / 2**30:.1f} GiB, and {free:.1f} GiB are free: lower dimensions"
+        if self.mean.device.type == "cpu" and need > free:
+            message = f"fitting PaDiM takes {need:.1f} GiB, and {free:.1f} GiB are free: lower dimensions"
             raise ConfigError(Problem("model.kwargs.dimensions", f"{message} (or preprocess.size)"))
 
     def begin(self) -> None:
@@ -119,14 +120,19 @@ class PaDiM(AnomalyModel):
         if gathered.count.item() < 2:
             raise DataError("PaDiM needs at least 2 good pictures to know how good parts differ")
         self.mean = gathered.mean().float()
-        self.white = whitening(gathered.take_covariance(self.epsilon))
+        self.precision_root = whitening(gathered.take_covariances(self.epsilon), positions=len(self.mean))
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, (height, width) = self.embed(images)
         if not len(self.mean):
             return images.new_zeros((len(images), 1, *images.shape[-2:])), images.new_zeros(len(images))
-        distances = mahalanobis(features, self.mean, self.white)
+        distances = mahalanobis(features, self.mean, self.precision_root)
         coarse = distances.transpose(0, 1).reshape(-1, 1, height, width)
         size = (images.shape[-2], images.shape[-1])
         maps = self.smoothing(F.interpolate(coarse, size=size, mode="bilinear", align_corners=False))
         return maps, maps.amax(dim=(1, 2, 3))
+
+
+def take_channels(maps: Tensor, chosen: Tensor) -> Tensor:
+    """(B, C, H, W) -> (B, len(chosen), H, W), laid out with the channels last, as all that follows reads it."""
+    return maps.permute(0, 2, 3, 1).index_select(3, chosen).permute(0, 3, 1, 2)

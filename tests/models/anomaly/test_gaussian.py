@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from dao.models.anomaly.gaussian import StreamedGaussians, mahalanobis, whitening
+from dao.models.anomaly.gaussian import POSITIONS_AT_ONCE, StreamedGaussians, mahalanobis, whitening
 
 
 def streamed(features, sizes):
@@ -19,23 +19,29 @@ def test_mean_and_covariance_equal_numpys_though_far_from_zero():
     exact = x.double().numpy()
     np.testing.assert_allclose(found.mean().numpy(), exact.mean(1), rtol=1e-13)
     wanted = np.stack([np.cov(position, rowvar=False) for position in exact])
-    np.testing.assert_allclose(found.take_covariance(0.0).numpy(), wanted, atol=1e-10)
+    np.testing.assert_allclose(torch.cat(list(found.take_covariances(0.0))).numpy(), wanted, atol=1e-10)
 
 
 def test_batches_do_not_matter_and_sums_of_two_processes_are_those_of_one():
-    x = torch.randn(3, 24, 4, generator=torch.Generator().manual_seed(1))
-    whole = streamed(x, [24])
-    first, second = streamed(x[:, ::2], [5, 7]), streamed(x[:, 1::2], [12])
-    for name in ("count", "sums", "products"):
+    positions = POSITIONS_AT_ONCE + 3  # more than one block
+    x = torch.randn(positions, 44, 4, generator=torch.Generator().manual_seed(1))
+    whole = streamed(x, [44])
+    first, second = streamed(x[:, ::2], [5, 17]), streamed(x[:, 1::2], [22])
+    for one in (whole, first, second):
+        one.reduce()
+    assert len(whole.products) == 2
+    for name in ("count", "sums"):
         both = getattr(first, name) + getattr(second, name)
         np.testing.assert_allclose(both.numpy(), getattr(whole, name).numpy(), rtol=1e-12, atol=1e-12)
+    for mine, theirs, all_of_it in zip(first.products, second.products, whole.products, strict=True):
+        np.testing.assert_allclose((mine + theirs).numpy(), all_of_it.numpy(), rtol=1e-12, atol=1e-12)
 
 
 def test_distances_equal_the_definition():
     x = torch.randn(4, 30, 6, generator=torch.Generator().manual_seed(2))
     found = streamed(x, [30])
-    mean, cov = found.mean(), found.take_covariance(0.01).clone()
-    got = mahalanobis(x[:, :3], mean.float(), whitening(cov)).numpy()
+    mean, cov = found.mean(), torch.cat(list(found.take_covariances(0.01)))
+    got = mahalanobis(x[:, :3], mean.float(), whitening([cov], len(cov))).numpy()
     for p in range(4):
         gap = x[p, :3].double().numpy() - mean[p].numpy()
         literal = np.sqrt(np.einsum("bi,ij,bj->b", gap, np.linalg.inv(cov[p].numpy()), gap))
@@ -44,4 +50,4 @@ def test_distances_equal_the_definition():
 
 def test_fewer_pictures_than_dimensions_still_have_an_inverse():
     found = streamed(torch.randn(2, 3, 20), [3])
-    assert torch.isfinite(whitening(found.take_covariance(0.01))).all()
+    assert torch.isfinite(whitening(found.take_covariances(0.01), positions=2)).all()

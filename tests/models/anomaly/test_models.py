@@ -7,6 +7,7 @@ import torch
 from dao.errors import CheckpointError, ConfigError, DataError
 from dao.models.anomaly.base import Smoothing
 from dao.models.anomaly.features import FeatureExtractor
+from dao.models.anomaly.gaussian import PICTURES_AT_ONCE
 from dao.models.anomaly.padim import PaDiM
 from dao.models.anomaly.patchcore import PatchCore, nearest_in, project
 
@@ -90,15 +91,17 @@ def test_padim_equals_the_literal_gaussian_at_every_position():
 
 
 def test_the_memory_of_a_padim_fit_is_the_same_for_any_number_of_pictures():
-    sizes = []
-    for count in (4, 40):
-        model = padim()
+    sizes = {}
+    model = padim()
+    for start in range(0, 100, 4):
         with torch.no_grad():
-            for start in range(0, count, 4):
-                model.collect(pictures(4, start), list(range(start, start + 4)))
+            model.collect(pictures(4, start), list(range(start, start + 4)))
         gathered = model.collected
-        sizes.append(sum(x.numel() for x in (gathered.count, gathered.sums, gathered.products)))
-    assert sizes[0] == sizes[1]
+        held = [gathered.count, gathered.sums, *gathered.products, *gathered.waiting]
+        sizes[start + 4] = sum(x.numel() for x in held)
+    assert sizes[36] == sizes[68] == sizes[100]  # the same number of pictures waits at each of these
+    positions, dimensions = gathered.sums.shape
+    assert max(sizes.values()) < positions * dimensions * (dimensions + 1 + PICTURES_AT_ONCE) + 1
 
 
 @torch.no_grad()

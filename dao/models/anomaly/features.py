@@ -78,7 +78,8 @@ def places_of(backbone: str, layers: Sequence[str | int]) -> list[int]:
 
     Raises ConfigError for a name that it does not know.
     """
-    info = _feature_net(backbone, 3, None).feature_info
+    with torch.device("meta"):  # its names are wanted, not its numbers
+        info = _feature_net(backbone, 3, None).feature_info
     names = [str(name) for name in info.module_name()]
     found = []
     for layer in layers:

@@ -53,6 +53,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 
     tell = parser.add_argument_group("instead of running")
     tell.add_argument("--check", action="store_true", help="read every picture and label, try one batch, train nothing")
+    tell.add_argument("--verify-resume", type=int, nargs="?", const=20, metavar="N",
+        help="prove on this config and machine that a run stopped inside its first N (20) iterations loses nothing")  # fmt: skip
     tell.add_argument("--schema", action="store_true", help="JSON Schema of a config, for editors")
     tell.add_argument("--list", nargs="?", const="all", metavar="KIND", help="components with their signatures")
     tell.add_argument("--version", action="store_true")

@@ -46,6 +46,10 @@ def _launch(args: argparse.Namespace) -> int:
         from dao.check import check
 
         return check(raw, device_for(args, 0))
+    if args.verify_resume is not None:
+        from dao.verify_resume import verify
+
+        return verify(args, raw)
     placements = place(args)
     refuse_useless_processes(raw["trainer"]["type"], placements[0].world_size)
     if len(placements) == 1 or from_torchrun():

@@ -17,6 +17,7 @@ from dao.config import Config, Raw
 from dao.errors import AICoreError, DataError
 from dao.structures import Batch, Unreadable
 from dao.trainers.hooks.base import Hook
+from dao.utils import dist
 
 
 @dataclass(slots=True)
@@ -208,10 +209,19 @@ class BadPictures:
             return
         self.reasons[picture.path] = picture.reason
         logger.warning("skipped, cannot be read: {} ({})", picture.path, picture.reason)
+        self._refuse_too_many()
+
+    def _refuse_too_many(self) -> None:
         if len(self.reasons) > self.max_fraction * max(self.total, 1):
             raise DataError(
                 self._render(f"more than max_bad_fraction = {self.max_fraction:g} of {self.total} pictures")
             )
+
+    def gather(self) -> None:
+        """Take in what the other processes found; all of them must call. Raises DataError past ``max_fraction``."""
+        for reasons in dist.all_gather_object(self.reasons):
+            self.reasons |= reasons
+        self._refuse_too_many()
 
     def summary(self) -> None:
         """Say at the end how many were left out."""

@@ -11,10 +11,36 @@ from loguru import logger
 from dao.errors import CheckpointError
 from dao.tasks import build
 from dao.trainers.base import plain
+from dao.trainers.update import updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
+
+
+def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] | None:
+    """The checkpoint to go on from and what it holds; None when "auto" finds none.
+
+    Process 0 looks and decides for all, as it alone writes checkpoints: a machine that does not share its disk is sent
+    the file. Raises CheckpointError when there is none, or a bad one, where one was named.
+    """
+    path, content, error = None, b"", None
+    if dist.is_main():
+        try:
+            path = run_folder.resume_checkpoint(wanted, log_dir, name)
+        except CheckpointError as refused:
+            error = refused
+    path, error = dist.broadcast_object((path, error))
+    if error is not None:
+        raise error
+    if path is None:
+        return None
+    if all(dist.all_gather_object(path.is_file())):
+        return path, checkpoint.load(path)
+    if dist.is_main():
+        content = path.read_bytes()
+    content = dist.broadcast_object(content)
+    return path, checkpoint.load(path, content)
 
 
 def content_of(trainer: TrainVal) -> dict[str, Any]:
@@ -47,13 +73,12 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
             f"{path} was trained on the classes {card.classes}, the data now has {trainer.dataset.classes}; "
             "to start from its weights alone use trainer.kwargs.ckpt"
         )
+    _say_changes(trainer, content)
     try:
         trainer.task.model.load_state_dict(content["model"])
-        trainer.update.load_state_dict(content["update"])
+        _load_update(trainer, content)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
-    if trainer.scheduler is not None and content["scheduler"]:
-        trainer.scheduler.load_state_dict(content["scheduler"])
     for hook in trainer.hooks:
         hook.load_state_dict(content["hooks"].get(type(hook).__name__, {}))
     trainer.task.facts |= {name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts}
@@ -61,13 +86,70 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
     if trainer.task.passes:  # what it had collected is not in the checkpoint
         trainer.start_iter = 0
     trainer.metrics, trainer.best = dict(content["metrics"]), dict(content["best"])
-    if trainer.start_iter and content["iters_per_epoch"] != trainer.iters_per_epoch:
-        logger.warning("an epoch had {} iterations and now has {}: epoch {} starts from its beginning",
-                       content["iters_per_epoch"], trainer.iters_per_epoch, trainer.start_epoch + 1)  # fmt: skip
+    if trainer.start_iter and _slicing(content) != (trainer.iters_per_epoch, trainer.accumulate, dist.world_size()):
+        logger.warning("epochs were cut into other batches than now: epoch {} starts from its beginning",
+                       trainer.start_epoch + 1)  # fmt: skip
         trainer.start_iter = 0
+    _place_scheduler(trainer, content)
     logger.info("resumed from {}: epoch {}, iteration {}", path, trainer.start_epoch + 1, trainer.start_iter + 1)
     if trainer.start_epoch >= trainer.max_epochs:
         logger.warning("all {} epochs are done; raise trainer.kwargs.max_epochs to train on", trainer.max_epochs)
+
+
+def _load_update(trainer: TrainVal, content: dict[str, Any]) -> None:
+    """The optimizer's memory from the checkpoint; where its section of the config was changed, its settings from there.
+
+    Not otherwise: some optimizers (Prodigy) keep what they have learnt among their settings.
+    """
+    optimizer = getattr(trainer.update, "optimizer", None)
+    groups = optimizer.param_groups if optimizer is not None else []
+    settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
+    trainer.update.load_state_dict(content["update"])
+    if json.loads(content["config"]).get("optimizer") == plain(trainer.config).get("optimizer"):
+        return
+    for group, own in zip(optimizer.param_groups if optimizer is not None else [], settings, strict=True):
+        group.update(own)
+
+
+def _slicing(content: dict[str, Any]) -> tuple[int, int, int]:
+    """How a stopped run cut its epochs: iterations in one, iterations in a window, processes."""
+    accumulate = json.loads(content["config"])["trainer"].get("kwargs", {}).get("accumulate", 1)
+    return content["iters_per_epoch"], accumulate, content["world_size"]
+
+
+def _place_scheduler(trainer: TrainVal, content: dict[str, Any]) -> None:
+    """The rate belongs to the share of the run that is done, however many updates an epoch had then and has now."""
+    if trainer.scheduler is None or not content["scheduler"]:
+        return
+    state = dict(content["scheduler"])
+    iters, accumulate, _ = _slicing(content)
+    was = content["epoch"] * updates_per_epoch(iters, accumulate) + content["iter"] // accumulate
+    now = trainer.start_epoch * updates_per_epoch(trainer.iters_per_epoch, trainer.accumulate)
+    now += trainer.start_iter // trainer.accumulate
+    state["updates"] += now - was
+    trainer.scheduler.load_state_dict(state)
+
+
+def _say_changes(trainer: TrainVal, content: dict[str, Any]) -> None:
+    """Name every setting that is not what it was: they hold from here on."""
+    before, now = flat(json.loads(content["config"])), flat(plain(trainer.config))
+    silent = {"trainer.kwargs.resume", "fullName"}
+    for key in sorted(before.keys() | now.keys()):
+        if key not in silent and before.get(key, "not set") != now.get(key, "not set"):
+            logger.warning("changed since the checkpoint: {} was {}, is {}",
+                           key, before.get(key, "not set"), now.get(key, "not set"))  # fmt: skip
+
+
+def flat(node: Any, path: str = "") -> dict[str, Any]:
+    """A config as one level: {"a.b.0": value}.
+
+    >>> flat({"a": {"b": [1, 2]}})
+    {'a.b.0': 1, 'a.b.1': 2}
+    """
+    if not isinstance(node, dict | list) or not node:
+        return {path: node}
+    pairs = node.items() if isinstance(node, dict) else enumerate(node)
+    return {k: v for key, value in pairs for k, v in flat(value, f"{path}.{key}".lstrip(".")).items()}
 
 
 def fine_tune(trainer: TrainVal, path: Path) -> None:

@@ -25,7 +25,8 @@ from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import to_device
 from dao.trainers.hooks import defaults
-from dao.trainers.update import GradientUpdate, NoUpdate, Update, updates_per_epoch
+from dao.trainers.hooks.guard import NonFiniteGuard
+from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 from dao.utils.seeding import seed_everything
@@ -45,7 +46,8 @@ class TrainVal(Trainer):
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
     weights. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's own choice).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
-    save_minutes: also save latest.ckpt inside an epoch, so often. log_interval: iterations between log lines.
+    save_minutes, save_iters: also save latest.ckpt inside an epoch, so often (0: never).
+    log_interval: iterations between log lines.
     test_after_train: evaluate the best checkpoint at the end and write its full report.
     max_bad_fraction: share of pictures that may be unreadable before the run stops.
     """
@@ -76,6 +78,7 @@ class TrainVal(Trainer):
         save_interval: int = 0,
         keep: int = 3,
         save_minutes: float = 10.0,
+        save_iters: int = 0,
         log_interval: int = 20,
         test_after_train: bool = True,
         max_bad_fraction: float = 0.01,
@@ -87,12 +90,8 @@ class TrainVal(Trainer):
         self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
         self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
         self.resume_from, self.ckpt = resume, ckpt
-        self.best_metric, self.save_interval, self.keep, self.save_minutes = (
-            best_metric,
-            save_interval,
-            keep,
-            save_minutes,
-        )
+        self.best_metric, self.save_interval, self.keep = best_metric, save_interval, keep
+        self.save_minutes, self.save_iters = save_minutes, save_iters
         self.log_interval, self.test_after_train, self.max_bad_fraction = (
             log_interval,
             test_after_train,
@@ -107,12 +106,21 @@ class TrainVal(Trainer):
         self.scalars: dict[str, float] = {}
         self.updated = False
         self.data_seconds = self.iter_seconds = 0.0
+        self.lock: Any = None  # on the run folder, for as long as this process writes there
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
     @classmethod
     def check_config(cls, kwargs: dict[str, Any], where: str) -> list[Problem]:
         """Values that have the right type and still make no sense."""
-        least = {"max_epochs": 1, "no_aug_epochs": 0, "eval_interval": 0, "accumulate": 1, "log_interval": 1, "keep": 0}
+        least = {
+            "max_epochs": 1,
+            "no_aug_epochs": 0,
+            "eval_interval": 0,
+            "accumulate": 1,
+            "log_interval": 1,
+            "keep": 0,
+            "save_iters": 0,
+        }
         problems = [
             Problem(f"{where}.{key}", f"must be at least {bound}, got {kwargs[key]}")
             for key, bound in least.items()
@@ -148,11 +156,10 @@ class TrainVal(Trainer):
     def _find_resume(self) -> tuple[Path, dict[str, Any]] | None:
         if not self.resume_from:
             return None
-        path = run_folder.resume_checkpoint(self.resume_from, self.log_dir, self.config.name)
-        if path is None:
+        found = resume_state.find(self.resume_from, self.log_dir, self.config.name)
+        if found is None:
             logger.info("nothing to resume in {}: starting anew", self.log_dir / self.config.name)
-            return None
-        return path, checkpoint.load(path)
+        return found
 
     def _build_data(self) -> None:
         section = self.config.dataloader
@@ -284,8 +291,9 @@ class TrainVal(Trainer):
             folder = Path()
         self.run_dir = dist.broadcast_object(folder)
         if dist.is_main():
+            self.lock = run_folder.lock(self.run_dir)
             log.to_file(self.run_dir / "log.txt")
-            run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+            run_folder.write_config(self.run_dir, plain(self.config))
             run_folder.write_json(self.run_dir / "environment.json", run_folder.environment())
         logger.info("{} -> {}", self.config.get("fullName", self.config.name), self.run_dir)
         self._describe()
@@ -334,6 +342,11 @@ class TrainVal(Trainer):
         super().before_iter()
 
     @property
+    def window_ends(self) -> bool:
+        """Whether no gradient waits for further iterations: only here can a run be stopped and gone on with."""
+        return is_update_iter(self.iter, self.iters_per_epoch, self.accumulate)
+
+    @property
     def global_iter(self) -> int:
         """Iterations since the run began, from 0."""
         return self.epoch * self.iters_per_epoch + self.iter
@@ -354,12 +367,16 @@ class TrainVal(Trainer):
     def interrupted(self) -> bool:
         """Whether any process was asked to stop; all agree, so that none waits in a step for one that left.
 
-        Asking makes a GPU wait, so there it is done when a line is logged anyhow.
+        Never inside an accumulation window, whose gradients a checkpoint does not hold. Asking makes a GPU wait, so
+        there it is done when a line is logged anyhow.
         """
+        if not self.window_ends:
+            return False
         if dist.world_size() == 1:
             return super().interrupted()
-        done = self.iter + 1
-        if self.device.type != "cpu" and done % self.log_interval and done != self.iters_per_epoch:
+        windows = (self.iter + 1) // self.accumulate
+        often = max(1, self.log_interval // self.accumulate)
+        if self.device.type != "cpu" and windows % often and self.iter + 1 != self.iters_per_epoch:
             return False
         if not dist.any_rank(self.signal is not None):
             return False
@@ -368,9 +385,19 @@ class TrainVal(Trainer):
 
     def after_epoch(self) -> None:
         self.task.end_of_pass()
+        # each process has gathered batch-norm statistics of its own pictures; from here on all answer with the same
+        if isinstance(self.update, GradientUpdate):
+            dist.broadcast_buffers(self.task.model, *filter(None, [self.ema_model]))
+        self.bad.gather()
         with self.task.using(self.answering_model):
             self.task.calibrate(self.calibrator, self.calibration_loader)
         super().after_epoch()
+
+    def refuse_non_finite(self) -> None:
+        """Before weights are saved: no loss that they come from was NaN. Raises RunError."""
+        for hook in self.hooks:
+            if isinstance(hook, NonFiniteGuard):
+                hook.check()
 
     @property
     def answering_model(self) -> torch.nn.Module:
@@ -381,3 +408,5 @@ class TrainVal(Trainer):
         for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader)):
             loader.close()
         log.close_file()
+        if self.lock is not None:
+            self.lock.close()

@@ -7,9 +7,11 @@ iteration, resolved config, class names, preprocessing, metrics, versions. Only 
 
 from __future__ import annotations
 
+import io
 import os
 import pickle
 import re
+import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -39,12 +41,13 @@ def save(content: Mapping[str, Any], path: Path) -> None:
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, **content}, file)
+            torch.save({"format": FORMAT, "checksum": checksum(content), **content}, file)
             file.flush()
             os.fsync(file.fileno())
+        load(temporary)  # proven before it takes the old one's place
         temporary.replace(path)
         _sync_directory(path.parent)
-    except (OSError, RuntimeError) as error:  # torch reports a failed write as RuntimeError
+    except (OSError, RuntimeError, CheckpointError) as error:  # torch reports a failed write as RuntimeError
         temporary.unlink(missing_ok=True)
         kept = "; the one written before it is untouched" if path.exists() else ""
         raise RunError(f"{path} could not be written: {error}{kept}. Is the disk full?") from error
@@ -60,9 +63,33 @@ def _sync_directory(folder: Path) -> None:
         os.close(descriptor)
 
 
-def load(path: Path) -> dict[str, Any]:
-    """A checkpoint of ours, on the CPU. Raises CheckpointError when it is missing, torn, foreign or newer than us."""
-    content = read_file(path)
+def checksum(content: Any) -> int:
+    """CRC-32 over all tensors' bytes and all plain values, in order: torch reads a flipped bit without a word."""
+    return _crc(content, 0)
+
+
+def _crc(value: Any, crc: int) -> int:
+    if isinstance(value, Tensor):
+        flat = value.detach().cpu().contiguous().flatten()
+        crc = zlib.crc32(f"{value.dtype}{tuple(value.shape)}".encode(), crc)
+        return zlib.crc32(flat.view(torch.uint8).numpy(), crc) if flat.numel() else crc
+    if isinstance(value, Mapping):
+        for key, item in value.items():
+            crc = _crc(item, zlib.crc32(repr(key).encode(), crc))
+        return crc
+    if isinstance(value, list | tuple):
+        for item in value:
+            crc = _crc(item, crc)
+        return zlib.crc32(str(len(value)).encode(), crc)
+    return zlib.crc32(repr(value).encode(), crc)
+
+
+def load(path: Path, data: bytes | None = None) -> dict[str, Any]:
+    """A checkpoint of ours, on the CPU; data: the file's bytes, where they came another way than from the disk.
+
+    Raises CheckpointError when it is missing, torn, damaged, foreign or newer than us.
+    """
+    content = read_file(path, data)
     if not isinstance(content, dict) or "format" not in content:
         raise CheckpointError(
             f"{path} holds weights but is not a checkpoint of AICore: it has no config, classes or preprocessing. "
@@ -72,12 +99,15 @@ def load(path: Path) -> dict[str, Any]:
         raise CheckpointError(
             f"{path} has format {content['format']}, this version reads up to {FORMAT}; update AICore"
         )
+    wanted = content.pop("checksum", None)
+    if wanted is not None and wanted != checksum({k: v for k, v in content.items() if k != "format"}):
+        raise CheckpointError(f"{path} was damaged after it was written: its checksum does not hold")
     return content
 
 
-def read_file(path: Path) -> Any:
-    """What torch.load or safetensors finds in a file, on the CPU, data only."""
-    if not path.is_file():
+def read_file(path: Path, data: bytes | None = None) -> Any:
+    """What torch.load or safetensors finds in a file, or in its bytes, on the CPU, data only."""
+    if data is None and not path.is_file():
         raise CheckpointError(f"{path} does not exist (working directory: {Path.cwd()})")
     if path.suffix == ".safetensors":
         from safetensors import SafetensorError
@@ -88,7 +118,8 @@ def read_file(path: Path) -> Any:
         except SafetensorError as error:
             raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
     try:
-        return torch.load(path, map_location="cpu", weights_only=True)
+        source = path if data is None else io.BytesIO(data)
+        return torch.load(source, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         reason = str(error).splitlines()[0]
         raise CheckpointError(

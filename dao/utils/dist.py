@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import timedelta
 from typing import Any, TypeVar
 
@@ -89,14 +87,12 @@ def any_rank(flag: bool) -> bool:
     return any(all_gather_object(flag)) if is_active() else flag
 
 
-@contextmanager
-def main_first() -> Iterator[None]:
-    """Rank 0 does the work of the block before the others enter it (files, downloads)."""
-    if not is_main():
-        barrier()
-    yield
-    if is_main():
-        barrier()
+def broadcast_buffers(*models: nn.Module) -> None:
+    """Rank 0's buffers (batch-norm statistics) on every process."""
+    if is_active():
+        for model in models:
+            for buffer in model.buffers():
+                torch_dist.broadcast(buffer, src=0)
 
 
 def wrap_model(model: nn.Module, device: torch.device, find_unused: bool = False) -> nn.Module:

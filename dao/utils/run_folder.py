@@ -35,11 +35,55 @@ def newest_run(parent: Path, name: str) -> Path | None:
     """Of ``name``, ``name-2``, ..., the run whose latest checkpoint is the youngest; None when there is none."""
     found = [
         (latest.stat().st_mtime_ns, folder)
-        for folder in parent.glob(f"{name}*")
+        for folder in (parent.iterdir() if parent.is_dir() else ())
         if folder.name == name or folder.name.removeprefix(f"{name}-").isdigit()
-        if (latest := folder / "checkpoints" / "latest.ckpt").is_file()
+        if (latest := folder / "checkpoints" / "latest.ckpt").is_file() and _name_in(folder, name) == name
     ]
     return max(found)[1] if found else None
+
+
+def _name_in(folder: Path, otherwise: str) -> str:
+    """What the run in a folder is called: "steel-2" may be the second run of "steel", or the first of "steel-2"."""
+    try:
+        return str(json.loads((folder / "config.json").read_text(encoding="utf-8"))["name"])
+    except (OSError, ValueError, KeyError):
+        return otherwise
+
+
+def lock(folder: Path) -> Any:
+    """Keep other runs out of a folder for as long as the returned file is open; the system lets go when we die.
+
+    Raises RunError when another process holds it. Where files cannot be locked (some network disks) nothing is kept out.
+    """
+    if os.name != "posix":
+        return (folder / ".lock").open("w")
+    import fcntl
+
+    file = (folder / ".lock").open("a+")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.seek(0)
+        holder = file.read().strip()
+        file.close()
+        raise RunError(f"another run ({holder}) writes into {folder}: wait for it, or end it") from None
+    except OSError:
+        return file
+    file.truncate(0)
+    file.write(f"process {os.getpid()} on {platform.node()}")
+    file.flush()
+    return file
+
+
+def write_config(folder: Path, config: Any) -> None:
+    """config.json as it holds now; one that held before a resume and was another is kept as config-before-N.json."""
+    path = folder / "config.json"
+    before = path.read_text(encoding="utf-8") if path.is_file() else None
+    write_json(path, config)
+    if before is None or before == path.read_text(encoding="utf-8"):
+        return
+    number = sum(1 for _ in folder.glob("config-before-*.json")) + 1
+    (folder / f"config-before-{number}.json").write_text(before, encoding="utf-8")
 
 
 def of_checkpoint(path: Path) -> Path:

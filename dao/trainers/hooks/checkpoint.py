@@ -22,16 +22,21 @@ class LatestCheckpoint(Hook):
     """Save latest.ckpt after every epoch, inside long ones, and when the run is interrupted.
 
     save_interval: also keep epoch_N.ckpt every so many epochs (0: never); keep: how many of those, the newest;
-    save_minutes: save latest.ckpt inside an epoch when that much time has passed since the last save (0: never).
+    save_minutes, save_iters: save latest.ckpt inside an epoch when so many minutes or iterations have passed since the
+    last save (0: never).
     """
 
-    def __init__(self, save_interval: int = 0, keep: int = 3, save_minutes: float = 10.0) -> None:
-        self.save_interval, self.keep, self.save_minutes = save_interval, keep, save_minutes
-        self.saved_at = time.monotonic()
+    def __init__(self, save_interval: int = 0, keep: int = 3, save_minutes: float = 10.0, save_iters: int = 0) -> None:
+        self.save_interval, self.keep = save_interval, keep
+        self.save_minutes, self.save_iters = save_minutes, save_iters
+        self.saved_at, self.iters = time.monotonic(), 0
 
     def after_iter(self, trainer: TrainVal) -> None:
-        long_ago = self.save_minutes > 0 and time.monotonic() - self.saved_at > self.save_minutes * 60
-        if long_ago and trainer.updated and trainer.iter + 1 < trainer.iters_per_epoch:
+        self.iters += 1
+        due = self.save_minutes > 0 and time.monotonic() - self.saved_at > self.save_minutes * 60
+        due = due or 0 < self.save_iters <= self.iters
+        if due and trainer.window_ends and trainer.iter + 1 < trainer.iters_per_epoch:
+            trainer.refuse_non_finite()
             self.save(trainer, "latest")
 
     def after_epoch(self, trainer: TrainVal) -> None:
@@ -51,7 +56,7 @@ class LatestCheckpoint(Hook):
         """Write one checkpoint of the run; rank 0 only."""
         if dist.is_main():
             checkpoint.save(trainer.checkpoint_content(), trainer.run_dir / "checkpoints" / f"{name}.ckpt")
-        self.saved_at = time.monotonic()
+        self.saved_at, self.iters = time.monotonic(), 0
 
     def _drop_old(self, folder: Path) -> None:
         if not dist.is_main() or self.keep == 0:

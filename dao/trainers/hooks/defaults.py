@@ -23,7 +23,7 @@ def for_training(trainer: TrainVal, sections: Sequence[Mapping[str, Any]]) -> li
     hooks: list[Hook] = [
         NonFiniteGuard(),
         Console(),
-        LatestCheckpoint(trainer.save_interval, trainer.keep, trainer.save_minutes),
+        LatestCheckpoint(trainer.save_interval, trainer.keep, trainer.save_minutes, trainer.save_iters),
         Evaluate(trainer.eval_interval),
         BestCheckpoint(),
         Record(),

@@ -75,6 +75,8 @@ class AnomalyDataloader(ImageLoader):
             batch_size=batch_size, num_workers=num_workers, cache=cache, resize_first=resize_first,
             prefetch_factor=prefetch_factor, keep_samples=keep_samples,
         )  # fmt: skip
+        # a neighbour in a bad picture's place would be counted twice by a model that is fitted
+        self.reader.leaves_out = complete or not training
 
     def _make_sampler(
         self, training: bool, kind: Literal["random", "balanced"], seed: int

@@ -71,6 +71,12 @@ class AnomalyTask(Task):
     # -- learning
 
     def prepare(self, dataset: Any) -> None:
+        if self.model.position_bound and self.preprocess.settings.tiled:
+            message = (
+                f"'tile' shows {type(self.model).__name__} windows from anywhere, and it learns what is good at each "
+                "place of its input; use 'stretch' or 'letterbox', or PatchCore, which does not mind the place"
+            )
+            raise ConfigError(Problem("preprocess.resize", message))
         pictures = sum(not getattr(record, "held_out", False) for record in dataset.records)
         self.model.expect(pictures, self.preprocess.size)
         if getattr(self.model, "features", None) is not None and self.model.features.random:

@@ -170,6 +170,7 @@ def test_thresholds_from_a_calibration_set_with_defects(
         ({"dataloader.dataset.kwargs.held_out": 1.5}, "held_out"),
         ({"calibration": {"type": "FalseAlarmRate", "kwargs": {"rate": 0.9}}}, "calibration.kwargs.rate"),
         ({"calibration": {"type": "BestF1"}}, "needs defective pictures"),
+        ({"preprocess.resize": "tile"}, "PatchCore, which does not mind the place"),
         ({"preprocess.resize": "crop"}, "it takes letterbox, stretch, tile"),
         ({"trainer.kwargs.best_metric": "picture/auroq"}, "picture/auroc"),
     ],

@@ -18,10 +18,12 @@ class AnomalyModel(nn.Module, ABC):
 
     sized_by_data: buffers that come into being when the model is fitted; a checkpoint brings theirs along.
     fitted_in_one_pass: whether the model collects and is fitted, rather than trained by gradient.
+    position_bound: whether it learns what is good at each place of its input: windows of larger pictures have no such.
     """
 
     sized_by_data: tuple[str, ...] = ()
     fitted_in_one_pass: ClassVar[bool] = True
+    position_bound: ClassVar[bool] = False
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:

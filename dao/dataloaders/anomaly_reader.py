@@ -14,6 +14,7 @@ from dao.dataloaders.loader import ImageLoader
 from dao.dataloaders.reader import BatchReader
 from dao.dataloaders.samplers import BatchKey, EvalSampler, TrainSampler
 from dao.dataloaders.transforms import Pipeline
+from dao.errors import ConfigError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Sample, Unreadable
@@ -27,8 +28,9 @@ class AnomalyReader(BatchReader):
         return super().fit(replace(sample, mask=None) if self.training else sample)
 
     def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
-        """What a threshold is taken from is what the model will meet: as it is, not augmented."""
-        as_it_is = self.training and getattr(self.dataset.records[sample.index], "held_out", False)
+        """What a threshold is taken from is what the model will meet: as it is, unless it is a view of a known one."""
+        record: Any = self.dataset.records[sample.index]
+        as_it_is = self.training and getattr(record, "held_out", False) and not record.view
         return super()._transform(sample, key._replace(augment=False) if as_it_is else key, bad)
 
     def collate_targets(self, samples: Sequence[Sample]) -> Tensor | list[AnomalyTruth]:
@@ -70,6 +72,13 @@ class AnomalyDataloader(ImageLoader):
         complete: bool = True,
     ) -> None:
         self.complete = complete
+        if training and transforms is None and any(getattr(record, "view", False) for record in dataset.records):
+            message = (
+                "is empty: so few pictures are learnt from whole, and the threshold comes from other views of them, "
+                'which augmentation makes, e.g. [{"type": "Affine", "kwargs": {"rotate": [-5, 5], "p": 1.0}}]; or set '
+                "held_out to 0, and expect false alarms"
+            )
+            raise ConfigError(Problem("dataloader.dataset.transforms", message))
         super().__init__(
             dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed,
             batch_size=batch_size, num_workers=num_workers, cache=cache, resize_first=resize_first,

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -24,8 +25,9 @@ from dao.utils import dist
 class AnomalyReader(BatchReader):
     """Training targets say which pictures only the threshold learns from; in evaluation they are the truth."""
 
-    def fit(self, sample: Sample) -> Any:
-        return super().fit(replace(sample, mask=None) if self.training else sample)
+    def begin(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Without its mask: nothing is learnt from it, and it has the size the picture had on disk."""
+        return replace(sample, mask=None)
 
     def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
         """What a threshold is taken from is what the model will meet: as it is, unless it is a view of a known one."""

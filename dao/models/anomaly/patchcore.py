@@ -87,7 +87,13 @@ class PatchCore(AnomalyModel):
 
     def patches_within(self, hw: tuple[int, int]) -> Tensor:
         """(1, 1, H, W), 1 where a patch's cell of the map has any of the region in it, else 0."""
-        return F.adaptive_max_pool2d(self.region, hw)
+        region = self.region
+        if region is None:
+            raise RuntimeError("there is no region: every patch counts")
+        # adaptive pooling by uneven cells cannot be exported
+        cell = (-(-region.shape[-2] // hw[0]), -(-region.shape[-1] // hw[1]))
+        pooled = F.max_pool2d(region, cell, cell, ceil_mode=True)
+        return pooled if tuple(pooled.shape[-2:]) == hw else F.interpolate(pooled, size=hw, mode="nearest")
 
     def begin(self) -> None:
         self.collected = {}

@@ -63,6 +63,7 @@ class AnomalyTask(Task):
             self._look_within()
         self.held_out: list[Tensor] = []
         self.seen: list[Tensor] = []
+        self.from_views = False
 
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> AnomalyTask:
         if "region" in facts:
@@ -101,6 +102,7 @@ class AnomalyTask(Task):
                 "place of its input; use 'stretch' or 'letterbox', or PatchCore, which does not mind the place"
             )
             raise ConfigError(Problem("preprocess.resize", message))
+        self.from_views = any(getattr(record, "view", False) for record in dataset.records)
         pictures = sum(not getattr(record, "held_out", False) for record in dataset.records)
         self.model.expect(pictures, self.preprocess.size)
         if getattr(self.model, "features", None) is not None and self.model.features.random:
@@ -159,6 +161,8 @@ class AnomalyTask(Task):
         """Scores of the pictures that were held out of training; of training pictures where none were."""
         held = any(part for part in dist.all_gather_object(bool(self.held_out)))
         source = "good pictures held out of the training set"
+        if self.from_views:
+            source = "augmented views of the few good pictures it learnt from: other good parts may differ by more"
         if not held:
             source = "the training pictures themselves, for want of others: good parts will score higher than these did"
             logger.warning(

@@ -274,6 +274,8 @@ def test_few_pictures_do_not_reject_everything(changes, shots, own_config, write
     }  # fmt: skip
     assert run("-c", write_config(own_config, {**changes, **few}), "--device", "cpu") == 0
     report = json.loads((tmp_path / "runs" / "tinyparts" / "eval" / "final" / "metrics.json").read_text())
+    facts = Predictor(tmp_path / "runs" / "tinyparts").card.facts
+    assert "augmented views" in facts["calibration"]
     assert len(report["false_alarms"]) <= 3 and report["picture"]["auroc"] == 1.0
     assert not report["escapes"]
 

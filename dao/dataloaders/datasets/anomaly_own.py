@@ -59,7 +59,9 @@ class OwnAnomalyDataset(AnomalyDataset):
         good = sum(record.kind == GOOD for record in records)
         if not good:
             kinds = some(sorted({record.kind for record in records})) or "nothing"
-            raise DataError(f"{origin}: no good pictures to learn from; there is {kinds}. What is good is set by 'good'")
+            raise DataError(
+                f"{origin}: no good pictures to learn from; there is {kinds}. What is good is set by 'good'"
+            )
         divided = any(splits)
         where = list(splits) if divided else divide(records, names, how.test_ratio, how.seed)
         if how.split == TEST:
@@ -69,7 +71,8 @@ class OwnAnomalyDataset(AnomalyDataset):
         else:
             learn = [record for record in _of(records, where, TRAIN) if record.kind == GOOD]
             super().__init__(
-                to_learn_from(learn, how.split, how.held_out, how.seed, how.shots, how.repeat), f"{how.split} of {origin}"
+                to_learn_from(learn, how.split, how.held_out, how.seed, how.shots, how.repeat),
+                f"{how.split} of {origin}",
             )
         self.set_region(region)
         self._note(records, where, divided, origin)

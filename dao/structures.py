@@ -82,6 +82,7 @@ class Prediction:
     mask: (H, W) class indices; defect_map: (H, W) float32, the probability that a pixel is no background.
     boxes_xyxy (N, 4), box_labels (N,), box_scores (N,).
     anomaly_map: (H, W) float, anomaly_score: float: 0.5 is the threshold; raw_map, raw_score: in the method's own units.
+    region: (H, W) bool, where the model looked; None for everywhere.
     """
 
     path: str = ""
@@ -98,6 +99,12 @@ class Prediction:
     anomaly_score: float | None = None
     raw_map: NDArray[np.float32] | None = None
     raw_score: float | None = None
+    region: NDArray[np.bool_] | None = None
+
+    @property
+    def looked_at(self) -> NDArray[np.bool_] | np.bool_:
+        """Where the model looked, to be combined with other masks."""
+        return np.bool_(True) if self.region is None else self.region
 
 
 @dataclass(slots=True)

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -14,6 +15,7 @@ from dao.dataloaders.loader import ImageLoader
 from dao.dataloaders.reader import BatchReader
 from dao.dataloaders.samplers import BatchKey, EvalSampler, TrainSampler
 from dao.dataloaders.transforms import Pipeline
+from dao.errors import ConfigError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Sample, Unreadable
@@ -23,12 +25,14 @@ from dao.utils import dist
 class AnomalyReader(BatchReader):
     """Training targets say which pictures only the threshold learns from; in evaluation they are the truth."""
 
-    def fit(self, sample: Sample) -> Any:
-        return super().fit(replace(sample, mask=None) if self.training else sample)
+    def begin(self, sample: Sample, rng: np.random.Generator) -> Sample:
+        """Without its mask: nothing is learnt from it, and it has the size the picture had on disk."""
+        return replace(sample, mask=None)
 
     def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
-        """What a threshold is taken from is what the model will meet: as it is, not augmented."""
-        as_it_is = self.training and getattr(self.dataset.records[sample.index], "held_out", False)
+        """What a threshold is taken from is what the model will meet: as it is, unless it is a view of a known one."""
+        record: Any = self.dataset.records[sample.index]
+        as_it_is = self.training and getattr(record, "held_out", False) and not record.view
         return super()._transform(sample, key._replace(augment=False) if as_it_is else key, bad)
 
     def collate_targets(self, samples: Sequence[Sample]) -> Tensor | list[AnomalyTruth]:
@@ -70,11 +74,20 @@ class AnomalyDataloader(ImageLoader):
         complete: bool = True,
     ) -> None:
         self.complete = complete
+        if training and transforms is None and any(getattr(record, "view", False) for record in dataset.records):
+            message = (
+                "is empty: so few pictures are learnt from whole, and the threshold comes from other views of them, "
+                'which augmentation makes, e.g. [{"type": "Affine", "kwargs": {"rotate": [-5, 5], "p": 1.0}}]; or set '
+                "held_out to 0, and expect false alarms"
+            )
+            raise ConfigError(Problem("dataloader.dataset.transforms", message))
         super().__init__(
             dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed,
             batch_size=batch_size, num_workers=num_workers, cache=cache, resize_first=resize_first,
             prefetch_factor=prefetch_factor, keep_samples=keep_samples,
         )  # fmt: skip
+        # a neighbour in a bad picture's place would be counted twice by a model that is fitted
+        self.reader.leaves_out = complete or not training
 
     def _make_sampler(
         self, training: bool, kind: Literal["random", "balanced"], seed: int

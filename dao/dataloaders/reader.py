@@ -79,6 +79,7 @@ class BatchReader:
         self.dataset, self.preprocess, self.transforms, self.cache = dataset, preprocess, transforms, cache
         self.preparation = transforms.without_augmentation() if transforms else None
         self.training, self.seed = training, seed
+        self.leaves_out = not training  # a model that counts its pictures leaves bad ones out of training as well
         # what is not scaled is cut, and where to cut is for the transforms and the chance of each epoch
         whole = transforms is None or not transforms.needs_original
         self.resize_first = resize_first and whole and not preprocess.settings.tiled
@@ -102,7 +103,7 @@ class BatchReader:
         samples: list[Sample] = []
         bad: list[Unreadable] = []
         for index in key.indices:
-            sample = self._read_or_next(index, bad) if self.training else self._read_or_note(index, bad)
+            sample = self._read_or_note(index, bad) if self.leaves_out else self._read_or_next(index, bad)
             if sample is not None:
                 samples.append(sample)
         changed = [self._transform(sample, key, bad) for sample in samples]

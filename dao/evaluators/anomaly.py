@@ -58,7 +58,7 @@ class AnomalyEvaluator(Evaluator):
     of defect as well; escapes and false alarms at the model's own threshold. Ranking goes by raw scores.
 
     worst: pictures on the worst-N sheet. pixels: whether maps are judged as well (costs time on large pictures).
-    Pixels of defective pictures without a mask count for nothing.
+    Pixels of defective pictures without a mask count for nothing, and neither do those outside a region of interest.
     """
 
     reads = ("anomaly_score", "raw_score", "raw_map", "label")
@@ -102,9 +102,10 @@ class AnomalyEvaluator(Evaluator):
         raw, mask = prediction.raw_map, truth.mask
         if raw.shape != mask.shape:
             raise DataError(f"{prediction.path}: the mask is {mask.shape}, the map {raw.shape} pixels")
-        self.good_pixels.add(raw[~mask])
+        self.good_pixels.add(raw[~mask & prediction.looked_at])
         if not truth.bad:
             return
+        mask = mask & prediction.looked_at
         own = self.kinds.setdefault(truth.kind, KindPixels())
         own.bad.add(raw[mask])
         count, labels, stats, _ = cv2.connectedComponentsWithStats(mask.astype(np.uint8), connectivity=8)

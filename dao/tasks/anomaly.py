@@ -22,6 +22,7 @@ from dao.structures import Batch, Prediction
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
 from dao.utils import dist
+from dao.utils.roi import raster
 
 TYPICAL = 0.1  # what the middle good picture's score becomes; the threshold becomes 0.5
 SLOPE = math.log((1 - TYPICAL) / TYPICAL)
@@ -34,7 +35,8 @@ class AnomalyTask(Task):
     """Raw maps and scores of a model, and the same normalised so that 0.5 is the threshold.
 
     Facts in the card: ``picture_threshold``, ``pixel_threshold`` in the method's units; ``picture_typical``,
-    ``pixel_typical``: the middle scores of good ones, which become 0.1; ``calibration``: how they were found, in words.
+    ``pixel_typical``: the middle scores of good ones, which become 0.1; ``calibration``: how they were found, in words;
+    ``region``: where the model looks (dao/utils/roi.py), empty for everywhere. Outside it the raw map is 0.
     """
 
     models = "anomaly_models"
@@ -54,13 +56,18 @@ class AnomalyTask(Task):
     ) -> None:
         unset = {
             "picture_threshold": 1.0, "picture_typical": 0.0, "pixel_threshold": 1.0, "pixel_typical": 0.0,
-            "calibration": "none yet",
+            "calibration": "none yet", "region": [],
         }  # fmt: skip
         super().__init__(model, preprocess, classes, loss, {**unset, **(facts or {})})
+        if self.facts["region"]:
+            self._look_within()
         self.held_out: list[Tensor] = []
         self.seen: list[Tensor] = []
+        self.from_views = False
 
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> AnomalyTask:
+        if "region" in facts:
+            raise ConfigError(Problem(f"{where}.region", "was learnt with: train anew to look somewhere else"))
         other = super().with_facts(facts, where)
         for level in ("picture", "pixel"):
             if other.facts[f"{level}_threshold"] <= other.facts[f"{level}_typical"]:
@@ -68,9 +75,34 @@ class AnomalyTask(Task):
                 raise ConfigError(Problem(f"{where}.{level}_threshold", message))
         return other  # type: ignore[return-value]
 
+    @classmethod
+    def facts_of(cls, dataset: Any) -> dict[str, Any]:
+        return {"region": dataset.region} if getattr(dataset, "region", None) else {}
+
+    def _look_within(self) -> None:
+        """Tell the model where to look, in the pixels of its input."""
+        kind = self.preprocess.settings.resize
+        if kind != "stretch":
+            message = (
+                f"is '{kind}', but the dataset has a region of interest: only \"stretch\" puts a place of the picture at "
+                "the same place of the input, whatever the picture's size"
+            )
+            raise ConfigError(Problem("preprocess.resize", message))
+        looked_at = raster(self.facts["region"], self.preprocess.size)
+        if not looked_at.any():
+            raise ConfigError(Problem("dataset.kwargs.region", "is smaller than a pixel of preprocess.size"))
+        self.model.look_within(torch.tensor(looked_at).to(self.preprocess.mean.device))
+
     # -- learning
 
     def prepare(self, dataset: Any) -> None:
+        if self.model.position_bound and self.preprocess.settings.tiled:
+            message = (
+                f"'tile' shows {type(self.model).__name__} windows from anywhere, and it learns what is good at each "
+                "place of its input; use 'stretch' or 'letterbox', or PatchCore, which does not mind the place"
+            )
+            raise ConfigError(Problem("preprocess.resize", message))
+        self.from_views = any(getattr(record, "view", False) for record in dataset.records)
         pictures = sum(not getattr(record, "held_out", False) for record in dataset.records)
         self.model.expect(pictures, self.preprocess.size)
         if getattr(self.model, "features", None) is not None and self.model.features.random:
@@ -129,6 +161,8 @@ class AnomalyTask(Task):
         """Scores of the pictures that were held out of training; of training pictures where none were."""
         held = any(part for part in dist.all_gather_object(bool(self.held_out)))
         source = "good pictures held out of the training set"
+        if self.from_views:
+            source = "augmented views of the few good pictures it learnt from: other good parts may differ by more"
         if not held:
             source = "the training pictures themselves, for want of others: good parts will score higher than these did"
             logger.warning(
@@ -139,7 +173,9 @@ class AnomalyTask(Task):
         for images in self.held_out if held else self.seen:
             outputs = self.infer(self.preprocess.normalise(images.to(self.preprocess.mean.device)))
             good += outputs["raw_score"].tolist()
-            pixels.add(outputs["raw_map"].cpu().numpy())
+            looked_at = self.model.region
+            raw_map = outputs["raw_map"]
+            pixels.add((raw_map if looked_at is None else raw_map[:, :, looked_at[0, 0] > 0]).cpu().numpy())
         self.held_out, self.seen = [], []
         return _gathered(CalibrationScores(np.array(good, np.float64), good_pixels=pixels, source=source))
 
@@ -152,7 +188,7 @@ class AnomalyTask(Task):
             for prediction, truth in zip(self.predict(batch), batch.targets, strict=True):
                 (bad if truth.bad else good).append(prediction.raw_score)
                 for defective, histogram in enumerate(pixels) if truth.mask is not None else ():
-                    histogram.add(prediction.raw_map[truth.mask == bool(defective)])
+                    histogram.add(prediction.raw_map[(truth.mask == bool(defective)) & prediction.looked_at])
         source = "the calibration set"
         return _gathered(CalibrationScores(np.array(good), np.array(bad), *pixels, source=source))
 
@@ -160,6 +196,9 @@ class AnomalyTask(Task):
 
     def infer(self, images: Tensor) -> dict[str, Tensor]:
         raw_map, raw_score = self.model(images)
+        if self.model.region is not None and self.model.scored_by_map:
+            raw_map = raw_map * self.model.region
+            raw_score = raw_map.amax(dim=(1, 2, 3))
         return {"raw_map": raw_map.float(), "raw_score": raw_score.float()}
 
     def restore(self, outputs: dict[str, Tensor], original_hw: tuple[int, int]) -> dict[str, Tensor]:
@@ -191,6 +230,7 @@ class AnomalyTask(Task):
                 anomaly_score=float(score),
                 raw_map=outputs["raw_map"][i],
                 raw_score=float(outputs["raw_score"][i]),
+                region=raster(card.facts["region"], tuple(hw)) if card.facts.get("region") else None,
             )
             for i, (hw, score) in enumerate(zip(original_hw, outputs["anomaly_score"], strict=True))
         ]

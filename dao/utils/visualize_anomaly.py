@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import cv2
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,7 @@ from dao.utils.text import Image, draw_text, fit_text, text_width
 from dao.utils.visualize import FAINT, INK, PAPER, RIGHT, TRACK, WRONG, enlarge, text_unit, thumbnail, to_rgb
 
 OUTLINE = (255, 60, 0)
+REGION = (0, 140, 255)  # of interest; what lies outside was not looked at
 SHOW_FROM = 0.2  # of the normalised map: below, a good part's own ups and downs would colour the picture
 THRESHOLD = 0.5
 
@@ -27,11 +30,13 @@ def heat_overlay(image: Image, anomaly_map: NDArray[np.float32], strength: float
     return np.round(grey * (1 - weight) + tint * weight).astype(np.uint8)
 
 
-def outlined(image: Image, mask: NDArray[np.uint8], line: int | None = None) -> Image:
+def outlined(
+    image: Image, mask: NDArray[Any], line: int | None = None, colour: tuple[int, int, int] = OUTLINE
+) -> Image:
     """The picture with the outlines of what lies above the pixel threshold; mask: (H, W), 0 or 1."""
     out = to_rgb(image).copy()
     contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(out, contours, -1, OUTLINE, line or max(1, round(max(out.shape[:2]) / 300)))
+    cv2.drawContours(out, contours, -1, colour, line or max(1, round(max(out.shape[:2]) / 300)))
     return out
 
 
@@ -47,7 +52,10 @@ def annotate_anomaly(image: Image, prediction: Prediction) -> Image:
     mask = np.repeat(np.repeat(prediction.mask, factor, axis=0), factor, axis=1)
     column, unit = width > 2 * height, text_unit(picture)
     gap = np.full((unit // 3, width, 3) if column else (height, unit // 3, 3), PAPER, np.uint8)
-    views = [picture, gap, heat_overlay(picture, heat), gap, outlined(picture, mask)]
+    last = outlined(picture, mask)
+    if prediction.region is not None:
+        last = outlined(last, np.repeat(np.repeat(prediction.region, factor, axis=0), factor, axis=1), colour=REGION)
+    views = [picture, gap, heat_overlay(picture, heat), gap, last]
     shown = np.concatenate(views, axis=0 if column else 1)
     return _with_verdict(shown, prediction, unit)
 

@@ -170,11 +170,129 @@ def test_thresholds_from_a_calibration_set_with_defects(
         ({"dataloader.dataset.kwargs.held_out": 1.5}, "held_out"),
         ({"calibration": {"type": "FalseAlarmRate", "kwargs": {"rate": 0.9}}}, "calibration.kwargs.rate"),
         ({"calibration": {"type": "BestF1"}}, "needs defective pictures"),
+        ({"preprocess.resize": "tile"}, "PatchCore, which does not mind the place"),
         ({"preprocess.resize": "crop"}, "it takes letterbox, stretch, tile"),
         ({"trainer.kwargs.best_metric": "picture/auroq"}, "picture/auroc"),
     ],
 )
 def test_mistakes_end_in_one_message(tiny_anomaly_config, write_config, changes, words, capsys):
     assert run("-c", write_config(tiny_anomaly_config, changes)) == 2
+    said = capsys.readouterr().err
+    assert words in said and "Traceback" not in said
+
+
+@pytest.fixture(scope="module")
+def parts_with_background(tmp_path_factory):
+    """Plain folders: a part in the middle of a background that differs in every picture, with dirt in some good ones."""
+    root = tmp_path_factory.mktemp("plain")
+
+    def write(folder, seed, defect=False, dirt=False):
+        rng = np.random.default_rng(seed)
+        image = rng.integers(110, 130, (40, 48, 3), dtype=np.uint8)
+        if dirt:  # more than any defect
+            image[2:10, 2:40] = rng.integers(0, 256, (8, 38, 3), dtype=np.uint8)
+        mask = np.zeros((40, 48), np.uint8)
+        if defect:
+            image[22:30, 20:28], mask[22:30, 20:28] = 255, 255
+            (root / "truth" / folder).mkdir(parents=True, exist_ok=True)
+            cv2.imwrite(str(root / "truth" / folder / f"{seed}.png"), mask)
+        (root / "parts" / folder).mkdir(parents=True, exist_ok=True)
+        cv2.imwrite(str(root / "parts" / folder / f"{seed}.png"), image)
+
+    for i in range(24):
+        write("good", i, dirt=i % 12 == 0)
+    for i in range(4):
+        write("spot", 100 + i, defect=True, dirt=bool(i % 2))
+    return root
+
+
+REGION = [[[0.1, 0.4], [0.9, 0.4], [0.9, 0.95], [0.1, 0.95]]]
+
+
+@pytest.fixture
+def own_config(tiny_anomaly_config, parts_with_background):
+    settings = {"data_dir": str(parts_with_background / "parts"), "mask_dir": str(parts_with_background / "truth")}
+    for section, split in ((tiny_anomaly_config, "train"), (tiny_anomaly_config["evaluator"], "test")):
+        kwargs = {**settings, "split": split, "test_ratio": 0.25}
+        section["dataloader"]["dataset"] = {"type": "AnomalyFolderDataset", "kwargs": kwargs}
+    tiny_anomaly_config["preprocess"] = {"size": [34, 42], "resize": "stretch"}  # no multiple of the features' cells
+    return tiny_anomaly_config
+
+
+@pytest.mark.parametrize("changes", [{}, PATCHCORE], ids=["padim", "patchcore"])
+def test_a_region_of_interest_in_all_stages(changes, own_config, parts_with_background, write_config, tmp_path):
+    region = {"dataloader.dataset.kwargs.region": REGION}
+    assert run("-c", write_config(own_config, {**changes, **region}), "--device", "cpu") == 0
+    trained = tmp_path / "runs" / "tinyparts"
+    report = json.loads((trained / "eval" / "final" / "metrics.json").read_text())
+    assert report["pictures"] == 10 and report["picture"]["auroc"] == 1.0 and report["pixel"]["auroc"] > 0.9
+    assert report["factory"]["escape_rate"]["count"] == 0
+
+    exported = []
+    for exporter, pattern in (("OnnxExporter", "*.onnx"), ("TorchExporter", "*.pt2")):
+        export = {"trainer": {"type": "Export", "kwargs": {"ckpt": str(trained)}}, "export": {"type": exporter}}
+        assert run("-c", write_config(export)) == 0
+        (file,) = trained.glob(f"export/**/{pattern}")
+        (summary,) = json.loads((file.parent / "parity.json").read_text())["files"].values()
+        assert summary["passed"] and summary["agreement"] == 1.0
+        exported.append(file)
+
+    clean = np.full((40, 48, 3), 120, np.uint8)
+    dirty = clean.copy()
+    dirty[2:10, 4:44] = np.random.default_rng(0).integers(0, 256, (8, 40, 3), dtype=np.uint8)
+    for ckpt in (trained, *exported):
+        predictor = Predictor(ckpt)
+        assert predictor.card.facts["region"] == [REGION]
+        found = predictor(dirty)
+        outside = ~found.region
+        assert 0.3 < found.region.mean() < 0.6
+        inner = cv2.erode(outside.astype(np.uint8), np.ones((5, 5)), borderValue=1) > 0
+        assert found.raw_map[inner].max() == 0 and not found.mask[inner].any()
+        assert found.anomaly_score < 0.5 or predictor(clean).anomaly_score >= 0.5
+
+
+def test_without_the_region_the_same_dirt_votes(own_config, write_config, tmp_path):
+    """The test above can fail: the dirt is what this model finds strangest."""
+    assert run("-c", write_config(own_config, PATCHCORE)) == 0
+    predictor = Predictor(tmp_path / "runs" / "tinyparts")
+    dirty = np.full((40, 48, 3), 120, np.uint8)
+    dirty[2:10, 4:44] = np.random.default_rng(0).integers(0, 256, (8, 40, 3), dtype=np.uint8)
+    found = predictor(dirty)
+    assert found.region is None and found.raw_map[:12].max() == found.raw_map.max() > 0
+
+
+@pytest.mark.parametrize("shots", [2, 8])
+@pytest.mark.parametrize("changes", [{}, PATCHCORE], ids=["padim", "patchcore"])
+def test_few_pictures_do_not_reject_everything(changes, shots, own_config, write_config, tmp_path):
+    few = {
+        "dataloader.dataset.kwargs.shots": shots, "dataloader.dataset.kwargs.repeat": 8,
+        "dataloader.dataset.kwargs.region": REGION,
+        "dataloader.dataset.transforms": [
+            {"type": "Affine", "kwargs": {"translate_percent": [-0.1, 0.1], "rotate": [-8, 8], "p": 1.0}},
+            {"type": "HorizontalFlip"},
+        ],
+    }  # fmt: skip
+    assert run("-c", write_config(own_config, {**changes, **few}), "--device", "cpu") == 0
+    report = json.loads((tmp_path / "runs" / "tinyparts" / "eval" / "final" / "metrics.json").read_text())
+    facts = Predictor(tmp_path / "runs" / "tinyparts").card.facts
+    assert "augmented views" in facts["calibration"]
+    assert len(report["false_alarms"]) <= 3 and report["picture"]["auroc"] == 1.0
+    assert not report["escapes"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"preprocess.resize": "letterbox"}, "only"),
+        ({"dataloader.dataset.kwargs.region": [[[0, 0], [3, 0], [3, 3]]]}, "0..1"),
+        ({"dataloader.dataset.kwargs.region": "nowhere.png"}, "nowhere.png"),
+        ({"evaluator.dataloader.dataset.kwargs.region": REGION}, "belongs to the training set"),
+        ({"dataloader.dataset.kwargs.shots": 4}, "dataset.transforms"),
+        ({"dataloader.dataset.kwargs.good": "perfect"}, "no folder 'perfect'"),
+    ],
+)
+def test_mistakes_with_own_pictures_end_in_one_message(own_config, write_config, changes, words, capsys):
+    changes = {"dataloader.dataset.kwargs.region": REGION, **changes}
+    assert run("-c", write_config(own_config, changes)) == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said

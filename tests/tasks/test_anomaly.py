@@ -75,3 +75,46 @@ def test_what_a_demo_says_and_draws():
     assert drawn.shape[1] > 3 * 64 and drawn.dtype == np.uint8
     assert AnomalyTask.files(found, task.card())["mask"].max() == 255
     assert AnomalyTask.caption(found, task.card()).startswith("bad")
+
+
+REGION = [[[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]]]  # the left half
+
+
+def test_what_lies_outside_a_region_has_no_say():
+    facts = {**FACTS, "region": REGION}
+    task = AnomalyTask(Brightness(), Preprocess(size=(32, 32), mean=[0.0] * 3, std=[1.0] * 3, resize="stretch"),
+                       ["good", "bad"], facts=facts)  # fmt: skip
+    image = np.full((64, 96, 3), 25, np.uint8)
+    image[:, 60:] = 255
+    found = AnomalyTask.answer(task.run, image, task.card())
+    assert found.label == 0 and found.raw_score == pytest.approx(25 / 255, abs=0.01)
+    assert found.region[:, :47].all() and not found.region[:, 50:].any()
+    assert found.raw_map[:, 52:].max() == 0 and found.raw_map[:, :46].min() == pytest.approx(25 / 255, abs=0.01)
+    image[30:40, 10:20] = 250
+    assert AnomalyTask.answer(task.run, image, task.card()).label == 1
+    drawn = AnomalyTask.draw(image, found, task.card())
+    assert (drawn == (0, 140, 255)).all(-1).any()  # the region's outline
+    with pytest.raises(ConfigError, match="train anew"):
+        task.with_facts({"region": []})
+
+
+@pytest.mark.parametrize("resize", ["letterbox", "tile"])
+def test_a_region_needs_one_place_for_every_picture(resize):
+    with pytest.raises(ConfigError, match="stretch"):
+        AnomalyTask(Brightness(), Preprocess(size=(32, 32), resize=resize), ["good", "bad"], facts={"region": REGION})
+
+
+def test_pixels_outside_a_region_are_not_counted():
+    from dao.evaluators.anomaly import AnomalyEvaluator
+    from dao.structures import AnomalyTruth, Batch, Prediction
+
+    mask, region = np.zeros((8, 8), bool), np.zeros((8, 8), bool)
+    mask[2:6, 2:6], region[:, :4] = True, True
+    raw = np.where(mask, 2.0, 1.0).astype(np.float32) * region
+    evaluator = AnomalyEvaluator(["good", "bad"])
+    prediction = Prediction(path="a", label=1, anomaly_map=raw / 2, anomaly_score=0.9, raw_map=raw, raw_score=2.0,
+                            region=region)  # fmt: skip
+    batch = Batch(torch.zeros(1), [AnomalyTruth("dent", True, mask)], ["a"], [0], [(8, 8)])
+    evaluator.update([prediction], batch)
+    own = evaluator.kinds["dent"]
+    assert evaluator.good_pixels.total == 24 and own.bad.total == 8 and own.overlap.total == pytest.approx(1.0)

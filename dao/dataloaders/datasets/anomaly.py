@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from dao.dataloaders.splits import assign_splits
 from dao.errors import ConfigError, DataError, Problem
 from dao.register import Registers
 from dao.structures import Sample
+from dao.utils.roi import Parts, parts_of_mask, parts_of_polygons, polygon_problem
 
 GOOD, BAD = "good", "bad"
 CLASSES = [GOOD, BAD]
@@ -24,6 +26,9 @@ MOST_HELD_OUT = (
     200  # pictures; more tell a threshold little better, and their pixels are kept until the model is fitted
 )
 SPLITS = ("train", "val", "test")
+FEW = 8  # pictures; of so few none is spared for the threshold, which is taken from other views of them
+FEW_VIEWS = 16  # of these, together, at least
+Region = list[list[list[float]]] | str  # polygons of relative [x, y], or the path of a mask picture
 
 
 @dataclass(slots=True)
@@ -31,19 +36,25 @@ class AnomalyRecord(Record):
     """A picture, what is wrong with it, and where.
 
     kind: the defect's name, "good" without one; mask: file of a 0/255 mask, None where there is none.
-    held_out: a good training picture that only thresholds are taken from.
+    held_out: a good training picture that only thresholds are taken from; view: it is learnt from as well, and what
+    is held out is another augmented view of it.
     """
 
     kind: str = GOOD
     mask: str | None = None
     held_out: bool = False
+    view: bool = False
 
 
 class AnomalyDataset(ImageDataset):
     """Good and bad pictures; class 0 is good. `Sample.mask` is (H, W) uint8, 1 where the defect is; None if unknown.
 
     kinds: names of the defects, sorted. Raises DataError for masks that do not exist.
+    region: where to look, as dao/utils/roi.py has it; empty for everywhere.
+    mask_from: the least value of a mask that marks a defect; None: 128, or 1 in masks of 0 and 1.
     """
+
+    mask_from: int | None = None
 
     def __init__(self, records: Sequence[AnomalyRecord], origin: str) -> None:
         for record in records:
@@ -52,6 +63,12 @@ class AnomalyDataset(ImageDataset):
         self.kinds = sorted({record.kind for record in records} - {GOOD})
         missing = [f"{r.mask} (of {r.path})" for r in records if r.mask and not Path(r.mask).is_file()]
         raise_listed(origin, missing, "These masks do not exist.")
+        self.region: Parts = []
+
+    def set_region(self, region: Region | None) -> None:
+        """Look nowhere else. region: polygons, or the path of a picture that is white where to look."""
+        if region is not None:
+            self.region = parts_of_mask(region) if isinstance(region, str) else parts_of_polygons(region)
 
     def read(self, index: int, in_channels: int = 3, bit_depth: int = 16) -> Sample:
         image = read_image(self.records[index].path, in_channels, bit_depth)
@@ -68,7 +85,8 @@ class AnomalyDataset(ImageDataset):
         raw = read_raw_mask(record.mask)
         refuse_other_size(raw, hw, record.mask, record.path)
         grey = raw.max(axis=2) if raw.ndim == 3 else raw
-        return (grey >= (BINARY_THRESHOLD if grey.max() > 1 else 1)).astype(np.uint8)
+        least = self.mask_from or (BINARY_THRESHOLD if grey.max() > 1 else 1)
+        return (grey >= least).astype(np.uint8)
 
     def picture_problem(self, index: int, hw: tuple[int, int]) -> str:
         """What is wrong with a picture's mask."""
@@ -82,8 +100,12 @@ class AnomalyDataset(ImageDataset):
     def summary(self) -> str:
         """One line of what is in it."""
         held = sum(record.held_out for record in self.records)
+        views = sum(record.view for record in self.records)
         good = self.class_counts()[0]
         line = f"{good - held} good pictures to learn from, {held} more held out for the threshold"
+        if views:
+            files = len({record.path for record in self.records})
+            line = f"{good - held} views of {files} good pictures to learn from, {held} other views for the threshold"
         return line if good == len(self) else f"{line}; {len(self) - good} bad ones, which teach nothing"
 
 
@@ -108,6 +130,12 @@ def training_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         problems.append(Problem(f"{where}.held_out", f"must be at least 0 and below 1, got {kwargs['held_out']}"))
     if (kwargs.get("shots") or 1) < 1 or kwargs.get("repeat", 1) < 1:
         problems.append(Problem(f"{where}.shots", "shots and repeat must be at least 1"))
+    region = kwargs.get("region")
+    if region is not None and kwargs.get("split", "train") == "test":
+        message = "belongs to the training set: the model keeps it and looks nowhere else, in evaluation as well"
+        problems.append(Problem(f"{where}.region", message))
+    elif isinstance(region, list) and polygon_problem(region):
+        problems.append(Problem(f"{where}.region", polygon_problem(region)))
     return problems
 
 
@@ -117,19 +145,29 @@ def to_learn_from(
     """The good pictures of a split "train" (held out ones marked) or "val" (those alone).
 
     shots: so many of them, drawn by seed; repeat: how often each is seen, with other augmentation each time.
+    Of up to 8 shots none is held out, but other views of all of them; "val" is then the pictures that were not drawn.
     """
     if shots is not None:
         if shots > len(records):
             raise ConfigError(
                 Problem("dataset.kwargs.shots", f"is {shots}, but there are {len(records)} good pictures")
             )
-        drawn = np.random.default_rng(seed).permutation(len(records))[:shots]
-        records = [records[i] for i in sorted(drawn)]
+        drawn = np.random.default_rng(seed).permutation(len(records))
+        others = [records[i] for i in sorted(drawn[shots:])]
+        records = [records[i] for i in sorted(drawn[:shots])]
+    if shots is not None and shots <= FEW and held_out > 0:
+        return others if split == "val" else _with_views(records, held_out, repeat)
     hold_out(records, held_out, seed)
     if split == "val":
         return [record for record in records if record.held_out]
     kept = [record for record in records if record.held_out]
     return [record for record in records if not record.held_out] * repeat + kept
+
+
+def _with_views(records: list[AnomalyRecord], held_out: float, repeat: int) -> list[AnomalyRecord]:
+    """Few pictures, each so often, and as many more of each as make the share that is held out."""
+    each = math.ceil(max(FEW_VIEWS / len(records), repeat * held_out / (1 - held_out)))
+    return records * repeat + [replace(record, held_out=True, view=True) for record in records] * each
 
 
 @Registers.datasets.register()
@@ -141,6 +179,7 @@ class MVTecDataset(AnomalyDataset):
     held_out: share of train/good (at most 200 pictures) that teaches the model nothing and tells its threshold.
     seed: another seed holds out others. shots: learn from so many good pictures only; repeat: each so often, which with
     augmenting transforms makes many of few.
+    region: where to look, see notes/AnomalyDetection.
     Masks are optional, with or without "_mask" in their names.
     """
 
@@ -152,8 +191,9 @@ class MVTecDataset(AnomalyDataset):
         seed: int = 0,
         shots: int | None = None,
         repeat: int = 1,
+        region: Region | None = None,
     ) -> None:
-        refuse_bad_config(type(self), split=split, held_out=held_out, shots=shots, repeat=repeat)
+        refuse_bad_config(type(self), split=split, held_out=held_out, shots=shots, repeat=repeat, region=region)
         root = Path(data_dir)
         folder = _need(root, "test" if split == "test" else "train")
         if split == "test":
@@ -161,6 +201,7 @@ class MVTecDataset(AnomalyDataset):
             return
         good = [AnomalyRecord(path) for path in find_images(_need(folder, GOOD))]
         super().__init__(to_learn_from(good, split, held_out, seed, shots, repeat), f"{split} of {root}")
+        self.set_region(region)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:

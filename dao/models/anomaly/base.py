@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+TINY = 1e-6
 TRUNCATE = 4.0  # deviations at which the Gaussian is cut, as scipy's gaussian_filter does
 
 
@@ -18,10 +19,27 @@ class AnomalyModel(nn.Module, ABC):
 
     sized_by_data: buffers that come into being when the model is fitted; a checkpoint brings theirs along.
     fitted_in_one_pass: whether the model collects and is fitted, rather than trained by gradient.
+    position_bound: whether it learns what is good at each place of its input: windows of larger pictures have no such.
+    scored_by_map: whether, with a region of interest, the picture's score is the highest of its map; otherwise the model
+    looks to that itself.
     """
 
     sized_by_data: tuple[str, ...] = ()
     fitted_in_one_pass: ClassVar[bool] = True
+    position_bound: ClassVar[bool] = False
+    scored_by_map: ClassVar[bool] = True
+    region: Tensor | None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("region", None, persistent=False)  # it travels in the card
+
+    def look_within(self, region: Tensor) -> None:
+        """Let nothing outside (h, w) bool, over the model's input, have a say."""
+        self.region = region[None, None].float()
+        for module in self.modules():
+            if isinstance(module, Smoothing):
+                module.region = self.region
 
     @abstractmethod
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
@@ -61,15 +79,24 @@ class Smoothing(nn.Module):
     """Gaussian filter of maps (B, 1, H, W), mirrored at the borders without repeating the edge; sigma in pixels.
 
     On maps so small that mirroring cannot fill the filter, the edge is repeated instead. sigma 0 changes nothing.
+    region: (1, 1, H, W) of 0 and 1 or None; with one, means are taken within it and the rest becomes 0.
     """
 
     kernel: Tensor
+    region: Tensor | None
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
         self.register_buffer("kernel", gaussian_kernel(sigma) if sigma > 0 else torch.ones(1), persistent=False)
+        self.register_buffer("region", None, persistent=False)
 
     def forward(self, maps: Tensor) -> Tensor:
+        if self.region is None:
+            return self._smooth(maps)
+        share = self._smooth(self.region).clamp_min(TINY)
+        return self._smooth(maps * self.region) / share * self.region
+
+    def _smooth(self, maps: Tensor) -> Tensor:
         r = self.kernel.numel() // 2
         if r == 0:
             return maps

@@ -32,6 +32,7 @@ class PaDiM(AnomalyModel):
     """
 
     brings = ("loss", "optimizer", "lr_scheduler")
+    position_bound = True
     sized_by_data = ("mean", "precision_root")
     mean: Tensor
     precision_root: Tensor

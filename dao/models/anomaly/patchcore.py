@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.errors import ConfigError, DataError, Problem
-from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
+from dao.models.anomaly.base import TINY, AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.coreset import greedy_k_centre
 from dao.models.anomaly.features import FeatureExtractor
 from dao.register import Registers
@@ -41,6 +41,7 @@ class PatchCore(AnomalyModel):
     """
 
     brings = ("loss", "optimizer", "lr_scheduler")
+    scored_by_map = False
     sized_by_data = ("bank",)
     bank: Tensor
 
@@ -84,6 +85,16 @@ class PatchCore(AnomalyModel):
         joined = torch.cat(same_size(maps, "bilinear"), dim=1)
         return joined.flatten(2).transpose(1, 2), (joined.shape[-2], joined.shape[-1])
 
+    def patches_within(self, hw: tuple[int, int]) -> Tensor:
+        """(1, 1, H, W), 1 where a patch's cell of the map has any of the region in it, else 0."""
+        region = self.region
+        if region is None:
+            raise RuntimeError("there is no region: every patch counts")
+        # adaptive pooling by uneven cells cannot be exported
+        cell = (-(-region.shape[-2] // hw[0]), -(-region.shape[-1] // hw[1]))
+        pooled = F.max_pool2d(region, cell, cell, ceil_mode=True)
+        return pooled if tuple(pooled.shape[-2:]) == hw else F.interpolate(pooled, size=hw, mode="nearest")
+
     def begin(self) -> None:
         self.collected = {}
 
@@ -110,7 +121,9 @@ class PatchCore(AnomalyModel):
             )
 
     def collect(self, images: Tensor, indices: list[int]) -> None:
-        patches, _ = self.embed(images)
+        patches, hw = self.embed(images)
+        if self.region is not None:
+            patches = patches[:, self.patches_within(hw).flatten() > 0]
         for index, own in zip(indices, patches.cpu(), strict=True):
             self.collected.setdefault(index, []).append(own.clone())
 
@@ -146,7 +159,13 @@ class PatchCore(AnomalyModel):
             return images.new_zeros((len(images), 1, *images.shape[-2:])), images.new_zeros(len(images))
         distances, nearest = nearest_in(patches, self.bank)
         size = (images.shape[-2], images.shape[-1])
+        within = None if self.region is None else self.patches_within((height, width))
+        if within is not None:
+            distances = distances * within.flatten()
         coarse = F.interpolate(distances.reshape(-1, 1, height, width), size=size, mode="bilinear", align_corners=False)
+        if within is not None:  # a mean of the patches that were looked at
+            share = F.interpolate(within, size=size, mode="bilinear", align_corners=False)
+            coarse = coarse / share.clamp_min(TINY)
         return self.smoothing(coarse), self._picture_score(patches, distances, nearest)
 
     def _picture_score(self, patches: Tensor, distances: Tensor, nearest: Tensor) -> Tensor:

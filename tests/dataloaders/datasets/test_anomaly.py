@@ -109,3 +109,16 @@ def test_an_empty_batch_can_be_made(root):
     )  # fmt: skip
     batch = loader.reader.read_batch(BatchKey(0, []))
     assert batch.images.shape == (0, 3, 10, 12) and batch.targets.dtype == torch.bool
+
+
+@pytest.mark.parametrize(("complete", "places"), [(True, 19), (False, 20)])
+def test_an_unreadable_picture_is_left_out_where_pictures_are_counted(root, complete, places):
+    (root / "train" / "good" / "07.png").write_bytes(b"no picture")
+    loader = AnomalyDataloader(
+        dataset=MVTecDataset(str(root)), transforms=None, preprocess=Preprocess(size=(10, 12)), training=True, seed=0,
+        batch_size=6, num_workers=0, complete=complete,
+    )  # fmt: skip
+    batches = list(loader)
+    seen = [i for batch in batches for i in batch.indices]
+    assert len(seen) == sum(len(batch.images) for batch in batches) == places
+    assert len(set(seen)) == 19 and [bad.path[-6:] for batch in batches for bad in batch.bad] == ["07.png"]

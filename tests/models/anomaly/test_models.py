@@ -209,3 +209,36 @@ def test_smoothing_equals_scipys(size):
     mode = "mirror" if size > 16 else "nearest"
     wanted = ndimage.gaussian_filter(x[0, 0].double().numpy(), 4.0, mode=mode, truncate=4.0)
     np.testing.assert_allclose(Smoothing(4.0)(x)[0, 0].numpy(), wanted, atol=1e-5)
+
+
+def test_smoothing_within_a_region_takes_no_mean_over_its_border():
+    from dao.models.anomaly.base import Smoothing
+
+    smoothing, maps = Smoothing(2.0), torch.rand(1, 1, 24, 24)
+    smoothing.region = torch.zeros(1, 1, 24, 24)
+    smoothing.region[..., 5:15, 4:20] = 1
+    inside = smoothing.region > 0
+    smoothed = smoothing(maps)
+    torch.testing.assert_close(smoothing(torch.where(inside, maps, 1e3)), smoothed)
+    assert smoothed[~inside].abs().max() == 0
+    torch.testing.assert_close(smoothing(torch.ones_like(maps))[inside], torch.ones(160))
+
+
+def test_patchcore_keeps_and_scores_no_patch_outside_its_region():
+    from dao.models.anomaly.patchcore import PatchCore
+
+    torch.manual_seed(0)
+    model = PatchCore("test_resnet", ("layer1",), coreset=1.0, neighbours=1, sigma=0.0, patch=1).eval()
+    region = torch.zeros(32, 32, dtype=torch.bool)
+    region[8:24, 8:24] = True
+    model.look_within(region)
+    images = torch.randn(3, 3, 32, 32)
+    model.collect(images, [0, 1, 2])
+    model.fit()
+    cells = (32 // model.features.reductions[0]) ** 2
+    assert len(model.bank) == 3 * cells // 4
+    maps, scores = model(torch.randn(2, 3, 32, 32))
+    assert maps[..., ~region].abs().max() == 0 and (maps[..., region] > 0).all()
+    patches, _ = model.embed(other := torch.randn(1, 3, 32, 32))
+    kept = patches[0][model.patches_within((8, 8)).flatten() > 0]
+    torch.testing.assert_close(model(other)[1], torch.cdist(kept, model.bank).amin(1).max()[None])

@@ -1,0 +1,163 @@
+"""Plain folders, a CSV file and VisA: who learns, who judges, and what is said of mistakes."""
+
+import cv2
+import numpy as np
+import pytest
+
+from dao.dataloaders.anomaly_reader import AnomalyDataloader
+from dao.dataloaders.datasets.anomaly_own import AnomalyCsvDataset, AnomalyFolderDataset, VisADataset
+from dao.dataloaders.transforms import build_transforms
+from dao.errors import ConfigError, DataError
+from dao.preprocess import Preprocess
+
+
+def write(path, value, size=(10, 12)):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    cv2.imwrite(str(path), np.full(size, value, np.uint8))
+
+
+@pytest.fixture
+def folders(tmp_path):
+    for i in range(20):
+        write(tmp_path / "ok" / f"{i:02}.png", 10 * i)
+    for kind in ("dent", "hole"):
+        for i in range(3):
+            write(tmp_path / kind / f"{i}.png", 200 + i)
+    write(tmp_path / "masks" / "dent" / "0_mask.png", 255)
+    return tmp_path
+
+
+def paths(dataset, **where):
+    return {r.path for r in dataset.records if all(getattr(r, k) == v for k, v in where.items())}
+
+
+def test_folders_are_divided_once_and_for_all(folders):
+    settings = {"data_dir": str(folders), "good": "ok", "mask_dir": str(folders / "masks")}
+    train, val, test = (AnomalyFolderDataset(**settings, split=split) for split in ("train", "val", "test"))
+    assert len(train) == 16 and train.class_counts() == [16, 0] and "4 good and 6 bad" in train.summary()
+    assert paths(val) == paths(train, held_out=True) and len(val) == 3
+    assert test.class_counts() == [4, 6] and test.kinds == ["dent", "hole"]
+    assert not paths(train) & paths(test) and len(paths(train) | paths(test)) == 26
+    assert paths(test) != paths(AnomalyFolderDataset(**settings, split="test", seed=1))
+    index = next(i for i, r in enumerate(test.records) if r.path.endswith("dent/0.png"))
+    assert test.read(index).mask.all() and len(paths(test, mask=None)) == 9
+
+
+def test_only_the_bad_folders_that_are_named(folders):
+    data = AnomalyFolderDataset(str(folders), "test", good="ok", bad=["hole"])
+    assert data.kinds == ["hole"]
+    with pytest.raises(DataError, match="no folder 'good'; it has: dent, hole, masks, ok"):
+        AnomalyFolderDataset(str(folders))
+    with pytest.raises(DataError, match="no folder 'scratch'"):
+        AnomalyFolderDataset(str(folders), good="ok", bad=["scratch"])
+    (folders / "empty").mkdir()
+    with pytest.raises(DataError, match="no good pictures"):
+        AnomalyFolderDataset(str(folders), good="empty")
+    with pytest.raises(ConfigError, match="train, val, test"):
+        AnomalyFolderDataset(str(folders), "exam", good="ok")
+
+
+def table(folder, rows, header="image,label,mask,split,group"):
+    path = folder / "parts.csv"
+    path.write_text("\n".join([header, *rows]) + "\n")
+    return str(path)
+
+
+COLUMNS = {"good": "ok", "mask_column": "mask"}
+
+
+def test_a_csv_with_splits(folders):
+    rows = [f"ok/{i:02}.png,ok,,{'train' if i < 12 else 'val' if i < 16 else 'test'}," for i in range(20)]
+    rows += ["dent/0.png,dent,masks/dent/0_mask.png,test,", "dent/1.png,dent,,val,", "dent/2.png,dent,,train,"]
+    settings = {"csv_file": table(folders, rows), "split_column": "split", **COLUMNS}
+    train, val, test = (AnomalyCsvDataset(**settings, split=split) for split in ("train", "val", "test"))
+    assert len(paths(train, held_out=False)) == 12 and len(paths(train, held_out=True)) == 4
+    assert "1 bad pictures of the train split" in train.problems[0]
+    assert val.class_counts() == [4, 1] and test.class_counts() == [4, 1]
+    assert test.read(4).mask.all()
+
+
+def test_a_csv_without_splits_keeps_groups_together(folders):
+    rows = [f"ok/{i:02}.png,ok,,,part{i // 2}" for i in range(20)] + ["dent/0.png,dent,,,part3"]
+    settings = {"csv_file": table(folders, rows), "group_column": "group", **COLUMNS}
+    train, test = (AnomalyCsvDataset(**settings, split=split) for split in ("train", "test"))
+    groups = [{r.group for r in data.records} for data in (train, test)]
+    assert not groups[0] & groups[1] and "part3" in groups[1] and len(train) + len(test) == 21
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        (["ok/00.png,fine,,train,"], "no label is 'ok'"),
+        (["ok/00.png,,,train,"], "line 2: needs a picture and its label"),
+        (["ok/00.png,ok,,exam,"], "line 2: expected the split to be train, val, test, got 'exam'"),
+        (["ok/00.png,ok,,train,", "ok/00.png,ok,,train,"], "listed already in line 2"),
+        (["ok/00.png,ok,,train,", "dent/1.png,dent,masks/no.png,test,"], "masks do not exist"),
+        ([], "lists no pictures"),
+    ],
+)
+def test_mistakes_in_a_csv_are_one_message(folders, rows, words):
+    with pytest.raises(DataError, match=words):
+        AnomalyCsvDataset(table(folders, rows), split="test", split_column="split", **COLUMNS)
+
+
+def test_a_mask_of_another_size_is_refused(folders):
+    write(folders / "masks" / "hole" / "1.png", 255, (4, 4))
+    data = AnomalyFolderDataset(str(folders), "test", good="ok", mask_dir=str(folders / "masks"))
+    with pytest.raises(DataError, match="4x4 pixels"):
+        data.read(next(i for i, r in enumerate(data.records) if r.path.endswith("hole/1.png")))
+
+
+@pytest.fixture
+def visa(tmp_path):
+    rows = ["object,split,label,image,mask"]
+    for name in ("candle", "pcb1"):
+        for i in range(6):
+            image = f"{name}/Data/Images/Normal/{i}.JPG"
+            write(tmp_path / image, 100)
+            rows.append(f"{name},{'train' if i < 4 else 'test'},normal,{image},")
+        image, mask = f"{name}/Data/Images/Anomaly/0.JPG", f"{name}/Data/Masks/Anomaly/0.png"
+        write(tmp_path / image, 50)
+        write(tmp_path / mask, 3)
+        rows.append(f"{name},test,anomaly,{image},{mask}")
+    (tmp_path / "split_csv").mkdir()
+    (tmp_path / "split_csv" / "1cls.csv").write_text("\n".join(rows) + "\n")
+    return tmp_path
+
+
+def test_visa_as_published(visa):
+    train, test = (VisADataset(str(visa), "pcb1", split=split) for split in ("train", "test"))
+    assert len(train) == 4 and test.class_counts() == [2, 1] and test.kinds == ["anomaly"]
+    assert all("pcb1" in r.path for r in (*train.records, *test.records))
+    assert test.read(2).mask.all()  # the number of a defect, not 255
+    with pytest.raises(DataError, match="no object 'pcb9'.*candle, pcb1"):
+        VisADataset(str(visa), "pcb9")
+
+
+@pytest.mark.parametrize("shots", [1, 2, 4, 8])
+def test_few_shots_are_learnt_whole_and_judged_by_other_views(folders, shots):
+    settings = {"data_dir": str(folders), "good": "ok", "shots": shots, "repeat": 5}
+    data = AnomalyFolderDataset(**settings)
+    assert paths(data, held_out=True) == paths(data, held_out=False) and len(paths(data)) == shots
+    assert sum(not r.held_out for r in data.records) == 5 * shots and sum(r.held_out for r in data.records) >= 16
+    others = AnomalyFolderDataset(**settings, split="val")
+    assert len(others) == 16 - shots and not paths(others) & paths(data)
+    options = {"preprocess": Preprocess(size=(10, 12)), "training": True, "seed": 0, "num_workers": 0}
+    with pytest.raises(ConfigError, match="dataset.transforms"):
+        AnomalyDataloader(dataset=data, transforms=None, **options)
+    shifts = build_transforms([{"type": "RandomBrightnessContrast", "kwargs": {"p": 1.0}}], "transforms")
+    seen = [x.float().mean().item() for b in AnomalyDataloader(dataset=data, transforms=shifts, **options)
+            for x in b.images]  # fmt: skip
+    assert len(seen) == len(data) and len(set(seen)) > 3 * shots
+
+
+def test_a_region_belongs_to_the_training_set(folders, tmp_path):
+    ring = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]
+    settings = {"data_dir": str(folders), "good": "ok"}
+    assert AnomalyFolderDataset(**settings, region=[ring]).region == [[ring]]
+    with pytest.raises(ConfigError, match="belongs to the training set"):
+        AnomalyFolderDataset(**settings, split="test", region=[ring])
+    with pytest.raises(ConfigError, match="0..1"):
+        AnomalyFolderDataset(**settings, region=[[[0, 0], [10, 0], [10, 10]]])
+    with pytest.raises(DataError, match="nowhere.png"):
+        AnomalyFolderDataset(**settings, region=str(tmp_path / "nowhere.png"))

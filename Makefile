@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup quickstart samples test lint format schema wheel clean
+.PHONY: help setup quickstart samples test chaos lint format schema wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -25,6 +25,9 @@ quickstart: samples  ## train, evaluate, export and show a small model on the sa
 
 test: $(READY)  ## all tests
 	$(BIN)/python -m pytest
+
+chaos: $(READY)  ## fifty random kills, full disks and torn checkpoints; takes some ten minutes
+	$(BIN)/python tests/chaos/chaos.py --kills 50
 
 lint: $(READY)  ## what CI and pre-commit check
 	$(BIN)/ruff check .

@@ -24,10 +24,11 @@ def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] |
     Process 0 looks and decides for all, as it alone writes checkpoints: a machine that does not share its disk is sent
     the file. Raises CheckpointError when there is none, or a bad one, where one was named.
     """
-    path, content, error = None, b"", None
+    path, content, error = None, None, None
     if dist.is_main():
         try:
             path = run_folder.resume_checkpoint(wanted, log_dir, name)
+            path, content = _load_or_previous(path) if path is not None else (None, None)
         except CheckpointError as refused:
             error = refused
     path, error = dist.broadcast_object((path, error))
@@ -35,12 +36,22 @@ def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] |
         raise error
     if path is None:
         return None
-    if all(dist.all_gather_object(path.is_file())):
+    if not all(dist.all_gather_object(path.is_file())):
+        data = dist.broadcast_object(path.read_bytes() if dist.is_main() else b"")
+        return path, content if content is not None else checkpoint.load(path, data)
+    return path, content if content is not None else checkpoint.load(path)
+
+
+def _load_or_previous(path: Path) -> tuple[Path, dict[str, Any]]:
+    """A run's latest checkpoint, or, where the disk has spoilt it, the one before."""
+    previous = path.with_name("previous.ckpt")
+    try:
         return path, checkpoint.load(path)
-    if dist.is_main():
-        content = path.read_bytes()
-    content = dist.broadcast_object(content)
-    return path, checkpoint.load(path, content)
+    except CheckpointError as error:
+        if path.name != "latest.ckpt" or not previous.is_file():
+            raise
+        logger.warning("{}; going on from {}, the one before it", error, previous.name)
+        return previous, checkpoint.load(previous)
 
 
 def content_of(trainer: TrainVal) -> dict[str, Any]:

@@ -11,6 +11,7 @@ import io
 import os
 import pickle
 import re
+import shutil
 import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -32,9 +33,10 @@ WEIGHT_KEYS = ("state_dict_ema", "model_ema", "ema", "state_dict", "model", "mod
 # -- ours ------------------------------------------------------------------------------------------------------------
 
 
-def save(content: Mapping[str, Any], path: Path) -> None:
-    """Write a checkpoint atomically: temporary file, flush to disk, rename. The old file stays whole until then.
+def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -> None:
+    """Write a checkpoint atomically: temporary file, flush to disk, read back, rename. The old file stays until then.
 
+    previous: the name under which the old file is kept, for the day on which the disk spoils the new one.
     Raises RunError when the disk refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -45,12 +47,25 @@ def save(content: Mapping[str, Any], path: Path) -> None:
             file.flush()
             os.fsync(file.fileno())
         load(temporary)  # proven before it takes the old one's place
+        if previous is not None and path.is_file():
+            _keep(path, previous)
         temporary.replace(path)
         _sync_directory(path.parent)
     except (OSError, RuntimeError, CheckpointError) as error:  # torch reports a failed write as RuntimeError
         temporary.unlink(missing_ok=True)
         kept = "; the one written before it is untouched" if path.exists() else ""
         raise RunError(f"{path} could not be written: {error}{kept}. Is the disk full?") from error
+
+
+def _keep(path: Path, previous: Path) -> None:
+    """Another name for a file, so that at no moment it has none; a copy on disks that know no second names."""
+    temporary = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+    temporary.unlink(missing_ok=True)
+    try:
+        os.link(path, temporary)
+    except OSError:
+        shutil.copyfile(path, temporary)
+    temporary.replace(previous)
 
 
 def _sync_directory(folder: Path) -> None:

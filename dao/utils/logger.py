@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import sys
 from pathlib import Path
 
@@ -57,5 +58,6 @@ def close_file() -> None:
     """Stop logging to the run's file."""
     global _file_sink
     if _file_sink is not None:
-        logger.remove(_file_sink)
+        with contextlib.suppress(OSError):  # a full disk must not hide why the run ended
+            logger.remove(_file_sink)
         _file_sink = None

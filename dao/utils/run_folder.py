@@ -6,6 +6,7 @@ import json
 import os
 import platform
 import sys
+import time
 from collections.abc import Mapping
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -14,6 +15,7 @@ from typing import Any
 from dao import __version__
 from dao.errors import CheckpointError, RunError
 
+ORPHANS_GONE = 10.0  # seconds in which the loader processes of a killed run notice it and let go of its folder
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "onnx", "onnxruntime")
 
 
@@ -60,15 +62,20 @@ def lock(folder: Path) -> Any:
     import fcntl
 
     file = (folder / ".lock").open("a+")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.seek(0)
-        holder = file.read().strip()
-        file.close()
-        raise RunError(f"another run ({holder}) writes into {folder}: wait for it, or end it") from None
-    except OSError:
-        return file
+    deadline = time.monotonic() + ORPHANS_GONE
+    while True:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+        except BlockingIOError:
+            if time.monotonic() > deadline:
+                file.seek(0)
+                holder = file.read().strip()
+                file.close()
+                raise RunError(f"another run ({holder}) writes into {folder}: wait for it, or end it") from None
+            time.sleep(0.2)
+        except OSError:
+            return file
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()

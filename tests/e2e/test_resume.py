@@ -107,7 +107,10 @@ def test_saving_every_so_many_iterations_ends_on_windows(tiny_config, write_conf
     assert [place for name, *place in saved if name == "latest.ckpt"][:2] == [[0, 4], [1, 0]]
 
 
-def test_a_second_run_stays_out_of_the_folder_of_one_that_is_alive(tiny_config, write_config, tmp_path, capsys):
+def test_a_second_run_stays_out_of_the_folder_of_one_that_is_alive(
+    tiny_config, write_config, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.setattr(run_folder, "ORPHANS_GONE", 0.3)
     path = write_config(tiny_config, {"trainer.kwargs.max_epochs": 1, "trainer.kwargs.test_after_train": False})
     assert run("-c", path, "--device", "cpu") == 0
     held = run_folder.lock(tmp_path / "runs" / "tiny")
@@ -147,3 +150,16 @@ def test_what_was_written_wrongly_never_takes_the_old_ones_place(tmp_path, monke
         checkpoint.save({"w": torch.zeros(3)}, path)
     monkeypatch.undo()
     assert torch.equal(checkpoint.load(path)["w"], torch.ones(3)) and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_torn_checkpoint_is_named_and_the_one_before_it_taken(tiny_config, write_config, tmp_path, capsys):
+    changes = {"trainer.kwargs.test_after_train": False}
+    assert run("-c", write_config(tiny_config, {**changes, "name": "whole"}), "--device", "cpu") == 0
+    hooks = [{"type": "StopAt", "kwargs": {"iteration": 5}}]
+    path = write_config(tiny_config, {**changes, "hooks": hooks})
+    assert run("-c", path, "--device", "cpu") == STOPPED
+    torn = tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt"
+    torn.write_bytes(torn.read_bytes()[:-5000])
+    assert run("-c", write_config(tiny_config, changes), "--device", "cpu", "--resume") == 0
+    assert "previous.ckpt, the one before it" in capsys.readouterr().err
+    assert unlike(latest(tmp_path, "whole"), latest(tmp_path, "tiny")) == []

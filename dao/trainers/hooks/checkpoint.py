@@ -55,7 +55,9 @@ class LatestCheckpoint(Hook):
     def save(self, trainer: TrainVal, name: str) -> None:
         """Write one checkpoint of the run; rank 0 only."""
         if dist.is_main():
-            checkpoint.save(trainer.checkpoint_content(), trainer.run_dir / "checkpoints" / f"{name}.ckpt")
+            folder = trainer.run_dir / "checkpoints"
+            previous = folder / "previous.ckpt" if name == "latest" else None
+            checkpoint.save(trainer.checkpoint_content(), folder / f"{name}.ckpt", previous)
         self.saved_at, self.iters = time.monotonic(), 0
 
     def _drop_old(self, folder: Path) -> None:

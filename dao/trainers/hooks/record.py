@@ -52,4 +52,7 @@ class Record(Hook):
 
     def after_train(self, trainer: TrainVal) -> None:
         for sink in self.loggers:
-            sink.close()
+            try:
+                sink.close()
+            except OSError as error:
+                logger.warning("{} was not written to its end: {}", type(sink).__name__, error)

@@ -128,7 +128,7 @@ class AnomalyTask(Task):
         elif sum(map(len, self.seen)) < IN_SAMPLE:
             self.seen.append(batch.images.cpu())
         fit_on = [i for i, out in zip(batch.indices, held.tolist()) if not out]
-        images = self.preprocess.normalise(batch.images[~held])
+        images = self._blanked(self.preprocess.normalise(batch.images[~held]))
         if not self.model.fitted_in_one_pass:
             return self.net(images)
         if len(images):
@@ -194,8 +194,12 @@ class AnomalyTask(Task):
 
     # -- answering
 
+    def _blanked(self, images: Tensor) -> Tensor:
+        """Grey outside the region: a layer looks far beyond the place that it speaks of."""
+        return images if self.model.region is None else images * self.model.region
+
     def infer(self, images: Tensor) -> dict[str, Tensor]:
-        raw_map, raw_score = self.model(images)
+        raw_map, raw_score = self.model(self._blanked(images))
         if self.model.region is not None and self.model.scored_by_map:
             raw_map = raw_map * self.model.region
             raw_score = raw_map.amax(dim=(1, 2, 3))

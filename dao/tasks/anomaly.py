@@ -121,19 +121,40 @@ class AnomalyTask(Task):
         self.held_out, self.seen = [], []
         self.model.begin()
 
-    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+    @property
+    def remembers(self) -> bool:  # type: ignore[override]
+        """Pictures for the threshold. A model that is fitted in one pass begins that anew when it was stopped."""
+        return not self.model.fitted_in_one_pass
+
+    def remember(self, batch: Batch) -> None:
         held = batch.targets.to(batch.images.device)
         if held.any():
             self.held_out.append(batch.images[held].cpu())
         elif sum(map(len, self.seen)) < IN_SAMPLE:
             self.seen.append(batch.images.cpu())
+
+    def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        self.remember(batch)
+        held = batch.targets.to(batch.images.device)
         fit_on = [i for i, out in zip(batch.indices, held.tolist()) if not out]
         images = self._blanked(self.preprocess.normalise(batch.images[~held]))
         if not self.model.fitted_in_one_pass:
-            return self.net(images)
+            return self._descend(images, batch)
         if len(images):
             self.model.collect(images, fit_on)
         return {}
+
+    def _descend(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The model's own losses of the pictures that it may learn from.
+
+        Where chance made a batch of held-out ones alone, or a process ran out of pictures before the others, a blank
+        one passes through and weighs nothing: with several processes each must take its step.
+        """
+        if len(images):
+            return self.net(images)
+        blank = batch.images.new_zeros((1, *batch.images.shape[1:]))
+        passed = self.net(self._blanked(self.preprocess.normalise(blank)))
+        return {name: 0.0 * value for name, value in passed.items()}
 
     def end_of_pass(self) -> None:
         if self.model.fitted_in_one_pass:
@@ -154,8 +175,9 @@ class AnomalyTask(Task):
             "pixel_typical": pixel_middle,
             "calibration": f"pictures: {picture.how}; pixels: {pixel.how}; from {scores.source}",
         }
-        logger.info("thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
-                    picture.value, pixel.value, self.facts["calibration"])  # fmt: skip
+        # of a model that is trained they are found anew after every epoch
+        logger.log("INFO" if self.model.fitted_in_one_pass else "DEBUG", "thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
+                   picture.value, pixel.value, self.facts["calibration"])  # fmt: skip
 
     def _score_kept(self) -> CalibrationScores:
         """Scores of the pictures that were held out of training; of training pictures where none were."""

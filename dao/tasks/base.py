@@ -114,6 +114,11 @@ class Task(ABC):
         """
         return None
 
+    remembers = False  # whether a pass keeps something of its batches beside what they teach
+
+    def remember(self, batch: Batch) -> None:
+        """Keep what is to be kept of a training batch; of those before the place that a stopped pass goes on from, too."""
+
     def begin_pass(self, augment: bool) -> None:
         """Before each pass over the training data, with or without augmentation: losses that ask for it are told."""
         for module in self.loss.modules() if self.loss is not None else ():

@@ -320,11 +320,21 @@ class TrainVal(Trainer):
 
     def before_epoch(self) -> None:
         augment = self.epoch < self.max_epochs - self.no_aug_epochs
-        self.loader.set_epoch(self.epoch, start_iter=self.start_iter, augment=augment)  # type: ignore[attr-defined]
         self.task.model.train()
         self.task.net.train()
         super().before_epoch()
         self.task.begin_pass(augment)  # after the hooks, one of which may have changed the loss
+        if self.start_iter and self.task.remembers:
+            self._look_again(augment)
+        self.loader.set_epoch(self.epoch, start_iter=self.start_iter, augment=augment)  # type: ignore[attr-defined]
+
+    def _look_again(self, augment: bool) -> None:
+        """Show the task the batches before the one that this pass goes on from."""
+        self.loader.set_epoch(self.epoch, start_iter=0, augment=augment)  # type: ignore[attr-defined]
+        for number, batch in enumerate(self.loader, start=1):
+            self.task.remember(batch)
+            if number == self.start_iter:
+                return
 
     def fetch(self) -> Iterable[Batch]:
         """The epoch's batches on the device, with the time each one was waited for."""

@@ -5,6 +5,7 @@ import json
 import cv2
 import numpy as np
 import pytest
+import torch
 
 import main
 from dao.predictor import Predictor
@@ -71,7 +72,18 @@ PATCHCORE = {
 }
 
 
-@pytest.mark.parametrize("changes", [{}, PATCHCORE], ids=["padim", "patchcore"])
+SPADE = {
+    "model": {"type": "SPADE", "kwargs": {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "neighbours": 5}}
+}
+STFPM = {
+    "model": {"type": "STFPM", "kwargs": {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "sigma": 1.0}},
+    "optimizer": {"type": "adamw", "kwargs": {"lr": 0.01}},
+    "trainer.kwargs.max_epochs": 12,
+    "trainer.kwargs.eval_interval": 12,
+}
+
+
+@pytest.mark.parametrize("changes", [{}, PATCHCORE, SPADE, STFPM], ids=["padim", "patchcore", "spade", "stfpm"])
 def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config, tmp_path):
     assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu") == 0
     trained = tmp_path / "runs" / "tinyparts"
@@ -110,7 +122,7 @@ def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config,
     assert grey.shape == (40, 48) and bad["regions"] and (newest.parent / "contact_sheet.png").is_file()
 
 
-@pytest.mark.parametrize("changes", [{}, PATCHCORE], ids=["padim", "patchcore"])
+@pytest.mark.parametrize("changes", [{}, PATCHCORE, SPADE], ids=["padim", "patchcore", "spade"])
 def test_one_and_three_processes_make_the_same_model(changes, tiny_anomaly_config, write_config, tmp_path):
     """16 pictures to learn from in batches of 3: no process count divides them."""
     weights, reports = [], []
@@ -296,3 +308,20 @@ def test_mistakes_with_own_pictures_end_in_one_message(own_config, write_config,
     assert run("-c", write_config(own_config, changes)) == 2
     said = capsys.readouterr().err
     assert words in said and "Traceback" not in said
+
+
+def test_a_student_is_trained_by_three_processes_and_its_stop_loses_nothing(
+    tiny_anomaly_config, write_config, tmp_path
+):
+    """16 pictures to learn from in batches of 3: one process finds a batch empty."""
+    changes = {**STFPM, "trainer.kwargs.max_epochs": 2, "trainer.kwargs.eval_interval": 2, "name": "by3"}
+    assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu", "--devices", 3) == 0
+    for name, hooks in (("whole", []), ("parts", [{"type": "StopAt", "kwargs": {"iteration": 13}}]), ("parts", [])):
+        path = write_config(tiny_anomaly_config, {**changes, "name": name, "hooks": hooks})
+        assert run("-c", path, "--device", "cpu", "--resume") == (143 if hooks else 0)
+    whole, parts = (
+        checkpoint.load(tmp_path / "runs" / name / "checkpoints" / "latest.ckpt") for name in ("whole", "parts")
+    )
+    assert whole["epoch"] == parts["epoch"] == 2
+    assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
+    assert whole["card"] == parts["card"]  # with its thresholds

@@ -73,6 +73,12 @@ class FeatureExtractor(nn.Module):
             )  # fmt: skip
 
 
+def student_of(teacher: FeatureExtractor, backbone: str, in_chans: int) -> nn.Module:
+    """The same network and layers without any weights, to be trained; it answers in the order of the layers' numbers."""
+    student: nn.Module = _feature_net(backbone, in_chans, teacher.feature_place)
+    return student
+
+
 def places_of(backbone: str, layers: Sequence[str | int]) -> list[int]:
     """The numbers of layers among those that timm can give out of a network.
 

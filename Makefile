@@ -24,7 +24,7 @@ quickstart: samples  ## train, evaluate, export and show a small model on the sa
 	$(BIN)/python -m dao.quickstart
 
 test: $(READY)  ## all tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 chaos: $(READY)  ## fifty random kills, full disks and torn checkpoints; takes some ten minutes
 	$(BIN)/python tests/chaos/chaos.py --kills 50

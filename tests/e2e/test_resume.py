@@ -96,9 +96,9 @@ def test_saving_every_so_many_iterations_ends_on_windows(tiny_config, write_conf
     saved = []
     original = checkpoint.save
 
-    def noted(content, path):
+    def noted(content, path, previous=None):
         saved.append((path.name, content["epoch"], content["iter"]))
-        original(content, path)
+        original(content, path, previous)
 
     monkeypatch.setattr(checkpoint, "save", noted)
     changes = {"trainer.kwargs.max_epochs": 1, "trainer.kwargs.save_iters": 3, "trainer.kwargs.accumulate": 2,

@@ -63,7 +63,7 @@ def test_training_learns_and_leaves_a_whole_run_folder(trained):
         "eval",
     } <= names
     kept = sorted(p.name for p in (folder / "checkpoints").iterdir())
-    assert kept == ["best.ckpt", "epoch_6.ckpt", "epoch_8.ckpt", "latest.ckpt"]
+    assert kept == ["best.ckpt", "epoch_6.ckpt", "epoch_8.ckpt", "latest.ckpt", "previous.ckpt"]
     lines = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
     train = [line for line in lines if "train/loss" in line]
     assert train[-1]["train/loss"] == pytest.approx(train[-1]["train/ce"] + 0.5 * train[-1]["train/focal"], rel=1e-4)

@@ -16,6 +16,7 @@ from loguru import logger
 from dao.config import Config
 from dao.errors import ConfigError, Problem
 from dao.models.pretrained import freeze_modules
+from dao.preflight import check_same_data
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch
@@ -140,6 +141,7 @@ class TrainVal(Trainer):
         seed_everything(self.seed)
         resumed = self._find_resume()
         self._build_data()
+        check_same_data(self.dataset)
         self._build_task()
         self._build_update()
         self._build_calibration()

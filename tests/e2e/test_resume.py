@@ -163,3 +163,13 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_it_taken(tiny_config, wri
     assert run("-c", write_config(tiny_config, changes), "--device", "cpu", "--resume") == 0
     assert "previous.ckpt, the one before it" in capsys.readouterr().err
     assert unlike(latest(tmp_path, "whole"), latest(tmp_path, "tiny")) == []
+
+
+def test_a_torn_last_checkpoint_of_a_run_that_was_done_is_made_anew(tiny_config, write_config, tmp_path):
+    path = write_config(tiny_config, {"trainer.kwargs.test_after_train": False})
+    assert run("-c", path, "--device", "cpu") == 0
+    whole = latest(tmp_path, "tiny")
+    torn = tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt"
+    torn.write_bytes(b"")
+    assert run("-c", path, "--device", "cpu", "--resume") == 0
+    assert unlike(whole, latest(tmp_path, "tiny")) == []

@@ -122,6 +122,11 @@ class SettledCheckpoint(LatestCheckpoint):
     def __init__(self) -> None:
         super().__init__(save_minutes=0)
 
+    def before_train(self, trainer: TrainVal) -> None:
+        """A validation that a stopped run owed has been made up for."""
+        if trainer.metrics_epoch >= 0:
+            self.save(trainer, "latest")
+
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics_epoch == trainer.epoch:
             self.save(trainer, "latest")

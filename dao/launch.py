@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
 import re
@@ -137,6 +138,8 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
     except BaseException as error:
         broken = dist.connection_broke(error)
         dist.leave(failure_of(error))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f"the disk is full: {error}. What was saved before is whole; go on with --resume") from error
         if broken:
             said = re.sub(r"^\[[^]]*\] ", "", str(error).splitlines()[0]).split(". ")[
                 0

@@ -119,8 +119,9 @@ def test_a_killed_process_on_one_machine_ends_the_other(machines, tiny_config, w
     finally:
         end(both)
     assert codes[0] and codes[1]
-    assert "another process broke" in said(tmp_path, 0) and "--resume" in said(tmp_path, 0)
-    assert "Traceback" not in said(tmp_path, 0)
+    # whichever notices first: the next exchange of gradients, or the heartbeat
+    assert "another process broke" in said(tmp_path, 0) or "rank 1 on" in said(tmp_path, 0)
+    assert "--resume" in said(tmp_path, 0) and "Traceback" not in said(tmp_path, 0)
 
 
 def test_a_killed_process_ends_its_peers_on_the_same_machine(tiny_config, write_config, tmp_path):

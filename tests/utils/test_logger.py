@@ -1,10 +1,14 @@
 """The run's log file."""
 
+import errno
+import threading
 from pathlib import Path
 
 import pytest
 from loguru import logger
 
+from dao.loggers import files
+from dao.loggers.files import TensorBoard
 from dao.utils import logger as log
 
 
@@ -34,3 +38,22 @@ def test_a_full_disk_hides_nothing_from_the_terminal(quiet, capsys):
     log.close_file()
     err = capsys.readouterr().err
     assert "still said" in err and "No space left" not in err
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_curves_that_the_disk_refuses_are_told_by_the_run_and_not_by_a_threads_traceback(tmp_path, monkeypatch, capsys):
+    from tensorboard.summary.writer.record_writer import RecordWriter
+
+    def refused(self, data):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(threading, "excepthook", threading.excepthook)
+    monkeypatch.setattr(RecordWriter, "write", refused)
+    with pytest.raises(OSError, match="No space"):
+        TensorBoard(tmp_path)
+    assert threading.excepthook is files._without_the_writers
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    err = capsys.readouterr().err
+    assert "No space" not in err and "ZeroDivisionError" in err

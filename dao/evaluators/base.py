@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
 
 from dao.structures import Batch, Prediction
 
@@ -12,10 +11,9 @@ from dao.structures import Batch, Prediction
 class Evaluator(ABC):
     """Counts every picture once, whatever the number of processes.
 
-    reads: the Prediction fields it needs; best_metric: by which the best checkpoint is kept; best_mode: "max" or "min".
+    best_metric: by which the best checkpoint is kept; best_mode: "max" or "min".
     """
 
-    reads: ClassVar[tuple[str, ...]] = ()
     best_metric: str
     best_mode: str = "max"
 

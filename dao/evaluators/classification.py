@@ -53,8 +53,6 @@ class ClsEvaluator(Evaluator):
     Macro averages leave out classes without a picture in the set.
     """
 
-    reads = ("scores", "label")
-
     def __init__(
         self,
         classes: list[str],

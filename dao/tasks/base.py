@@ -32,14 +32,13 @@ class ModelCard:
 
     task: the config's ``type``; classes: names in score order; preprocess: `PreprocessSettings` as plain values;
     facts: what else the task needs to read its outputs (multi-label, thresholds, ...), plain values;
-    version: of AICore, when it was made; name: of the run.
+    version: of AICore, when it was made.
     """
 
     task: str
     classes: list[str]
     preprocess: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
-    name: str = ""
     version: str = ""
 
     def to_json(self) -> str:

@@ -268,11 +268,14 @@ def refuse_not_finite(results: Results) -> None:
 
 
 def flatten(details: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The scalars of a report by path: ``top1``, ``macro/f1``, ``per_class/dent/recall``, ``escape_rate``."""
+    """The scalars of a report by path: ``top1``, ``macro/f1``, ``per_class/dent/recall``, ``escape_rate``.
+
+    A rate with its interval counts by its "value"; a class may be called so as well, and is a table of its own.
+    """
     flat: dict[str, float] = {}
     for key, value in details.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and "value" in value:
+        if isinstance(value, Mapping) and "value" in value and not isinstance(value["value"], Mapping):
             flat[name.removeprefix("factory/")] = float(value["value"])
         elif isinstance(value, Mapping):
             flat |= flatten(value, f"{name}/")

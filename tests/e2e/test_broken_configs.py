@@ -54,6 +54,11 @@ BROKEN = {
     "resume from nothing": ({"trainer.kwargs.resume": "gone"}, "--resume gone: no checkpoint there"),
     "fine-tune from nothing": ({"trainer.kwargs.ckpt": "gone"}, "gone does not exist"),
     "eval of nothing": ({"trainer": {"type": "Eval", "kwargs": {"ckpt": "gone"}}}, "gone does not exist"),
+    "a name that leaves the log folder": ({"name": "../out"}, "name +expected the name of one folder, .*got '../out'"),
+    "a name of two folders": ({"name": "line3/steel"}, "name +expected the name of one folder"),
+    "a name of Windows' folders": ({"name": "line3\\\\steel"}, "name +expected the name of one folder"),
+    "an empty name": ({"name": ""}, "name +expected the name of one folder"),
+    "the folder itself as a name": ({"name": ".."}, "name +expected the name of one folder"),
     "unknown hook": (
         {"hooks": [{"type": "EarlyStopp"}]},
         "hooks.0.type +'EarlyStopp' is not a hook. Nearest: EarlyStop",

@@ -132,6 +132,14 @@ def test_without_any_label_there_are_no_metrics(feed):
     assert "0 pictures" in evaluator.headline(evaluator.compute())
 
 
+@pytest.mark.parametrize("name", ["value", "factory", "per_class", "count", "loss"])
+def test_a_class_may_have_any_name(feed, name):
+    named, plain = (ClsEvaluator(classes=["good", other]) for other in (name, "dent"))
+    scores = [[0.9, 0.1], [0.3, 0.7], [0.6, 0.4]]
+    with_name, without = (feed(each, scores, [0, 1, 1]).compute() for each in (named, plain))
+    assert {key.replace(f"/{name}/", "/dent/"): value for key, value in with_name.items()} == pytest.approx(without)
+
+
 # -- good and bad ------------------------------------------------------------------------------------------------------
 
 # the label, the scores of (good, dent, hole), and what it is: ten parts counted by hand below

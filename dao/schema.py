@@ -82,6 +82,11 @@ def _name_problems(name: str) -> list[Problem]:
     return []
 
 
+def section_problems(key: str, value: Any, where: str) -> list[Problem]:
+    """What is wrong with a section ``key`` that stands somewhere else, ``where``: a loss inside a hook."""
+    return _validate_slot(SECTIONS[key], value, where)
+
+
 def _missing_sections(raw: Raw) -> list[Problem]:
     trainer = raw.get("trainer")
     if not isinstance(trainer, dict):

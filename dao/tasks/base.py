@@ -98,6 +98,9 @@ class Task(ABC):
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses of a batch, scalars; "loss" is the one to differentiate."""
 
+    def check_loss(self, loss: nn.Module) -> None:
+        """Raise ConfigError for a loss that would train without complaint, and teach the wrong thing."""
+
     def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
         """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""
         batch.images = F.interpolate(batch.images.float(), size=size_hw, mode="bilinear", align_corners=False)

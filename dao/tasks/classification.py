@@ -37,9 +37,9 @@ class ClassificationTask(Task):
         super().__init__(model, preprocess, classes, loss, facts)
         self.multi_label = bool(self.facts.get("multi_label", False))
         if loss is not None:
-            self._check_loss_fits(loss)
+            self.check_loss(loss)
 
-    def _check_loss_fits(self, loss: nn.Module) -> None:
+    def check_loss(self, loss: nn.Module) -> None:
         """Softmax losses on multi-hot targets train without complaint and learn the wrong thing: refuse them."""
         names = {type(module).__name__ for module in loss.modules()}
         wrong = names & {"CrossEntropyLoss", "SoftTargetCrossEntropy"}

@@ -59,6 +59,18 @@ BROKEN = {
     "a name of Windows' folders": ({"name": "line3\\\\steel"}, "name +expected the name of one folder"),
     "an empty name": ({"name": ""}, "name +expected the name of one folder"),
     "the folder itself as a name": ({"name": ".."}, "name +expected the name of one folder"),
+    "a hook's loss without a type": (
+        {"hooks": [{"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {}}}]},
+        "hooks.0.kwargs.loss.type +expected the name of a loss",
+    ),
+    "a hook's loss misspelt": (
+        {
+            "hooks": [
+                {"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {"type": "FocalLoss", "kwargs": {"gama": 1}}}}
+            ]
+        },
+        "hooks.0.kwargs.loss.kwargs.gama +FocalLoss takes no 'gama'",
+    ),
     "unknown hook": (
         {"hooks": [{"type": "EarlyStopp"}]},
         "hooks.0.type +'EarlyStopp' is not a hook. Nearest: EarlyStop",

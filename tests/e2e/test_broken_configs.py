@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -165,6 +168,15 @@ def test_broken_command_lines(argv, message, tiny_config, write_config, capsys):
         pytest.skip("this machine has a GPU")
     code, err = run(capsys, "-c", write_config(tiny_config), *argv)
     assert code == 2 and message in err
+
+
+@pytest.mark.parametrize("argv", [["-c", "none.json"], ["--list", "losss"], ["--schema", "-m", "none.json"]])
+def test_a_message_is_shown_once(argv):
+    """In a process of its own: here the log has been set up by other tests."""
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "main.py", *argv], cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("config error") == 1 and result.stderr.count("nothing was started") == 1
 
 
 def test_nothing_to_do(capsys):

@@ -24,7 +24,7 @@ from dao.tasks import build
 from dao.tasks.base import Task
 from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
-from dao.trainers.evaluation import to_device
+from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.trainers.hooks import defaults
 from dao.trainers.hooks.guard import NonFiniteGuard
 from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
@@ -250,6 +250,7 @@ class TrainVal(Trainer):
         self._refuse_leak(dataset)
         self.eval_loader = build.build_loader(section.dataloader, where, dataset, self.preprocess, False, self.seed)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.dataset.classes)
+        self.task = answering_as_counted(self.task, self.evaluator)
         self.eval_bad = BadPictures(len(dataset), self.max_bad_fraction)
 
     def _refuse_leak(self, dataset: Any) -> None:

@@ -16,6 +16,7 @@ from loguru import logger
 from dao.config import Config
 from dao.errors import ConfigError, Problem
 from dao.models.pretrained import freeze_modules
+from dao.models.sync_bn import synchronised
 from dao.preflight import check_same_data
 from dao.preprocess import Preprocess
 from dao.register import Registers
@@ -276,13 +277,9 @@ class TrainVal(Trainer):
         self.task.net = net
 
     def _synchronised(self, net: torch.nn.Module) -> torch.nn.Module:
-        """Batch norms over all processes, by timm: torch's own conversion drops the activation that timm's carry."""
-        from timm.layers import convert_sync_batchnorm
-
-        if self.device.type == "cpu":
-            raise ConfigError(Problem("trainer.kwargs.sync_bn", "needs GPUs: torch has no such batch norm for CPUs"))
-        net = convert_sync_batchnorm(net)
-        freeze_modules(net, plain(self.config.model).get("kwargs", {}).get("freeze") or [])  # new modules, frozen anew
+        """Batch norms over all processes; they are new modules, so what was frozen is frozen anew."""
+        net = synchronised(net, self.device)
+        freeze_modules(net, plain(self.config.model).get("kwargs", {}).get("freeze") or [])
         return net
 
     def _open_run_folder(self, resumed: Path | None) -> None:

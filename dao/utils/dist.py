@@ -168,6 +168,28 @@ def all_reduce_sum(value: Tensor) -> Tensor:
     return value
 
 
+class _Sum(torch.autograd.Function):
+    """Sum over all processes. Each of them goes on with it, so its gradient is the sum of all their gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        return all_reduce_sum(value.clone(memory_format=torch.contiguous_format))
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Tensor:
+        return all_reduce_sum(grads[0].clone(memory_format=torch.contiguous_format))
+
+
+def sum_with_gradient(value: Tensor) -> Tensor:
+    """Sum of a tensor over all processes, to be differentiated; the tensor itself where there is one process."""
+    return _Sum.apply(value) if world_size() > 1 else value
+
+
+def mean_of_processes(value: Tensor) -> Tensor:
+    """Mean of a tensor over all processes, without gradient; the tensor itself where there is one process."""
+    return all_reduce_sum(value.detach().clone()) / world_size() if world_size() > 1 else value
+
+
 def any_rank(flag: bool) -> bool:
     """Whether the flag is set on any process (all must ask)."""
     return any(all_gather_object(flag)) if is_active() else flag

@@ -27,6 +27,7 @@ from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.trainers.hooks import defaults
+from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
 from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
@@ -105,6 +106,7 @@ class TrainVal(Trainer):
         self.calibration_loader: Any = None
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
+        self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
         self.scalars: dict[str, float] = {}
         self.updated = False
         self.data_seconds = self.iter_seconds = 0.0
@@ -318,8 +320,21 @@ class TrainVal(Trainer):
 
     # -- the loop
 
+    def before_train(self) -> None:
+        super().before_train()
+        if self.owes_end_of_epoch:
+            self._end_owed_epoch()
+
+    def _end_owed_epoch(self) -> None:
+        """A run stopped between an epoch's checkpoint and its validation owes that, and all that hangs on it."""
+        self.epoch, self.iter = self.start_epoch - 1, self.iters_per_epoch - 1
+        saved = next(i for i, hook in enumerate(self.hooks) if type(hook) is LatestCheckpoint)
+        for hook in self.hooks[saved + 1 :]:
+            hook.after_epoch(self)
+
     def before_epoch(self) -> None:
         augment = self.epoch < self.max_epochs - self.no_aug_epochs
+        self.owes_end_of_epoch = False
         self.task.model.train()
         self.task.net.train()
         super().before_epoch()

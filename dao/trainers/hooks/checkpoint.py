@@ -41,6 +41,7 @@ class LatestCheckpoint(Hook):
             self.save(trainer, "latest")
 
     def after_epoch(self, trainer: TrainVal) -> None:
+        trainer.owes_end_of_epoch = True
         self.save(trainer, "latest")
         if self.save_interval and (trainer.epoch + 1) % self.save_interval == 0:
             self.save(trainer, f"epoch_{trainer.epoch + 1}")
@@ -92,8 +93,6 @@ class BestCheckpoint(Hook):
         if self.metric not in known:
             message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
             raise ConfigError(Problem("trainer.kwargs.best_metric", message))
-        if trainer.metrics_epoch >= 0:  # a validation that the stopped run owed has just been made up for
-            self.consider(trainer)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics and trainer.metrics_epoch == trainer.epoch:
@@ -115,21 +114,14 @@ class BestCheckpoint(Hook):
 
 @Registers.hooks.register()
 class SettledCheckpoint(LatestCheckpoint):
-    """Write latest.ckpt once more when an epoch's validation and all that hangs on it is decided; listed last.
-
-    Before it latest.ckpt says that the validation is still owed, so a run killed in between makes up for it.
-    """
+    """Write latest.ckpt once more when an epoch's validation and all that hangs on it is decided; listed last."""
 
     def __init__(self) -> None:
         super().__init__(save_minutes=0)
 
-    def before_train(self, trainer: TrainVal) -> None:
-        """A validation that a stopped run owed has been made up for."""
-        if trainer.metrics_epoch >= 0:
-            self.save(trainer, "latest")
-
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics_epoch == trainer.epoch:
+            trainer.owes_end_of_epoch = False
             self.save(trainer, "latest")
 
     def after_train(self, trainer: TrainVal) -> None:

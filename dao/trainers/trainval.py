@@ -6,7 +6,7 @@ import copy
 import json
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,7 @@ from dao.trainers.hooks.guard import NonFiniteGuard
 from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
+from dao.utils.saver import Saver
 from dao.utils.seeding import seed_everything
 
 
@@ -107,6 +108,7 @@ class TrainVal(Trainer):
         self.scalars: dict[str, float] = {}
         self.updated = False
         self.data_seconds = self.iter_seconds = 0.0
+        self.saver = Saver()
         self.lock: Any = None  # on the run folder, for as long as this process writes there
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
 
@@ -309,6 +311,17 @@ class TrainVal(Trainer):
             logger.info("\n{}", model_summary(self.task.model, self.preprocess))
             logger.info("resolved config:\n{}", json.dumps(plain(self.config), indent=2))
 
+    def save_checkpoint(self, name: str, previous: str | None = None, then: Callable[[], None] | None = None) -> None:
+        """Write ``<name>.ckpt`` as everything is now, by process 0; every process must call.
+
+        previous: the name under which the file it replaces is kept; then: called when the file is in its place.
+        """
+        if not dist.is_main():
+            return
+        folder = self.run_dir / "checkpoints"
+        kept = folder / f"{previous}.ckpt" if previous else None
+        self.saver.save(self.checkpoint_content(), folder / f"{name}.ckpt", kept, then)
+
     def checkpoint_content(self) -> dict[str, Any]:
         """All that is needed to go on, or to answer."""
         return resume_state.content_of(self)
@@ -370,6 +383,7 @@ class TrainVal(Trainer):
     def after_iter(self) -> None:
         self.iter_seconds = self.data_seconds + time.perf_counter() - self._iter_start
         super().after_iter()
+        self.saver.check()
 
     def interrupted(self) -> bool:
         """Whether any process was asked to stop; all agree, so that none waits in a step for one that left.
@@ -414,6 +428,12 @@ class TrainVal(Trainer):
     def close(self) -> None:
         for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader)):
             loader.close()
+        try:
+            self.saver.end(failed=not self.finished and not self.stopping)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         log.close_file()
         if self.lock is not None:
             self.lock.close()

@@ -16,6 +16,7 @@ from loguru import logger
 from dao.config import Config
 from dao.errors import ConfigError, Problem
 from dao.models.pretrained import freeze_modules
+from dao.models.stages import recompute
 from dao.models.sync_bn import synchronised
 from dao.preprocess import Preprocess
 from dao.register import Registers
@@ -45,6 +46,8 @@ class TrainVal(Trainer):
     accumulate: iterations per weight update; clip_norm: largest gradient norm.
     channels_last: the memory layout that convolutions prefer.
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
+    grad_checkpointing: keep what passes between the model's stages only, and compute the inside anew for the gradient:
+    less memory for more time, the same weights. static_graph: DDP may rely on every iteration using the same layers.
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
     weights. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's own choice).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
@@ -74,6 +77,8 @@ class TrainVal(Trainer):
         channels_last: bool = True,
         compile: bool = False,
         sync_bn: bool = False,
+        grad_checkpointing: bool = False,
+        static_graph: bool = False,
         resume: str | None = None,
         ckpt: str | None = None,
         best_metric: str | None = None,
@@ -91,6 +96,7 @@ class TrainVal(Trainer):
         self.ema = ema or any(hook["type"] == "Ema" for hook in plain(config.get("hooks", [])))
         self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
         self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
+        self.grad_checkpointing, self.static_graph = grad_checkpointing, static_graph
         self.resume_from, self.ckpt = resume, ckpt
         self.best_metric, self.save_interval, self.keep = best_metric, save_interval, keep
         self.save_minutes, self.save_iters = save_minutes, save_iters
@@ -268,10 +274,12 @@ class TrainVal(Trainer):
         net = self.task.model
         if self.sync_bn and dist.world_size() > 1:
             net = self.task.model = self._synchronised(net)
+        if self.grad_checkpointing:
+            recompute(net)
         if self.compile:
             net = torch.compile(net)  # type: ignore[assignment]
         if isinstance(self.update, GradientUpdate):
-            net = dist.wrap_model(net, self.device)
+            net = dist.wrap_model(net, self.device, static_graph=self.static_graph)
             self.update.net = net
         self.task.net = net
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dao.dataloaders import fingerprint
 from dao.errors import CheckpointError
 from dao.tasks import build
 from dao.trainers.base import plain
@@ -68,6 +69,7 @@ def content_of(trainer: TrainVal) -> dict[str, Any]:
         "iters_per_epoch": trainer.iters_per_epoch,
         "world_size": dist.world_size(),
         "seed": trainer.seed,
+        "data": trainer.data_state,
         "metrics": trainer.metrics,
         "best": trainer.best,
         "config": json.dumps(plain(trainer.config)),
@@ -85,6 +87,7 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
             "to start from its weights alone use trainer.kwargs.ckpt"
         )
     _say_changes(trainer, content)
+    _say_changes_of_data(trainer, content)
     try:
         trainer.task.model.load_state_dict(content["model"])
         _load_update(trainer, content)
@@ -152,6 +155,14 @@ def _say_changes(trainer: TrainVal, content: dict[str, Any]) -> None:
 
 
 def flat(node: Any, path: str = "") -> dict[str, Any]:
+def _say_changes_of_data(trainer: TrainVal, content: dict[str, Any]) -> None:
+    """A run that goes on with other pictures is another run: say how many. Checkpoints of older versions cannot tell."""
+    if dist.is_main() and content.get("data") is not None:
+        found = fingerprint.changes(content["data"], trainer.data_state)
+        if found:
+            logger.warning("the training data is not what it was when the checkpoint was saved: {}", found)
+
+
     """A config as one level: {"a.b.0": value}.
 
     >>> flat({"a": {"b": [1, 2]}})

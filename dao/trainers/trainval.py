@@ -14,6 +14,7 @@ import torch
 from loguru import logger
 
 from dao.config import Config
+from dao.dataloaders.fingerprint import fingerprint
 from dao.errors import ConfigError, Problem
 from dao.models.pretrained import freeze_modules
 from dao.models.stages import recompute
@@ -185,6 +186,7 @@ class TrainVal(Trainer):
             )
 
     def _build_task(self) -> None:
+        self.data_state = fingerprint(self.dataset.records) if dist.is_main() else None
         raw = plain(self.config)
         task = build.task_class(raw["type"])
         facts = task.facts_of(self.dataset)

@@ -11,7 +11,10 @@ from torch.utils.checkpoint import checkpoint
 
 from dao.errors import ConfigError, Problem
 
-LARGE, SMALL = 1 / 8, 1 / 100  # of the whole network's parameters: more is looked into, less stays with what is round it
+LARGE, SMALL = (
+    1 / 8,
+    1 / 100,
+)  # of the whole network's parameters: more is looked into, less stays with what is round it
 CONTAINERS = (nn.Sequential, nn.ModuleList, nn.ModuleDict)  # their items are called, they themselves perhaps not
 
 

@@ -59,7 +59,7 @@ def content_of(trainer: TrainVal) -> dict[str, Any]:
     """All that is needed to go on, or to answer, as plain values and tensors; see `dao.utils.checkpoint`."""
     done = trainer.iter + 1 >= trainer.iters_per_epoch
     return {
-        "model": trainer.task.model.state_dict(),
+        "model": trainer.full_weights(),
         "ema": trainer.ema_model.state_dict() if trainer.ema_model is not None else None,
         "update": trainer.update.state_dict(),
         "scheduler": trainer.scheduler.state_dict() if trainer.scheduler is not None else None,
@@ -90,6 +90,7 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
     _say_changes_of_data(trainer, content)
     try:
         trainer.task.model.load_state_dict(content["model"])
+        trainer.spread_weights()
         _load_update(trainer, content)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
@@ -154,7 +155,6 @@ def _say_changes(trainer: TrainVal, content: dict[str, Any]) -> None:
                            key, before.get(key, "not set"), now.get(key, "not set"))  # fmt: skip
 
 
-def flat(node: Any, path: str = "") -> dict[str, Any]:
 def _say_changes_of_data(trainer: TrainVal, content: dict[str, Any]) -> None:
     """A run that goes on with other pictures is another run: say how many. Checkpoints of older versions cannot tell."""
     if dist.is_main() and content.get("data") is not None:
@@ -163,6 +163,7 @@ def _say_changes_of_data(trainer: TrainVal, content: dict[str, Any]) -> None:
             logger.warning("the training data is not what it was when the checkpoint was saved: {}", found)
 
 
+def flat(node: Any, path: str = "") -> dict[str, Any]:
     """A config as one level: {"a.b.0": value}.
 
     >>> flat({"a": {"b": [1, 2]}})
@@ -180,4 +181,5 @@ def fine_tune(trainer: TrainVal, path: Path) -> None:
     report = checkpoint.fit(trainer.task.model, weights)
     if not report.loaded:
         raise CheckpointError(f"{path} is of another model: {report.render()}")
+    trainer.spread_weights()
     logger.info("fine-tuning from {}: {}", path, report.render())

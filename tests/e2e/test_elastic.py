@@ -33,7 +33,9 @@ def worker(process, rank):
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads other processes' environment")
-def test_a_killed_worker_is_started_again_and_the_run_ends_as_one_that_was_left_alone(tiny_config, write_config, tmp_path):
+def test_a_killed_worker_is_started_again_and_the_run_ends_as_one_that_was_left_alone(
+    tiny_config, write_config, tmp_path
+):
     changes = {"trainer.kwargs.max_epochs": 16, "trainer.kwargs.save_iters": 2, "trainer.kwargs.eval_interval": 8,
                "trainer.kwargs.test_after_train": False, "dataloader.kwargs.batch_size": 3}  # fmt: skip
     path = write_config(tiny_config, changes)
@@ -47,6 +49,8 @@ def test_a_killed_worker_is_started_again_and_the_run_ends_as_one_that_was_left_
     os.kill(worker(process, 1), signal.SIGKILL)
     assert process.wait(GIVE_UP) == 0, said.read_text()
     assert "resumed from" in said.read_text()
-    first, second = (checkpoint.load(latest.parents[2] / name / "checkpoints" / "latest.ckpt") for name in ("whole", "struck"))
+    first, second = (
+        checkpoint.load(latest.parents[2] / name / "checkpoints" / "latest.ckpt") for name in ("whole", "struck")
+    )
     assert second["epoch"] == 16 and second["world_size"] == 2
     assert list(differences({k: first[k] for k in COMPARED}, {k: second[k] for k in COMPARED})) == []

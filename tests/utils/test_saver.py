@@ -90,7 +90,9 @@ def test_a_fork_waits_until_the_file_is_written(tmp_path, gate):
 
 
 def test_a_snapshot_has_memory_of_its_own_and_keeps_what_is_shared_and_versions():
-    module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.BatchNorm2d(3)).to(memory_format=torch.channels_last)
+    module = torch.nn.Sequential(torch.nn.Conv2d(2, 3, 1), torch.nn.BatchNorm2d(3)).to(
+        memory_format=torch.channels_last
+    )
     state = module.state_dict()
     tied = torch.arange(4.0)
     copied = snapshot({"model": state, "tied": [tied, tied.view(4), tied[1:]], "none": None, "empty": torch.zeros(0)})

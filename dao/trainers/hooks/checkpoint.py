@@ -11,6 +11,7 @@ from loguru import logger
 from dao.errors import ConfigError, Problem, nearest
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
+from dao.utils import dist
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
@@ -33,6 +34,8 @@ class LatestCheckpoint(Hook):
     def after_iter(self, trainer: TrainVal) -> None:
         self.iters += 1
         due = self.save_minutes > 0 and time.monotonic() - self.saved_at > self.save_minutes * 60
+        if trainer.sharded:  # all take part in a save, and clocks differ
+            due = (trainer.iter + 1) % trainer.log_interval == 0 and dist.any_rank(due)
         due = due or 0 < self.save_iters <= self.iters
         if due and trainer.window_ends and trainer.iter + 1 < trainer.iters_per_epoch:
             trainer.refuse_non_finite()

@@ -32,6 +32,9 @@ def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] |
             path, content = _load_or_previous(path) if path is not None else (None, None)
         except CheckpointError as refused:
             error = refused
+    if content is not None and "update" not in content:
+        error = CheckpointError(f"{path} holds weights to answer with; to start from them use trainer.kwargs.ckpt")
+        content = None
     path, error = dist.broadcast_object((path, error))
     if error is not None:
         raise error

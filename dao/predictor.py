@@ -35,7 +35,7 @@ class Backend(Protocol):
 class Predictor:
     """Answers for single pictures, in their own pixels.
 
-    path: a checkpoint, a run folder (its best checkpoint, else the latest), or an exported .onnx or .pt2 file.
+    path: a checkpoint, a run folder (its best checkpoint, else the latest), or an exported file.
     device: "auto", "cpu", "cuda", "cuda:1", ...
     Raises CheckpointError when the file cannot be used.
     """
@@ -210,4 +210,4 @@ class TorchExportBackend:
         return {name: value.numpy() for name, value in self.module(tensor).items()}
 
 
-BACKENDS: dict[str, type] = {".onnx": OnnxBackend, ".pt2": TorchExportBackend}
+BACKENDS: dict[str, type] = {".onnx": OnnxBackend, ".pt2": TorchExportBackend, ".safetensors": TorchBackend}

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dao.dataloaders import fingerprint
 from dao.errors import CheckpointError
 from dao.tasks import build
 from dao.trainers.base import plain
@@ -35,6 +36,9 @@ def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] |
             path, content = _load_or_previous(path) if path is not None else (None, None)
         except CheckpointError as refused:
             error = refused
+    if content is not None and "update" not in content:
+        error = CheckpointError(f"{path} holds weights to answer with; to start from them use trainer.kwargs.ckpt")
+        content = None
     path, error = dist.broadcast_object((path, error))
     if error is not None:
         raise error
@@ -65,7 +69,7 @@ def content_of(trainer: TrainVal) -> dict[str, Any]:
     """All that is needed to go on, or to answer, as plain values and tensors; see `dao.utils.checkpoint`."""
     done = trainer.iter + 1 >= trainer.iters_per_epoch
     return {
-        "model": trainer.task.model.state_dict(),
+        "model": trainer.full_weights(),
         "ema": trainer.ema_model.state_dict() if trainer.ema_model is not None else None,
         "update": trainer.update.state_dict(),
         "scheduler": trainer.scheduler.state_dict() if trainer.scheduler is not None else None,
@@ -76,6 +80,7 @@ def content_of(trainer: TrainVal) -> dict[str, Any]:
         "iters_per_epoch": trainer.iters_per_epoch,
         "world_size": dist.world_size(),
         "seed": trainer.seed,
+        "data": trainer.data_state,
         "metrics": trainer.metrics,
         "best": trainer.best,
         "config": json.dumps(plain(trainer.config)),
@@ -93,8 +98,10 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
             "to start from its weights alone use trainer.kwargs.ckpt"
         )
     _say_changes(trainer, content)
+    _say_changes_of_data(trainer, content)
     try:
         trainer.task.model.load_state_dict(content["model"])
+        trainer.spread_weights()
         _load_update(trainer, content)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
@@ -169,6 +176,14 @@ def _say_changes(trainer: TrainVal, content: dict[str, Any]) -> None:
                            key, before.get(key, "not set"), now.get(key, "not set"))  # fmt: skip
 
 
+def _say_changes_of_data(trainer: TrainVal, content: dict[str, Any]) -> None:
+    """A run that goes on with other pictures is another run: say how many. Checkpoints of older versions cannot tell."""
+    if dist.is_main() and content.get("data") is not None:
+        found = fingerprint.changes(content["data"], trainer.data_state)
+        if found:
+            logger.warning("the training data is not what it was when the checkpoint was saved: {}", found)
+
+
 def flat(node: Any, path: str = "") -> dict[str, Any]:
     """A config as one level: {"a.b.0": value}.
 
@@ -187,4 +202,5 @@ def fine_tune(trainer: TrainVal, path: Path) -> None:
     report = checkpoint.fit(trainer.task.model, weights)
     if not report.loaded:
         raise CheckpointError(f"{path} is of another model: {report.render()}")
+    trainer.spread_weights()
     logger.info("fine-tuning from {}: {}", path, report.render())

@@ -139,13 +139,7 @@ def read_file(path: Path, data: bytes | None = None) -> Any:
     if data is None and not path.is_file():
         raise CheckpointError(f"{path} does not exist (working directory: {Path.cwd()})")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+        return _read_safetensors(path)
     try:
         source = path if data is None else io.BytesIO(data)
         return torch.load(source, map_location="cpu", weights_only=True)
@@ -158,6 +152,25 @@ def read_file(path: Path, data: bytes | None = None) -> Any:
     except Exception as error:  # whatever bytes that are no checkpoint make the reader stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is torn or not a checkpoint: {reason}") from None
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """The tensors of anybody's file; of our exporter's the checkpoint that it stands for, without what training needs."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+    if "aicore" not in metadata:
+        return weights
+    if metadata.get("checksum") != str(checksum(dict(sorted(weights.items())))):
+        raise CheckpointError(f"{path} was damaged after it was written: its checksum does not hold")
+    told = {"config": metadata["config"], "card": metadata["aicore"]}
+    return {"format": FORMAT, "model": weights, "ema": None, **told, "epoch": 0, "metrics": {}, "best": {}}
 
 
 def find(path: str | Path, prefer: str = "best") -> Path:

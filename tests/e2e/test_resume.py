@@ -2,6 +2,7 @@
 
 import copy
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -215,3 +216,16 @@ def test_a_torn_last_checkpoint_of_a_run_that_was_done_is_made_anew(tiny_config,
     torn.write_bytes(b"")
     assert run("-c", path, "--device", "cpu", "--resume") == 0
     assert unlike(whole, latest(tmp_path, "tiny")) == []
+
+
+def test_a_resumed_run_says_which_data_changed(tiny_config, tiny_data, write_config, tmp_path, capsys):
+    data = tmp_path / "data"
+    shutil.copytree(tiny_data, data)
+    hooks = [{"type": "StopAt", "kwargs": {"iteration": 2}}]
+    changes = {"trainer.kwargs.test_after_train": False, "dataloader.dataset.kwargs.data_dir": str(data)}
+    assert run("-c", write_config(tiny_config, {**changes, "hooks": hooks}), "--device", "cpu") == STOPPED
+    (data / "train" / "red" / "0.png").unlink()
+    shutil.copy2(data / "train" / "red" / "1.png", data / "train" / "blue" / "99.png")
+    assert run("-c", write_config(tiny_config, changes), "--device", "cpu", "--resume") == 0
+    said = capsys.readouterr().err
+    assert "the training data is not what it was" in said and "of 24 pictures 1 came, 1 went (now 24)" in said

@@ -64,6 +64,8 @@ class FinalReport(Hook):
     def after_train(self, trainer: TrainVal) -> None:
         if not trainer.finished:
             return
+        trainer.saver.wait()
+        dist.barrier()  # process 0 writes the checkpoints: they are in their places for all
         best = trainer.run_dir / "checkpoints" / "best.ckpt"
         if trainer.evaluator is not None and dist.broadcast_object(best.is_file()):
             self.report(trainer, checkpoint.load_everywhere(best))

@@ -26,16 +26,18 @@ class Slot:
     register: attribute of `Registers`, or "" where the config's ``type`` decides (models).
     form: "one", "list", or "either" (one component, or a list of them).
     children: sections that stand beside ``type`` and ``kwargs``; extra: plain keys there, with their types.
+    needs: those of the children that cannot be left out.
     """
 
     register: str
     form: str = "one"
     children: Mapping[str, Slot] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
 
 DATASET = Slot("datasets", children={"transforms": Slot("transforms", "list")})
-DATALOADER = Slot("dataloaders", children={"dataset": DATASET})
+DATALOADER = Slot("dataloaders", children={"dataset": DATASET}, needs=("dataset",))
 SECTIONS: dict[str, Slot] = {
     "trainer": Slot("trainers"),
     "model": Slot(""),
@@ -148,7 +150,7 @@ def _validate_slot(slot: Slot, value: Any, where: str) -> list[Problem]:
 def _validate_component(slot: Slot, section: Any, where: str) -> list[Problem]:
     if not isinstance(section, dict):
         return [_not_an_object(where, section)]
-    problems: list[Problem] = []
+    problems = [Problem(f"{where}.{key}", "the section is missing") for key in slot.needs if key not in section]
     allowed = ["type", "kwargs", *slot.children, *slot.extra]
     for key, value in section.items():
         if key in slot.children:

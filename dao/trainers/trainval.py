@@ -21,6 +21,7 @@ from dao.register import Registers
 from dao.structures import Batch
 from dao.tasks import build
 from dao.tasks.base import Task
+from dao.trainers import rehearsal
 from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
@@ -316,6 +317,9 @@ class TrainVal(Trainer):
     def checkpoint_content(self) -> dict[str, Any]:
         """All that is needed to go on, or to answer."""
         return resume_state.content_of(self)
+
+    def rehearse(self) -> str:
+        return rehearsal.of_training(self)
 
     # -- the loop
 

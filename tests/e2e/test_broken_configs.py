@@ -1,6 +1,7 @@
 """What a user gets wrong ends in one readable message and exit code 2, before anything is started."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,6 +28,11 @@ BROKEN = {
     "keyword one level too high": ({"model.freeze": ["conv1"]}, "model.freeze +belongs into kwargs"),
     "missing required keyword": ({"model.kwargs": {}}, "model.kwargs.model_name +.*needs 'model_name'"),
     "missing section": ({"dataloader": None}, "dataloader +the section is missing; TrainVal needs it"),
+    "no dataset": ({"dataloader.dataset": None}, "dataloader.dataset +the section is missing"),
+    "no dataset to judge by": (
+        {"evaluator.dataloader.dataset": None},
+        "evaluator.dataloader.dataset +the section is missing",
+    ),
     "no loss": ({"loss": None}, "loss +the section is missing; training a cls model needs it"),
     "unlabelled training data": (
         {"dataloader.dataset": {"type": "ImageFiles", "kwargs": {"path": "notes"}}},
@@ -92,10 +98,19 @@ def test_broken_config(name, tiny_config, write_config, tmp_path, capsys):
     code, err = run(capsys, "-c", write_config(tiny_config, changes), "--device", "cpu")
     assert code == 2
     assert "Traceback" not in err
-    import re
-
     assert re.search(message, err), err
     assert not list(tmp_path.glob("runs/**/*.ckpt"))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_check_says_it_as_well(name, tiny_config, write_config, tmp_path, capsys):
+    """Whatever ends a run before its first iteration ends --check, which builds all that a run builds."""
+    changes, message = BROKEN[name]
+    if name == "unknown best metric" or "resume" in str(changes):
+        pytest.skip("needs the run's folder")
+    code, err = run(capsys, "-c", write_config(tiny_config, changes), "--device", "cpu", "--check")
+    assert code == 2 and "Traceback" not in err
+    assert re.search(message, err), err
 
 
 def test_all_problems_come_at_once(tiny_config, write_config, capsys):

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -264,6 +265,49 @@ def test_check_reads_everything_and_trains_nothing(tiny_config, write_config, ti
     captured = capsys.readouterr()
     assert "val/red/9.png" in captured.out and "val/blue/0.png" in captured.out and "2 problems" in captured.err
     assert damaged.read_bytes() == before and not (tmp_path / "runs").exists()
+
+
+def test_check_tries_a_batch_and_tells_its_cost(tiny_config, write_config, trained, capsys):
+    """In training with everything that a config may add to the loop, and for an evaluation of a checkpoint."""
+    hooks = [{"type": "MixupCutmix"}, {"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {"type": "FocalLoss"}}}]
+    changes = {"trainer.kwargs.amp": True, "trainer.kwargs.accumulate": 2, "dataloader.kwargs.cache": True}
+    assert run("-c", write_config({**tiny_config, "hooks": hooks}, changes), "--check", "--ema", "--device", "cpu") == 0
+    cost = r"one batch: 8 pictures, input \(8, 3, 32, 32\)(, loss \d+\.\d{4})?; \d\.\d{3} s and \d\.\d\d GiB on cpu"
+    assert re.search(cost, capsys.readouterr().out)
+    folder, _ = trained
+    before = sorted(folder.rglob("*"))
+    stage = {"trainer": {"type": "Eval", "kwargs": {"ckpt": str(folder)}}}
+    assert run("-c", write_config(stage), "--check", "--device", "cpu") == 0
+    assert re.search(cost, capsys.readouterr().out) and sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"hooks": [{"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {"type": "YOLOXLoss"}}}]},
+            "YOLOXLoss judges boxes",
+        ),
+        ({"optimizer.kwargs.lr": 1e30, "trainer.kwargs.accumulate": 1}, "the loss is not finite"),
+        ({"preprocess.size": [4, 4], "model.kwargs.model_name": "vgg11"}, "the model cannot take 4x4 pixels"),
+    ],
+)
+def test_check_finds_what_only_a_batch_can_tell(changes, message, tiny_config, write_config, tmp_path, capsys):
+    assert run("-c", write_config(tiny_config, changes), "--check", "--device", "cpu") == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_check_compares_what_must_be_kept_apart_alone(trained, write_config, capsys):
+    """A demo, or an export's proof, may show any pictures."""
+    folder, config = trained
+    pictures = {
+        "type": "ImageFiles",
+        "kwargs": {"path": config["evaluator"]["dataloader"]["dataset"]["kwargs"]["data_dir"]},
+    }
+    pictures["kwargs"] |= {"recursive": True}
+    stage = {"trainer": {"type": "Demo", "kwargs": {"ckpt": str(folder)}}, "images": pictures}
+    assert run("-c", write_config(stage), "--check") == 0
+    assert "on both sides" not in capsys.readouterr().out
 
 
 def test_help_imports_nothing_heavy():

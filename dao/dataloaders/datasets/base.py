@@ -47,7 +47,12 @@ class ImageDataset:
 
     classes: names in index order; multi_label: whether targets are multi-hot; origin: where it came from, for messages.
     problems: what was wrong with the annotations and was left out, one sentence each.
+    learns_without: classes that a training set need not show; repeats: whether a picture is listed several times on
+    purpose.
     """
+
+    learns_without: tuple[str, ...] = ()
+    repeats: bool = False
 
     def __init__(
         self, records: Sequence[Record], classes: Sequence[str], multi_label: bool = False, origin: str = ""

@@ -11,7 +11,7 @@ from dao.errors import ConfigError, Problem
 from dao.register import Registers
 from dao.tasks import build
 from dao.trainers import rehearsal
-from dao.trainers.answering import complete_from_checkpoint, section_name, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, refuse_exported, section_name, stage_folder
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.utils import checkpoint, dist, run_folder
@@ -28,6 +28,8 @@ class Eval(Trainer):
 
     needs = ("type", "evaluator")
     many_processes = True
+
+    check_config = staticmethod(refuse_exported)
 
     @classmethod
     def complete(cls, raw: Raw) -> Raw:

@@ -12,12 +12,12 @@ from loguru import logger
 from dao.config import Config, Raw
 from dao.errors import ConfigError, DataError, ParityError, Problem
 from dao.exporters.base import Exporter
-from dao.predictor import BACKENDS, Backend, TorchBackend
+from dao.predictor import Backend, TorchBackend
 from dao.register import Registers
 from dao.structures import Sample
 from dao.tasks import build
 from dao.tiling import windows
-from dao.trainers.answering import complete_from_checkpoint, readable, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, readable, refuse_exported, stage_folder
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import checkpoint, run_folder
 from dao.utils import logger as log
@@ -33,6 +33,8 @@ class Export(Trainer):
     """
 
     needs = ("type", "export")
+
+    check_config = staticmethod(refuse_exported)
 
     @classmethod
     def complete(cls, raw: Raw) -> Raw:
@@ -60,23 +62,34 @@ class Export(Trainer):
         run_folder.write_json(self.run_dir / "config.json", plain(self.config))
         self.exported: dict[Path, tuple[Exporter, Backend, Backend]] = {}
         self.differences: dict[Path, list[dict[str, Any]]] = {}
+        self.unproven: list[Path] = []
         several = isinstance(self.config.export, list)
         for number, section in enumerate(self.config.export if several else [self.config.export]):
             self._export(section, f"export.{number}" if several else "export")
 
     def _export(self, section: Any, where: str) -> None:
         exporter: Exporter = Registers.exporters.build(section, where)
+        if not isinstance(exporter, Exporter):
+            message = f"builds a {type(exporter).__name__}, not a dao.exporters.base.Exporter"
+            raise ConfigError(Problem(f"{where}.type", message))
         task = self.task.with_facts(exporter.facts, f"{where}.kwargs.facts")
         path = self.run_dir / f"{self.config.name}{exporter.suffix}"
-        if path in self.exported:  # a second file of the same kind, with other settings
-            path = path.with_stem(f"{path.stem}-{len(self.exported) + 1}")
+        count = len(self.exported) + len(self.unproven)
+        if path.exists():  # a second file of the same kind, with other settings
+            path = self.run_dir / f"{self.config.name}-{count + 1}{exporter.suffix}"
         self.task.model.cpu()
         self.task.preprocess.cpu()
         exporter.export(task, path)
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
         own = TorchBackend.of(task, self.device)
-        self.exported[path] = exporter, own, BACKENDS[exporter.suffix](path, self.device)
+        backend = type(exporter).backend
+        if backend is None:
+            self.unproven.append(path)
+            logger.warning("{} is not proven: {} names no backend, so nothing here can run the file",
+                           path, type(exporter).__name__)  # fmt: skip
+            return
+        self.exported[path] = exporter, own, backend(path, self.device)
         self.differences[path] = []
 
     def _pictures(self) -> Any:
@@ -128,7 +141,8 @@ class Export(Trainer):
     def after_epoch(self) -> None:
         super().after_epoch()
         report = {path.name: self._summary(rows) for path, rows in self.differences.items()}
-        run_folder.write_json(self.run_dir / "parity.json", {"atol": self.atol, "files": report})
+        content = {"atol": self.atol, "files": report, "unproven": [path.name for path in self.unproven]}
+        run_folder.write_json(self.run_dir / "parity.json", content)
         failed = [name for name, summary in report.items() if not summary["passed"]]
         for name, summary in report.items():
             logger.log(

@@ -185,7 +185,7 @@ def test_broken_command_lines(argv, message, tiny_config, write_config, capsys):
     assert code == 2 and message in err
 
 
-@pytest.mark.parametrize("argv", [["-c", "none.json"], ["--list", "losss"], ["--schema", "-m", "none.json"]])
+@pytest.mark.parametrize("argv", [["-c", "none.json"], ["--schema", "-m", "none.json"]])
 def test_a_message_is_shown_once(argv):
     """In a process of its own: here the log has been set up by other tests."""
     root = Path(__file__).parents[2]

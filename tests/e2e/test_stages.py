@@ -402,6 +402,72 @@ def test_hooks_of_a_config_take_part(tiny_config, write_config, tmp_path):
     assert "early stop" in log and "the loss is now" in log and "epoch 40" not in log
 
 
+EXPORTERS = """
+from pathlib import Path
+
+from dao.exporters.base import Exporter
+from dao.exporters.onnx import OnnxExporter
+from dao.predictor import OnnxBackend
+from dao.register import Registers
+
+
+class BoxedBackend(OnnxBackend):
+    def __init__(self, path, device):
+        plain = path.with_name("unboxed.onnx")
+        plain.write_bytes(path.read_bytes().removeprefix(b"BOX"))
+        super().__init__(plain, device)
+        plain.unlink()
+
+
+@Registers.exporters.register()
+class BoxedExporter(Exporter):
+    suffix, name, backend = ".boxed.net", "a box", BoxedBackend
+
+    def export(self, task, path: Path):
+        OnnxExporter().export(task, path)
+        path.write_bytes(b"BOX" + path.read_bytes())
+
+
+@Registers.exporters.register()
+class Weights(Exporter):
+    suffix, name = ".bin", "weights"
+
+    def __init__(self):
+        pass
+
+    def export(self, task, path: Path):
+        path.write_bytes(b"".join(p.detach().numpy().tobytes() for p in task.model.parameters()))
+"""
+
+
+def test_a_users_exporter_is_proven_and_its_file_is_shown(trained, write_config, tmp_path, monkeypatch):
+    """One that says how its file is run, and one that does not, which is written and said not to be proven."""
+    folder, config = trained
+    (tmp_path / "exporters.py").write_text(EXPORTERS)
+    (tmp_path / "m.json").write_text(json.dumps([str(tmp_path / "exporters.py")]))
+    sections = [{"type": "BoxedExporter"}, {"type": "Weights"}]
+    stage = {"trainer": {"type": "Export", "kwargs": {"ckpt": str(folder)}}, "export": sections}
+    assert run("-c", write_config(stage), "-m", tmp_path / "m.json", "--device", "cpu") == 0
+    (file,) = folder.glob("export/*/tiny.boxed.net")
+    parity = json.loads((file.parent / "parity.json").read_text())
+    assert parity["files"]["tiny.boxed.net"]["passed"] and parity["unproven"] == ["tiny.bin"]
+    assert (file.parent / "tiny.bin").stat().st_size > 1000
+    picture = next(Path(config["dataloader"]["dataset"]["kwargs"]["data_dir"]).glob("val/red/*.png"))
+    for model in (file, folder):
+        demo = {"trainer": {"type": "Demo", "kwargs": {"ckpt": str(model), "heatmap": False}},
+                "images": {"type": "ImageFiles", "kwargs": {"path": str(picture)}}}  # fmt: skip
+        assert run("-c", write_config(demo), "-m", tmp_path / "m.json", "--device", "cpu") == 0
+    assert Predictor(file, "cpu")(picture).label == Predictor(folder, "cpu")(picture).label
+
+
+@pytest.mark.parametrize("stage", ["Eval", "Export"])
+def test_an_exported_file_is_no_checkpoint(stage, write_config, tmp_path, capsys):
+    (tmp_path / "m.onnx").write_bytes(b"")
+    section = {"trainer": {"type": stage, "kwargs": {"ckpt": str(tmp_path / "m.onnx")}}}
+    assert run("-c", write_config(section)) == 2
+    assert "trainer.kwargs.ckpt  is an exported file" in re.sub(" +", lambda m: m[0][:2], capsys.readouterr().err)
+
+
 def test_a_users_hook_from_custom_modules(tiny_config, write_config, tmp_path, monkeypatch):
     """The README's example, word for word."""
     readme = (ROOT / "README.md").read_text()

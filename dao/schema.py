@@ -71,7 +71,7 @@ def validate(raw: Raw) -> list[Problem]:
             problems.append(Problem(key, f"is not a section of a config. {nearest(key, known)}"))
     if isinstance(raw.get("type"), str) and raw["type"] not in Registers.tasks:
         problems.append(Problem("type", Registers.tasks.unknown(raw["type"])))
-    return problems + _missing_sections(raw)
+    return problems + _missing_sections(raw) + _unlabelled_training(raw)
 
 
 def _name_problems(name: str) -> list[Problem]:
@@ -87,6 +87,17 @@ def _name_problems(name: str) -> list[Problem]:
 def section_problems(key: str, value: Any, where: str) -> list[Problem]:
     """What is wrong with a section ``key`` that stands somewhere else, ``where``: a loss inside a hook."""
     return _validate_slot(SECTIONS[key], value, where)
+
+
+def _unlabelled_training(raw: Raw) -> list[Problem]:
+    """Pictures without labels, where a model is to learn from labels."""
+    loader = raw.get("dataloader")
+    section = loader.get("dataset") if isinstance(loader, dict) else None
+    name = section.get("type") if isinstance(section, dict) else None
+    if name not in Registers.datasets or getattr(Registers.datasets.get(name), "labelled", True):
+        return []
+    message = f"{name} has no labels to learn from; it is for demo ('images')"
+    return [Problem("dataloader.dataset.type", message)]
 
 
 def _missing_sections(raw: Raw) -> list[Problem]:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any, Literal
 
 from loguru import logger
 
 from dao.config import Config, Raw
 from dao.errors import ConfigError, Problem
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.tasks import build
 from dao.trainers import rehearsal
 from dao.trainers.answering import complete_from_checkpoint, refuse_exported, section_name, stage_folder
@@ -29,14 +32,22 @@ class Eval(Trainer):
     needs = ("type", "evaluator")
     many_processes = True
 
-    check_config = staticmethod(refuse_exported)
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """An exported file in the checkpoint's place, and numbers that are out of range."""
+        return refuse_exported(kwargs, where) + out_of_limits(kwargs, {"max_bad_fraction": (0, 1)}, where)
 
     @classmethod
     def complete(cls, raw: Raw) -> Raw:
         return complete_from_checkpoint(raw, raw["trainer"].get("kwargs", {}).get("ckpt"))
 
     def __init__(
-        self, config: Config, options: Options, ckpt: str, prefer: str = "best", max_bad_fraction: float = 0.01
+        self,
+        config: Config,
+        options: Options,
+        ckpt: str,
+        prefer: Literal["best", "latest"] = "best",
+        max_bad_fraction: float = 0.01,
     ) -> None:
         super().__init__(config, options)
         self.ckpt, self.prefer, self.max_bad_fraction = ckpt, prefer, max_bad_fraction

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from loguru import logger
@@ -14,6 +14,7 @@ from dao.errors import ConfigError, DataError, ParityError, Problem
 from dao.exporters.base import Exporter
 from dao.predictor import Backend, TorchBackend
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.structures import Sample
 from dao.tasks import build
 from dao.tiling import windows
@@ -34,7 +35,11 @@ class Export(Trainer):
 
     needs = ("type", "export")
 
-    check_config = staticmethod(refuse_exported)
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """An exported file in the checkpoint's place, and numbers that are out of range."""
+        limits = {"parity_images": (1, float("inf")), "atol": (0, float("inf"))}
+        return refuse_exported(kwargs, where) + out_of_limits(kwargs, limits, where)
 
     @classmethod
     def complete(cls, raw: Raw) -> Raw:
@@ -45,7 +50,7 @@ class Export(Trainer):
         config: Config,
         options: Options,
         ckpt: str,
-        prefer: str = "best",
+        prefer: Literal["best", "latest"] = "best",
         parity_images: int = 16,
         atol: float = 1e-3,
     ) -> None:

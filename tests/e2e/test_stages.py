@@ -98,15 +98,6 @@ def test_eval_from_the_checkpoint_alone(evaluated, trained):
     assert "top1" in report and best["best"]["value"] >= 0.9
 
 
-def test_a_demo_without_a_sheet(trained, tiny_data, write_config):
-    kwargs = {"ckpt": str(trained[0]), "sheet": 0, "heatmap": False}
-    images = {"type": "ImageFiles", "kwargs": {"path": f"{tiny_data}/val/red/0.png"}}
-    before = set(trained[0].glob("demo/*"))
-    assert run("-c", write_config({"trainer": {"type": "Demo", "kwargs": kwargs}, "images": images})) == 0
-    (made,) = set(trained[0].glob("demo/*")) - before
-    assert {p.name for p in made.iterdir()} == {"0000_0.png", "results.json", "config.json", "log.txt"}
-
-
 def test_demo_from_checkpoint_and_exported_file_gives_the_same_answer(trained, tiny_data, tmp_path):
     folder, _ = trained
     pictures = tmp_path / "pictures"
@@ -255,6 +246,15 @@ def test_torchrun_is_honoured(tiny_config, write_config, tmp_path):
     result = subprocess.run([*command, "-c", str(path), "--device", "cpu"], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
     assert checkpoint.load(tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt")["world_size"] == 2
+
+
+def test_a_demo_without_a_sheet(trained, tiny_data, write_config):
+    kwargs = {"ckpt": str(trained[0]), "sheet": 0, "heatmap": False}
+    images = {"type": "ImageFiles", "kwargs": {"path": f"{tiny_data}/val/red/0.png"}}
+    before = set(trained[0].glob("demo/*"))
+    assert run("-c", write_config({"trainer": {"type": "Demo", "kwargs": kwargs}, "images": images})) == 0
+    (made,) = set(trained[0].glob("demo/*")) - before
+    assert {p.name for p in made.iterdir()} == {"0000_0.png", "results.json", "config.json", "log.txt"}
 
 
 def test_check_reads_everything_and_trains_nothing(tiny_config, write_config, tiny_data, tmp_path, capsys):

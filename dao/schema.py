@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dao.config import Raw
+from dao.config import ENV_REFERENCE, Raw
 from dao.errors import Problem, nearest
 from dao.preprocess import PreprocessSettings
 from dao.register import Register, Registers
@@ -52,6 +52,8 @@ SECTIONS: dict[str, Slot] = {
     "hooks": Slot("hooks", "list"),
     "loggers": Slot("loggers", "list"),
 }
+FROM_ENVIRONMENT = ("integer", "number", "boolean")  # JSON's types that a reference to the environment may stand for
+ENVIRONMENT = {"$ref": "#/$defs/environment"}
 PLAIN_KEYS: dict[str, Any] = {"name": str, "type": str, "fullName": str}
 
 
@@ -210,6 +212,13 @@ def _not_an_object(where: str, value: Any) -> Problem:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a config, for editors: completion, hover text, red underlines."""
     definitions: dict[str, Any] = {"dataset": _slot_schema(DATASET), "dataloader": _slot_schema(DATALOADER)}
+    definitions["environment"] = {
+        "description": "taken from the environment: ${NAME}, or ${NAME:default}",
+        "type": "string",
+        "pattern": f"^{ENV_REFERENCE.pattern}$",
+    }
+    for kind in FROM_ENVIRONMENT:
+        definitions[kind] = {"anyOf": [{"type": kind}, ENVIRONMENT]}
     properties: dict[str, Any] = {
         "$schema": {"type": "string"},
         "_base_": {
@@ -255,7 +264,10 @@ def _slot_schema(slot: Slot) -> dict[str, Any]:
             "kwargs": {"type": "object"},
             "_delete_": {"type": "boolean"},
             **children,
-            **{key: {"type": "number" if kind is float else "string"} for key, kind in slot.extra.items()},
+            **{
+                key: or_environment({"type": "number" if kind is float else "string"})
+                for key, kind in slot.extra.items()
+            },
         },
         "additionalProperties": False,
         "allOf": [
@@ -288,8 +300,38 @@ def _value_schema(parameter: inspect.Parameter) -> dict[str, Any]:
         schema: dict[str, Any] = type_adapter(parameter.annotation).json_schema()
     except Exception:  # a type that JSON cannot describe: the component checks it itself
         schema = {}
+    schema = or_environment(schema)
     default = parameter.default
     if default is not parameter.empty and isinstance(default, (str, int, float, bool, type(None))):
         schema = {**schema, "default": default}
-    # `${ENV}` may stand for any value
     return schema
+
+
+def or_environment(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same, and wherever it wants anything but free text, a reference to the environment: the loader makes a value
+    of it. Numbers and booleans become named definitions, which keeps what an editor shows short."""
+    kind = schema.get("type")
+    if kind in FROM_ENVIRONMENT and schema.keys() == {"type"}:
+        return {"$ref": f"#/$defs/{kind}"}
+    inner = {key: _items_or_environment(value) for key, value in schema.items()}
+    choices = inner.get("anyOf")
+    if choices is not None:
+        takes_text = any(choice in ({"type": "string"}, {}) or "$ref" in choice for choice in choices)
+        return inner if takes_text else {**inner, "anyOf": [*choices, ENVIRONMENT]}
+    closed = kind in ("array", "object", *FROM_ENVIRONMENT) or "enum" in schema or "const" in schema
+    return {"anyOf": [inner, ENVIRONMENT]} if closed else inner
+
+
+def _items_or_environment(value: Any) -> Any:
+    """The schemas inside a schema: what a list holds, and what may be chosen between (which is offered a reference once)."""
+    if isinstance(value, dict) and "type" in value:
+        return or_environment(value)
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return [_plain_or_environment(item) for item in value]
+    return value
+
+
+def _plain_or_environment(schema: dict[str, Any]) -> dict[str, Any]:
+    changed = or_environment(schema)
+    several = changed.get("anyOf", [])
+    return several[0] if len(several) == 2 and several[1] == ENVIRONMENT and "anyOf" not in schema else changed

@@ -144,6 +144,11 @@ class Trainer:
 
     # -- what a stage fills in
 
+    def rehearse(self) -> str:
+        """For --check: build everything, try a batch, and say in a line what it took; "" where there is nothing to try.
+        Called instead of `run`."""
+        return ""
+
     def setup(self) -> None:
         """Build run folder, model, data and whatever else the stage needs."""
         raise NotImplementedError

@@ -22,9 +22,11 @@ from dao.models.sync_bn import synchronised
 from dao.preflight import check_same_data
 from dao.preprocess import Preprocess
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.structures import Batch
 from dao.tasks import build
 from dao.tasks.base import Task
+from dao.trainers import rehearsal
 from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
@@ -37,6 +39,16 @@ from dao.utils import logger as log
 from dao.utils.saver import Saver
 from dao.utils.seeding import seed_everything
 
+INFINITY = float("inf")
+
+
+# smallest and largest values, both included
+LIMITS = {
+    "max_epochs": (1, INFINITY), "no_aug_epochs": (0, INFINITY), "eval_interval": (0, INFINITY), "seed": (0, INFINITY),
+    "accumulate": (1, INFINITY), "log_interval": (1, INFINITY), "save_interval": (0, INFINITY), "keep": (0, INFINITY),
+    "save_minutes": (0, INFINITY), "save_iters": (0, INFINITY), "max_bad_fraction": (0, 1),
+}  # fmt: skip
+
 
 @Registers.trainers.register()
 class TrainVal(Trainer):
@@ -46,7 +58,7 @@ class TrainVal(Trainer):
     max_epochs, no_aug_epochs: passes over the data; in the last ``no_aug_epochs`` augmentation is off.
     eval_interval: epochs between validations; 0 for none.
     seed: of everything random; amp: mixed precision; ema: keep an average of the weights and answer with it.
-    accumulate: iterations per weight update; clip_norm: largest gradient norm.
+    accumulate: iterations per weight update; clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
     channels_last: the memory layout that convolutions prefer.
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
     grad_checkpointing: keep what passes between the model's stages only, and compute the inside anew for the gradient:
@@ -130,22 +142,10 @@ class TrainVal(Trainer):
     @classmethod
     def check_config(cls, kwargs: dict[str, Any], where: str) -> list[Problem]:
         """Values that have the right type and still make no sense."""
-        least = {
-            "max_epochs": 1,
-            "no_aug_epochs": 0,
-            "eval_interval": 0,
-            "accumulate": 1,
-            "log_interval": 1,
-            "keep": 0,
-            "save_iters": 0,
-        }
-        problems = [
-            Problem(f"{where}.{key}", f"must be at least {bound}, got {kwargs[key]}")
-            for key, bound in least.items()
-            if key in kwargs and kwargs[key] < bound
-        ]
-        if not 0 <= kwargs.get("max_bad_fraction", 0) <= 1:
-            problems.append(Problem(f"{where}.max_bad_fraction", f"must lie in 0..1, got {kwargs['max_bad_fraction']}"))
+        problems = out_of_limits(kwargs, LIMITS, where)
+        if kwargs.get("clip_norm") is not None and not kwargs["clip_norm"] > 0:
+            message = f"must be above 0, got {kwargs['clip_norm']:g}: it would stop all learning. For no clipping leave it out"
+            problems.append(Problem(f"{where}.clip_norm", message))
         if kwargs.get("static_graph") and kwargs.get("accumulate", 1) > 1:
             message = "torch's DDP cannot leave out the exchange of gradients in a graph it takes for static"
             problems.append(Problem(f"{where}.static_graph", f"does not go with accumulate: {message}"))
@@ -401,6 +401,9 @@ class TrainVal(Trainer):
     def checkpoint_content(self) -> dict[str, Any]:
         """All that is needed to go on, or to answer."""
         return resume_state.content_of(self)
+
+    def rehearse(self) -> str:
+        return rehearsal.of_training(self)
 
     # -- the loop
 

@@ -27,6 +27,11 @@ class LatestCheckpoint(Hook):
     last save (0: never).
     """
 
+    limits = {
+        "save_interval": (0, float("inf")), "keep": (0, float("inf")), "save_minutes": (0, float("inf")),
+        "save_iters": (0, float("inf")),
+    }  # fmt: skip
+
     def __init__(self, save_interval: int = 0, keep: int = 3, save_minutes: float = 10.0, save_iters: int = 0) -> None:
         self.save_interval, self.keep = save_interval, keep
         self.save_minutes, self.save_iters = save_minutes, save_iters

@@ -20,6 +20,8 @@ class EarlyStop(Hook):
     Goes by the metric that the best checkpoint is kept by.
     """
 
+    limits = {"patience": (1, float("inf")), "min_delta": (0, float("inf"))}
+
     def __init__(self, patience: int = 10, min_delta: float = 0.0) -> None:
         self.patience, self.min_delta = patience, min_delta
         self.best_value, self.without = None, 0

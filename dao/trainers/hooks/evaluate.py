@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 class Evaluate(Hook):
     """Validate every ``interval`` epochs and after the last one; 0 for never."""
 
+    limits = {"interval": (0, float("inf"))}
+
     def __init__(self, interval: int = 1) -> None:
         self.interval, self.last = interval, -1
 

@@ -81,9 +81,16 @@ STFPM = {
     "trainer.kwargs.max_epochs": 12,
     "trainer.kwargs.eval_interval": 12,
 }
+EFFICIENT = {  # on pictures of 40 pixels a place that sees 33 needs padding
+    "model": {"type": "EfficientAD", "kwargs": {"backbone": "test_resnet", "layers": ["layer1"], "padding": True}},
+    "optimizer": {"type": "adam", "kwargs": {"lr": 0.0003}},
+    "trainer.kwargs.max_epochs": 12,
+    "trainer.kwargs.eval_interval": 12,
+}
+ALL = {"padim": {}, "patchcore": PATCHCORE, "spade": SPADE, "stfpm": STFPM, "efficientad": EFFICIENT}
 
 
-@pytest.mark.parametrize("changes", [{}, PATCHCORE, SPADE, STFPM], ids=["padim", "patchcore", "spade", "stfpm"])
+@pytest.mark.parametrize("changes", ALL.values(), ids=ALL)
 def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config, tmp_path):
     assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu") == 0
     trained = tmp_path / "runs" / "tinyparts"

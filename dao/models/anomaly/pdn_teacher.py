@@ -146,10 +146,12 @@ def load_teacher(net: PDN, path: str) -> None:
     for prefix in ("model.teacher.net.", "teacher.net.", "model.teacher.", "teacher.", "model."):
         inner = {name.removeprefix(prefix): value for name, value in weights.items() if name.startswith(prefix)}
         weights = inner or weights
-    first = next(iter(net.parameters()))
-    leading = next(iter(weights.values()))
-    if first.shape[1] == 1 and leading.ndim == 4 and leading.shape[1] == 3:
-        weights[next(iter(weights))] = leading.float().sum(dim=1, keepdim=True)
+    places = sorted({int(name.split(".")[0]) for name in weights if name.split(".")[0].isdigit()})
+    convs = {str(place): f"conv{number}" for number, place in enumerate(places, 1)}
+    weights = {".".join(convs.get(part, part) for part in name.split(".")): value for name, value in weights.items()}
+    first = weights.get("conv1.weight")
+    if net.conv1.weight.shape[1] == 1 and first is not None and first.ndim == 4 and first.shape[1] == 3:
+        weights["conv1.weight"] = first.float().sum(dim=1, keepdim=True)
     report = checkpoint.fit(net, weights)
     if report.missing or report.mismatched:
         wanted = ", ".join(f"{name} {list(value.shape)}" for name, value in net.state_dict().items() if value.ndim == 4)

@@ -33,6 +33,8 @@ class Teacher(nn.Module):
     target_std: Tensor
     known: Tensor
     distilled: Tensor
+    steps: int  # `distilled` and `known` as plain numbers: reading a tensor makes a GPU wait
+    is_known: bool
 
     def __init__(self, net: PDN, features: FeatureExtractor | None, margin: int, steps: int | None = None) -> None:
         super().__init__()
@@ -109,7 +111,7 @@ class Teacher(nn.Module):
     # -- going on
 
     def _recall(self) -> None:
-        """What decides what a step does, as numbers: reading a tensor makes a GPU wait."""
+        """From the buffers, what decides what a step does."""
         self.steps, self.is_known = int(self.distilled), bool(self.known)
         if self.features is None or self.is_known:
             self.stop_learning()
@@ -150,7 +152,7 @@ def load_teacher(net: PDN, path: str) -> None:
     convs = {str(place): f"conv{number}" for number, place in enumerate(places, 1)}
     weights = {".".join(convs.get(part, part) for part in name.split(".")): value for name, value in weights.items()}
     first = weights.get("conv1.weight")
-    if net.conv1.weight.shape[1] == 1 and first is not None and first.ndim == 4 and first.shape[1] == 3:
+    if next(net.parameters()).shape[1] == 1 and first is not None and first.ndim == 4 and first.shape[1] == 3:
         weights["conv1.weight"] = first.float().sum(dim=1, keepdim=True)
     report = checkpoint.fit(net, weights)
     if report.missing or report.mismatched:

@@ -72,6 +72,7 @@ def dry_run(raw: Raw, dataset: Any, device: torch.device) -> str:
         loss=build.build_loss(raw, dataset, device),
         facts=task_class.facts_of(dataset),
     )
+    task.prepare(dataset)
     losses = task.training_step(batch)
     if "loss" in losses:
         losses["loss"].backward()

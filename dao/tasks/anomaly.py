@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from dao.calibrators.base import CalibrationScores, Calibrator
 from dao.calibrators.rules import FalseAlarmRate
+from dao.dataloaders.pictures import TrainingPictures
 from dao.errors import ConfigError, DataError, Problem
 from dao.evaluators.score_histogram import ScoreHistogram
 from dao.preprocess import Preprocess
@@ -64,6 +65,7 @@ class AnomalyTask(Task):
         self.held_out: list[Tensor] = []
         self.seen: list[Tensor] = []
         self.from_views = False
+        self.pictures: TrainingPictures | None = None
 
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> AnomalyTask:
         if "region" in facts:
@@ -105,11 +107,15 @@ class AnomalyTask(Task):
         self.from_views = any(getattr(record, "view", False) for record in dataset.records)
         pictures = sum(not getattr(record, "held_out", False) for record in dataset.records)
         self.model.expect(pictures, self.preprocess.size)
+        self.pictures = TrainingPictures(dataset, self.preprocess, self._blanked)
         if getattr(self.model, "features", None) is not None and self.model.features.random:
             logger.warning(
                 "the backbone's weights are random: enough to try the tool and for defects that stand out. For work set "
                 "model.kwargs.pretrained, or checkpoint_path where there is no internet"
             )
+
+    def plan(self, iterations: int) -> None:
+        self.model.plan(iterations)
 
     @property
     def passes(self) -> int | None:
@@ -151,10 +157,15 @@ class AnomalyTask(Task):
         one passes through and weighs nothing: with several processes each must take its step.
         """
         if len(images):
-            return self.net(images)
+            return self._pass(images)
         blank = batch.images.new_zeros((1, *batch.images.shape[1:]))
-        passed = self.net(self._blanked(self.preprocess.normalise(blank)))
+        passed = self._pass(self._blanked(self.preprocess.normalise(blank)))
         return {name: 0.0 * value for name, value in passed.items()}
+
+    def _pass(self, images: Tensor) -> dict[str, Tensor]:
+        if self.pictures is None:
+            raise RuntimeError("prepare(dataset) comes before the first training step")
+        return self.net(images, **self.model.beside(images, self.pictures))  # type: ignore[no-any-return]
 
     def end_of_pass(self) -> None:
         if self.model.fitted_in_one_pass:
@@ -163,6 +174,7 @@ class AnomalyTask(Task):
     @torch.inference_mode()
     def calibrate(self, calibrator: Any | None, batches: Iterable[Batch] | None) -> None:
         rule: Calibrator = calibrator if calibrator is not None else FalseAlarmRate()
+        self.model.settle(self._for_scale(batches))
         scores = self._score_batches(batches) if batches is not None else self._score_kept()
         picture, pixel = rule.picture(scores), rule.pixel(scores)
         middle, pixel_middle = float(np.median(scores.good)), scores.good_pixels.quantile(0.5)
@@ -179,9 +191,30 @@ class AnomalyTask(Task):
         logger.log("INFO" if self.model.fitted_in_one_pass else "DEBUG", "thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
                    picture.value, pixel.value, self.facts["calibration"])  # fmt: skip
 
+    @property
+    def _any_held_out(self) -> bool:
+        """Whether any process has held-out pictures; all must ask."""
+        return dist.any_rank(bool(self.held_out))
+
+    def _kept(self) -> Iterator[Tensor]:
+        """Normalised batches of the pictures that were held out of training; of training pictures where none were."""
+        for images in self.held_out if self._any_held_out else self.seen:
+            yield self._blanked(self.preprocess.normalise(images.to(self.preprocess.mean.device)))
+
+    def _for_scale(self, batches: Iterable[Batch] | None) -> Iterator[Tensor]:
+        """Normalised batches of good pictures: those that are kept, of a calibration set where it alone has others."""
+        if batches is None or self.preprocess.settings.tiled or self._any_held_out:
+            yield from self._kept()
+            return
+        for batch in batches:
+            good = [i for i, truth in enumerate(batch.targets) if not truth.bad]
+            if good:
+                images = batch.images[good].to(self.preprocess.mean.device)
+                yield self._blanked(self.preprocess.normalise(images))
+
     def _score_kept(self) -> CalibrationScores:
-        """Scores of the pictures that were held out of training; of training pictures where none were."""
-        held = any(part for part in dist.all_gather_object(bool(self.held_out)))
+        """Scores of the pictures that are kept."""
+        held = self._any_held_out
         source = "good pictures held out of the training set"
         if self.from_views:
             source = "augmented views of the few good pictures it learnt from: other good parts may differ by more"
@@ -192,8 +225,8 @@ class AnomalyTask(Task):
                 "alarms; set dataset.kwargs.held_out, or name a calibration set"
             )
         good, pixels = [], ScoreHistogram()
-        for images in self.held_out if held else self.seen:
-            outputs = self.infer(self.preprocess.normalise(images.to(self.preprocess.mean.device)))
+        for images in self._kept():
+            outputs = self.infer(images)
             good += outputs["raw_score"].tolist()
             looked_at = self.model.region
             raw_map = outputs["raw_map"]

@@ -108,6 +108,9 @@ class Task(ABC):
     def prepare(self, dataset: Any) -> None:
         """Before training on a dataset starts: refuse what cannot end well (work that will not fit into memory)."""
 
+    def plan(self, iterations: int) -> None:
+        """Before training starts: it takes so many iterations. What divides them into phases raises ConfigError."""
+
     @property
     def passes(self) -> int | None:
         """How many passes over the data training takes, whatever the config says; None: as it says.

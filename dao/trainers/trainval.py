@@ -192,6 +192,7 @@ class TrainVal(Trainer):
             if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
                 logger.info("{} pass over the data is all that this model takes", task_passes)
             self.max_epochs = task_passes
+        self.task.plan(self.max_epochs * self.iters_per_epoch)
 
     def _build_update(self) -> None:
         """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
@@ -221,6 +222,8 @@ class TrainVal(Trainer):
         if not self.ema:
             return
         self.ema_model = copy.deepcopy(self.task.model).eval().requires_grad_(False)
+        if callable(drop := getattr(self.ema_model, "stop_learning", None)):
+            drop()
         if resumed is not None and resumed["ema"]:
             self.ema_model.load_state_dict(resumed["ema"])
 
@@ -272,7 +275,8 @@ class TrainVal(Trainer):
         if self.compile:
             net = torch.compile(net)  # type: ignore[assignment]
         if isinstance(self.update, GradientUpdate):
-            net = dist.wrap_model(net, self.device)
+            in_phases = getattr(self.task.model, "in_phases", False)  # then not every weight has a gradient each time
+            net = dist.wrap_model(net, self.device, find_unused=in_phases)
             self.update.net = net
         self.task.net = net
 

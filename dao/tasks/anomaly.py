@@ -17,6 +17,7 @@ from dao.calibrators.rules import FalseAlarmRate
 from dao.dataloaders.datasets.anomaly import kept_for_threshold
 from dao.dataloaders.pictures import TrainingPictures
 from dao.errors import ConfigError, Problem
+from dao.models.sync_bn import fixed_statistics
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, Prediction
@@ -31,6 +32,7 @@ from dao.tasks.anomaly_calibration import (
 )  # fmt: skip
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
+from dao.utils import dist
 from dao.utils.roi import raster
 
 TYPICAL = 0.1  # what the middle good picture's score becomes; the threshold becomes 0.5
@@ -144,13 +146,18 @@ class AnomalyTask(Task):
     def _descend(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The model's own losses of the pictures that it may learn from.
 
-        Where chance made a batch of held-out ones alone, or a process ran out of pictures before the others, a blank
-        one passes through and weighs nothing: with several processes each must take its step.
+        Where a process ran out of pictures before the others, or none of a batch can be read, there are none. One process
+        alone then leaves the batch out. Of several each must take its step: a blank picture passes through, which
+        weighs nothing (weight decay and momentum still do) and leaves batch norms' statistics alone, unless those are
+        taken over all processes.
         """
         if len(images):
             return self._pass(images)
+        if dist.world_size() == 1:
+            return {}
         blank = batch.images.new_zeros((1, *batch.images.shape[1:]))
-        passed = self._pass(self.blanked(self.preprocess.normalise(blank)))
+        with fixed_statistics(self.model):
+            passed = self._pass(self.blanked(self.preprocess.normalise(blank)))
         return {name: 0.0 * value for name, value in passed.items()}
 
     def _pass(self, images: Tensor) -> dict[str, Tensor]:

@@ -1,5 +1,7 @@
 """Where thresholds of an anomaly model come from: the pictures as an evaluation shows them, and nothing beside them."""
 
+from types import SimpleNamespace
+
 import cv2
 import numpy as np
 import pytest
@@ -9,7 +11,9 @@ from dao.calibrators.rules import FalseAlarmRate
 from dao.dataloaders.anomaly_reader import AnomalyDataloader
 from dao.dataloaders.datasets.anomaly import MVTecDataset, kept_for_threshold
 from dao.models.anomaly.base import AnomalyModel
+from dao.models.anomaly.stfpm import STFPM
 from dao.preprocess import Preprocess
+from dao.structures import Batch
 from dao.tasks.anomaly import AnomalyTask
 from dao.tasks.anomaly_calibration import inputs_of_good
 
@@ -89,3 +93,24 @@ def test_what_is_kept_is_the_same_whatever_the_processes(tmp_path):
     parts(tmp_path, (8, 8), 20, count=9)
     kept = kept_for_threshold(MVTecDataset(str(tmp_path), held_out=0.0), few=5)
     assert [record.path[-6:] for record in kept.records] == ["00.png", "01.png", "02.png", "03.png", "04.png"]
+
+
+def test_a_batch_without_pictures_teaches_nothing_and_moves_no_statistics(monkeypatch):
+    torch.manual_seed(0)
+    model = STFPM(backbone="test_resnet", layers=("layer1",))
+    task = AnomalyTask(model, Preprocess(size=(32, 32)), ["good", "bad"])
+    task.pictures = SimpleNamespace()
+    model.train()
+    batch = Batch(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), None, [], [], [])
+    assert task.training_step(batch) == {}  # one process leaves it out
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    monkeypatch.setattr("dao.utils.dist.world_size", lambda: 2)
+    losses = task.training_step(batch)
+    losses["loss"].backward()
+    assert losses["loss"] == 0 and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+    grads = [p.grad for p in model.student.parameters() if p.grad is not None]
+    assert grads and all((grad == 0).all() for grad in grads) and all(
+        m.training for m in model.student.modules() if isinstance(m, torch.nn.BatchNorm2d)
+    )  # fmt: skip
+    task.training_step(Batch(torch.full((2, 3, 32, 32), 99, dtype=torch.uint8), None, [], [0, 1], []))
+    assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())  # a real one does

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
@@ -13,7 +14,11 @@ from dao.errors import DataError
 from dao.preprocess import Preprocess
 from dao.register import to_plain
 from dao.tasks import build
+from dao.tasks.base import Task
+from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.evaluation import to_device
+
+CALIBRATION, EVALUATION = "calibration.dataloader.dataset", "evaluator.dataloader.dataset"
 
 
 def check(raw: Raw, device: str) -> int:
@@ -29,11 +34,11 @@ def check(raw: Raw, device: str) -> int:
         classes = classes or list(dataset.classes) or None
         reports.append(check_dataset(dataset, where))
         say("\n".join(reports[-1].render()))
-    shared = cross_split_duplicates(reports)
+    shared = cross_split_duplicates(reports, held_out(datasets.get("dataloader.dataset")))
     if shared:
         say("in more than one split, byte for byte:\n" + "\n".join(f"  ! {line}" for line in shared))
     if "dataloader" in raw and "model" in raw:
-        say(dry_run(raw, datasets["dataloader.dataset"], torch.device(device)))
+        say(dry_run(raw, datasets, torch.device(device)))
     count = sum(len(report.problems) for report in reports) + len(shared)
     if count:
         raise DataError(
@@ -45,7 +50,7 @@ def check(raw: Raw, device: str) -> int:
 
 def dataset_sections(raw: Raw) -> dict[str, Any]:
     """Every dataset a config names, by its place in the file."""
-    places = ("dataloader.dataset", "evaluator.dataloader.dataset", "images")
+    places = ("dataloader.dataset", CALIBRATION, EVALUATION, "images")
     found: dict[str, Any] = {}
     for place in places:
         node: Any = raw
@@ -56,8 +61,17 @@ def dataset_sections(raw: Raw) -> dict[str, Any]:
     return found
 
 
-def dry_run(raw: Raw, dataset: Any, device: torch.device) -> str:
+def held_out(dataset: Any) -> set[str]:
+    """Paths of a training set's pictures that teach nothing: what judges by them is said, and not refused."""
+    records = dataset.records if dataset is not None else ()
+    return {r.path for r in records if getattr(r, "held_out", False)} - {
+        r.path for r in records if not getattr(r, "held_out", False)
+    }
+
+
+def dry_run(raw: Raw, datasets: Mapping[str, Any], device: torch.device) -> str:
     """One batch through loader, model, loss and backward; says how large it was and what the loss came to."""
+    dataset = datasets["dataloader.dataset"]
     preprocess = Preprocess(**to_plain(raw.get("preprocess", {})))
     section = to_plain(raw["dataloader"])
     section["kwargs"] = {**section.get("kwargs", {}), "num_workers": 0, "cache": False}
@@ -73,11 +87,23 @@ def dry_run(raw: Raw, dataset: Any, device: torch.device) -> str:
         facts=task_class.facts_of(dataset),
     )
     task.prepare(dataset)
+    compare_sets(task, datasets)
     losses = task.training_step(batch)
     if "loss" in losses:
         losses["loss"].backward()
     values = ", ".join(f"{name} {value.item():.4f}" for name, value in losses.items())
     return f"one batch: {len(batch)} pictures, input {tuple(batch.images.shape)}, {values or 'collected'}"
+
+
+def compare_sets(task: Task, datasets: Mapping[str, Any]) -> None:
+    """What a run would say, or refuse, of pictures that are in two of its sets."""
+    dataset, calibration, evaluation = (
+        datasets.get(place) for place in ("dataloader.dataset", CALIBRATION, EVALUATION)
+    )
+    refuse_leaks(dataset, calibration, evaluation)
+    kept = task.set_apart(dataset, calibrated=calibration is not None)
+    if note := judged_by_its_own(kept if calibration is None else None, evaluation):
+        say(f"note: {note}")
 
 
 def say(text: str) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -74,7 +74,7 @@ def check_dataset(dataset: ImageDataset, name: str) -> DatasetReport:
         report.duplicates.append([p.path for p in twins])
         if len({p.labels for p in twins}) > 1:
             report.contradictions.append([p.path for p in twins])
-    report.problems = _problems(report) + dataset.problems
+    report.problems = _problems(report, dataset.needs_every_class) + dataset.problems
     return report
 
 
@@ -95,17 +95,17 @@ def _look_at(dataset: ImageDataset, index: int) -> Picture:
 
 def _identical(pictures: Sequence[Picture]) -> list[list[Picture]]:
     by_sha1: dict[str, list[Picture]] = {}
-    for picture in pictures:
+    for picture in {picture.path: picture for picture in pictures}.values():  # a set may list one several times
         if picture.sha1:
             by_sha1.setdefault(picture.sha1, []).append(picture)
     return [twins for twins in by_sha1.values() if len(twins) > 1]
 
 
-def _problems(report: DatasetReport) -> list[str]:
+def _problems(report: DatasetReport, needs_every_class: bool) -> list[str]:
     problems = [f"unreadable: {path}: {reason}" for path, reason in report.unreadable]
     problems += [f"missing: {path}" for path in report.missing]
     empty = [name for name, count in zip(report.classes, report.class_counts) if count == 0]
-    if empty and report.total and any(report.class_counts):
+    if empty and needs_every_class and report.total and any(report.class_counts):
         problems.append(f"classes without a picture: {some(empty)}")
     problems += [f"same file with different labels: {' = '.join(paths)}" for paths in report.contradictions]
     agreeing = [paths for paths in report.duplicates if paths not in report.contradictions]
@@ -113,11 +113,12 @@ def _problems(report: DatasetReport) -> list[str]:
     return problems
 
 
-def cross_split_duplicates(reports: Sequence[DatasetReport]) -> list[str]:
+def cross_split_duplicates(reports: Sequence[DatasetReport], allowed: Set[str] = frozenset()) -> list[str]:
     """One sentence for each file that lies, byte for byte, in more than one of the datasets.
 
     A picture that was trained on says nothing when it is evaluated. The same path in two datasets counts as well;
     datasets that are one and the same (an evaluation of the training set) are not compared.
+    allowed: paths that the first of them names and does not teach by; the same file may be in another one.
     """
     problems = []
     for i, first in enumerate(reports):
@@ -126,6 +127,7 @@ def cross_split_duplicates(reports: Sequence[DatasetReport]) -> list[str]:
             if second.fingerprints == first.fingerprints:
                 continue
             for path, sha1 in second.fingerprints.items():
-                if sha1 in by_sha1:
+                same = sha1 in by_sha1 and os.path.realpath(by_sha1[sha1]) == os.path.realpath(path)
+                if sha1 in by_sha1 and not (same and first is reports[0] and by_sha1[sha1] in allowed):
                     problems.append(f"in {first.name} and in {second.name}: {by_sha1[sha1]} = {path}")
     return problems

@@ -17,6 +17,7 @@ from dao.calibrators.rules import FalseAlarmRate
 from dao.dataloaders.datasets.anomaly import kept_for_threshold
 from dao.dataloaders.pictures import TrainingPictures
 from dao.errors import ConfigError, Problem
+from dao.models.anomaly.base import AnomalyModel
 from dao.models.sync_bn import fixed_statistics
 from dao.preprocess import Preprocess
 from dao.register import Registers
@@ -169,9 +170,17 @@ class AnomalyTask(Task):
         if self.model.fitted_in_one_pass:
             self.model.fit()
 
-    def set_apart(self, dataset: Any) -> Any:
-        """What the threshold comes from where the config names no calibration set."""
-        return kept_for_threshold(dataset)
+    def set_apart(self, dataset: Any, calibrated: bool = False) -> Any:
+        """What the threshold, or the scale of a model that has one, comes from."""
+        scaled = type(self.model).settle is not AnomalyModel.settle
+        if not calibrated or (scaled and self.any_held_out):
+            return kept_for_threshold(dataset)
+        if self.any_held_out:
+            logger.warning(
+                "good pictures are held out of training, and the threshold, which comes from the calibration set, does not "
+                "need them: set dataset.kwargs.held_out to 0 to learn from them as well (unless they are to judge)"
+            )
+        return None
 
     @torch.inference_mode()
     def calibrate(

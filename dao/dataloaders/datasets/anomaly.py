@@ -55,6 +55,7 @@ class AnomalyDataset(ImageDataset):
     """
 
     mask_from: int | None = None
+    needs_every_class = False  # good parts alone are what is learnt from
 
     def __init__(self, records: Sequence[AnomalyRecord], origin: str) -> None:
         for record in records:

@@ -47,7 +47,10 @@ class ImageDataset:
 
     classes: names in index order; multi_label: whether targets are multi-hot; origin: where it came from, for messages.
     problems: what was wrong with the annotations and was left out, one sentence each.
+    needs_every_class: whether a class without a picture is a mistake.
     """
+
+    needs_every_class: bool = True
 
     def __init__(
         self, records: Sequence[Record], classes: Sequence[str], multi_label: bool = False, origin: str = ""

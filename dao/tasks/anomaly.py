@@ -78,6 +78,10 @@ class AnomalyTask(Task):
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> AnomalyTask:
         if "region" in facts:
             raise ConfigError(Problem(f"{where}.region", "was learnt with: train anew to look somewhere else"))
+        numbers = {name: value for name, value in facts.items() if name.endswith(("_threshold", "_typical"))}
+        wrong = [name for name, value in numbers.items() if not _is_number(value)]
+        if wrong:
+            raise ConfigError([Problem(f"{where}.{name}", f"must be a number, got {facts[name]!r}") for name in wrong])
         other = super().with_facts(facts, where)
         for level in ("picture", "pixel"):
             if other.facts[f"{level}_threshold"] <= other.facts[f"{level}_typical"]:
@@ -345,3 +349,7 @@ class AnomalyTask(Task):
         """The same verdict; either one where the score lies on the threshold itself."""
         on_it = abs(first.anomaly_score - 0.5) < SAME_SCORE
         return first.label == second.label or on_it
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -64,6 +64,12 @@ def test_another_threshold_changes_the_verdict_and_what_half_means():
         make().with_facts({"picture_threshold": 0.05})
 
 
+@pytest.mark.parametrize("value", ["5.2", None, True, float("nan"), [1.0]])
+def test_a_threshold_that_is_no_number_is_one_message(value):
+    with pytest.raises(ConfigError, match="picture_threshold +must be a number"):
+        make().with_facts({"picture_threshold": value})
+
+
 def test_what_a_demo_says_and_draws():
     task = make()
     image = picture((48, 64), 250)

@@ -233,7 +233,11 @@ class AnomalyTask(Task):
         }
 
     def normalised(self, raw: Tensor, level: str) -> Tensor:
-        """Raw scores -> 0..1, rising all the way: 0.1 is the middle good one, 0.5 the threshold, 0.9 as far beyond it."""
+        """Raw scores -> 0..1, never falling: 0.1 is the middle good one, 0.5 the threshold, 0.9 as far beyond it.
+
+        Some seven such ways beyond the threshold float32 has nothing below 1 left: what is to be ordered is ordered by
+        raw scores.
+        """
         threshold, typical = self.facts[f"{level}_threshold"], self.facts[f"{level}_typical"]
         return torch.sigmoid((raw - threshold) * (SLOPE / (threshold - typical)))
 

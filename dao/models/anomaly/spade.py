@@ -18,6 +18,8 @@ from dao.register import Registers
 from dao.utils import dist
 
 SIGMA = 4.0  # pixels of the model's input, the paper's
+CHUNK = 2**24  # distances that are held at once, 64 MiB, in a batch of
+BATCH = 8  # pictures; larger batches hold more (an exported file takes any)
 
 
 @Registers.anomaly_models.register()
@@ -25,7 +27,8 @@ class SPADE(AnomalyModel):
     """K nearest good pictures by pooled features; the map is the distance to the nearest feature of any place in them.
 
     backbone, layers: a timm network and its layers; pretrained or checkpoint_path: its weights (see notes).
-    neighbours: K, at most the number of good pictures; the picture's score is the mean distance to them, eq. (1).
+    neighbours: K, at most the number of good pictures. The picture's score is the mean of the Euclidean distances of the
+    pooled last layer to its K nearest, not of their squares.
     sigma: of the Gaussian that smooths the map, in input pixels.
     half: keep the good pictures' features in 16 bits. max_gib: of memory they may take; None for what is free.
     Answering compares every place with every place of K pictures: by far the slowest method here.
@@ -119,14 +122,18 @@ class SPADE(AnomalyModel):
         return maps, scores.mean(dim=1)
 
     def _to_nearest_place(self, patches: Tensor, alike: Tensor) -> Tensor:
-        """(B, P) eq. (2) with one neighbour: one good picture after the other, so that P x P distances are held at once.
+        """(B, P) distance to the nearest place of any of the K good pictures.
 
-        patches: (B, P, D); alike: (B, K) places in the gallery.
+        patches: (B, P, D); alike: (B, K) places in the gallery. One good picture after the other, and CHUNK distances at
+        once: beside them B of the gallery's pictures are held, whatever K and P.
         """
         own = patches.square().sum(dim=2)
-        best = torch.full_like(own, torch.inf)
+        rows = max(1, CHUNK // (BATCH * self.gallery.shape[1]))
+        best = [torch.full_like(part, torch.inf) for part in own.split(rows, dim=1)]
         for number in range(alike.shape[1]):
             other = self.gallery[alike[:, number]].to(patches.dtype)
-            products = torch.baddbmm(other.square().sum(dim=2)[:, None], patches, other.transpose(1, 2), alpha=-2)
-            best = torch.minimum(best, products.amin(dim=2))
-        return (best + own).clamp_min(0).sqrt()
+            squares = other.square().sum(dim=2)[:, None]
+            for i, part in enumerate(patches.split(rows, dim=1)):
+                products = torch.baddbmm(squares, part, other.transpose(1, 2), alpha=-2)
+                best[i] = torch.minimum(best[i], products.amin(dim=2))
+        return (torch.cat(best, dim=1) + own).clamp_min(0).sqrt()

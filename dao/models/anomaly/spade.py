@@ -16,6 +16,7 @@ from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.features import FeatureExtractor
 from dao.register import Registers
 from dao.utils import dist
+from dao.utils.gather import from_main, processes_here, rows_on_main
 
 SIGMA = 4.0  # pixels of the model's input, the paper's
 CHUNK = 2**24  # distances that are held at once, 64 MiB, in a batch of
@@ -57,7 +58,8 @@ class SPADE(AnomalyModel):
         kind = torch.float16 if half else torch.float32
         self.register_buffer("gallery", torch.zeros(0, 0, sum(self.features.channels), dtype=kind))
         self.register_buffer("pooled", torch.zeros(0, self.features.channels[-1]))
-        self.collected: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self.collected: dict[int, list[Tensor]] = {}
+        self.vectors: dict[int, list[Tensor]] = {}
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -79,11 +81,12 @@ class SPADE(AnomalyModel):
     def expect(self, pictures: int, input_hw: tuple[int, int]) -> None:
         stride, width = self.features.reductions[0], self.gallery.shape[2]
         places = -(-input_hw[0] // stride) * -(-input_hw[1] // stride)
-        # what is collected, and once more while it is put together
-        need = 2 * pictures * places * width * self.gallery.element_size() / 2**30
+        # what is collected, and what every process of the machine then answers with
+        own = pictures * places * width * self.gallery.element_size() / 2**30
+        need = own * (1 + processes_here())
         free = self.max_gib if self.max_gib is not None else psutil.virtual_memory().available / 2**30
         logger.info("SPADE: {} pictures of {} places, {:.2f} GiB, {:.2f} GiB while it is fitted",
-                    pictures, places, need / 2, need)  # fmt: skip
+                    pictures, places, own, need)  # fmt: skip
         if need > free:
             message = (
                 f"fitting SPADE takes {need:.1f} GiB, and {free:.1f} GiB are to be had. Lower preprocess.size, use deeper "
@@ -92,22 +95,22 @@ class SPADE(AnomalyModel):
             raise ConfigError(Problem("model.kwargs", message))
 
     def begin(self) -> None:
-        self.collected = {}
+        self.collected, self.vectors = {}, {}
 
     def collect(self, images: Tensor, indices: list[int]) -> None:
         patches, pooled, _ = self.embed(images)
         kept = patches.to("cpu", self.gallery.dtype)
         for index, own, vector in zip(indices, kept, pooled.cpu(), strict=True):
-            self.collected.setdefault(index, []).append((own.clone(), vector.clone()))
+            self.collected.setdefault(index, []).append(own[None].clone())
+            self.vectors.setdefault(index, []).append(vector[None].clone())
 
     def fit(self) -> None:
-        gathered, self.collected = dist.all_gather_object(self.collected), {}
-        merged = {index: views for one in gathered for index, views in one.items()}
-        if not merged:
+        vectors = rows_on_main(self.vectors)  # both emptied by it
+        places = rows_on_main(self.collected)
+        if dist.broadcast_object(places is None):
             raise DataError("SPADE needs at least 1 good picture, and none was collected")
-        views = [view for index in sorted(merged) for view in merged[index]]
-        self.gallery = torch.stack([patches for patches, _ in views]).to(self.pooled.device)
-        self.pooled = torch.stack([vector for _, vector in views]).to(self.pooled.device)
+        self.gallery = from_main(places).to(self.pooled.device)
+        self.pooled = from_main(vectors).to(self.pooled.device)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         patches, pooled, (height, width) = self.embed(images)

@@ -25,12 +25,14 @@ def check(raw: Raw, device: str) -> int:
     """
     reports: dict[str, DatasetReport] = {}
     classes: list[str] | None = None
+    set_apart: set[str] = set()
     for where, section in dataset_sections(raw).items():
         dataset = build.build_dataset(section, where, classes)
         classes = classes or list(dataset.classes) or None
+        set_apart = set_apart or held_out(dataset)
         reports[where] = check_dataset(dataset, where, judges=where.startswith("evaluator."))
         say("\n".join(reports[where].render()))
-    shared = cross_split_duplicates([report for where, report in reports.items() if where in KEPT_APART])
+    shared = cross_split_duplicates([r for where, r in reports.items() if where in KEPT_APART], set_apart)
     if shared:
         more = [f"  ! ... and {len(shared) - SHOWN} more"] if len(shared) > SHOWN else []
         say("\n".join(["the same pictures on both sides:", *(f"  ! {line}" for line in shared[:SHOWN]), *more]))
@@ -56,6 +58,12 @@ def dataset_sections(raw: Raw) -> dict[str, Any]:
         if node is not None:
             found[place] = node
     return found
+
+
+def held_out(dataset: Any) -> set[str]:
+    """Paths of a training set's pictures that teach nothing: what judges by them is said, and not refused."""
+    kept = {record.path for record in dataset.records if getattr(record, "held_out", False)}
+    return kept - {record.path for record in dataset.records if not getattr(record, "held_out", False)}
 
 
 def say(text: str) -> None:

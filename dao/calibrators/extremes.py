@@ -33,15 +33,16 @@ def gumbel_quantile(location: float, scale: float, exceeded: float) -> float:
 
 def empirical_quantile(scores: NDArray[np.float64], exceeded: float) -> float:
     """The lowest threshold that at most a share ``exceeded`` of the scores reaches: half-way between the two scores it
-    lies between; above the highest by as far as that one is from the next where none may reach it."""
+    lies between; above the highest by as far as that one is from the next lower where none may reach it."""
     ordered = np.sort(scores)[::-1]
     allowed = math.floor(exceeded * len(ordered) + 1e-9)
-    if allowed == 0:
-        gap = ordered[0] - ordered[1] if len(ordered) > 1 else 0.0
-        return float(ordered[0] + gap)
     while allowed and ordered[allowed - 1] == ordered[min(allowed, len(ordered) - 1)]:
         allowed -= 1  # equal scores fall on the same side
-    return float((ordered[allowed - 1] + ordered[allowed]) / 2) if allowed else float(ordered[0])
+    if allowed:
+        return float((ordered[allowed - 1] + ordered[allowed]) / 2)
+    lower = ordered[ordered < ordered[0]]
+    gap = ordered[0] - lower[0] if len(lower) else MARGIN * max(abs(ordered[0]), 1e-6)
+    return float(ordered[0] + gap)
 
 
 def above_typical(value: float, scores: NDArray[np.float64]) -> float:

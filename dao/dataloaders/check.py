@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -129,17 +129,23 @@ def _problems(report: DatasetReport, learns_without: Sequence[str]) -> list[str]
     return problems
 
 
-def cross_split_duplicates(reports: Sequence[DatasetReport]) -> list[str]:
+def cross_split_duplicates(reports: Sequence[DatasetReport], allowed: Set[str] = frozenset()) -> list[str]:
     """What the datasets of a run have in common and must not: pictures that are the same, pixel for pixel.
 
     A picture that was trained on says nothing when it is evaluated. The same path in two datasets counts as well.
     One sentence a picture, and one alone where all pictures of a dataset are in another.
+    allowed: paths that the first of them names and does not teach by; the same file may be in another one.
     """
     problems = []
     for i, first in enumerate(reports):
         known = {pixels: path for path, pixels in first.fingerprints.items()}
         for second in reports[i + 1 :]:
-            shared = [(known[pixels], path) for path, pixels in second.fingerprints.items() if pixels in known]
+            shared = [
+                (known[pixels], path)
+                for path, pixels in second.fingerprints.items()
+                if pixels in known
+                and not (known[pixels] in allowed and os.path.realpath(known[pixels]) == os.path.realpath(path))
+            ]
             if shared and len(shared) == len(second.fingerprints):
                 problems.append(f"all {len(shared)} pictures of {second.name} are in {first.name}")
             else:

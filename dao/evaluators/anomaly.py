@@ -38,9 +38,11 @@ class PictureRow:
     maps: tuple[bytes, bytes] | None = None
 
     @property
-    def rank(self) -> tuple[float, int]:
-        """Worst first: bad ones by how low they score, good ones by how high."""
-        return (self.score if self.bad else 1 - self.score, self.index)
+    def rank(self) -> tuple[float, float, int]:
+        """Worst first: bad ones by how low they score, good ones by how high; far from the threshold, where normalised
+        scores are all 0 or 1, by the raw ones."""
+        sign = 1 if self.bad else -1
+        return (self.score if self.bad else 1 - self.score, sign * self.raw_score, self.index)
 
 
 @dataclass(slots=True)
@@ -83,8 +85,7 @@ class AnomalyEvaluator(Evaluator):
 
     def update(self, predictions: list[Prediction], batch: Batch) -> None:
         for prediction, index, truth in zip(predictions, batch.indices, batch.targets, strict=True):
-            if not np.isfinite(prediction.raw_score):
-                raise RunError(f"the model's score for {prediction.path} is not finite; the model is damaged")
+            refuse_not_finite(prediction)
             self.rows.append(
                 PictureRow(
                     index=index, path=prediction.path, kind=truth.kind, bad=truth.bad,
@@ -160,6 +161,13 @@ class AnomalyEvaluator(Evaluator):
         if not self.details:
             raise RuntimeError("report() reads what compute() gathered; call that first")
         return write_report(self, folder)
+
+
+def refuse_not_finite(prediction: Prediction) -> None:
+    """Raise RunError for a score, or a map, that is no number: counted, it would be some score all the same."""
+    for what, value in (("score", prediction.raw_score), ("map", prediction.raw_map)):
+        if not np.isfinite(value).all():
+            raise RunError(f"the model's {what} for {prediction.path} is not finite; the model is damaged")
 
 
 def details_of(rows: list[PictureRow], good: ScoreHistogram, kinds: dict[str, KindPixels]) -> dict[str, Any]:

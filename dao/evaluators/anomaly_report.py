@@ -31,7 +31,7 @@ def write_report(evaluator: AnomalyEvaluator, folder: Path) -> list[Path]:
         "escapes": [row.path for row in rows if row.bad and not row.called_bad],
         "false_alarms": [row.path for row in rows if not row.bad and row.called_bad],
     }
-    write_json(folder / "metrics.json", finite({**details, **wrong}))
+    write_json(folder / "metrics.json", finite({**details, **wrong, **judged_by(evaluator)}))
     written = [folder / "metrics.json", pictures_csv(folder / "pictures.csv", rows)]
     if not rows:
         return written
@@ -41,6 +41,13 @@ def write_report(evaluator: AnomalyEvaluator, folder: Path) -> list[Path]:
     written.append(histogram_png(folder / "scores.png", scores, bad))
     written += factory_png(folder / "escape_vs_false_alarm.png", raw, bad, details["factory"])
     return written + worst_png(folder / "worst.png", evaluator)
+
+
+def judged_by(evaluator: AnomalyEvaluator) -> dict[str, Any]:
+    """The thresholds that verdicts were given by, where they come from, and what is to be said of that."""
+    facts = evaluator.model_facts
+    known = {name: facts[name] for name in ("picture_threshold", "pixel_threshold") if name in facts}
+    return {"thresholds": known, "calibration": facts.get("calibration", ""), "notes": list(evaluator.notes)}
 
 
 def pictures_csv(path: Path, rows: list[PictureRow]) -> Path:

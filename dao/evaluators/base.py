@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from dao.structures import Batch, Prediction
@@ -15,10 +17,14 @@ class Evaluator(ABC):
     best_metric: by which the best checkpoint is kept; best_mode: "max" or "min".
     facts: those of the model card's that its settings decide (a threshold): the trainers hand them to the task, so that
     what is counted is what demo and exported files answer.
+    model_facts: those of the model that is judged, and notes: what its report is to say beside the numbers, one sentence
+    each; both are given by the trainers.
     """
 
     best_metric: str
     best_mode: str = "max"
+    model_facts: Mapping[str, Any] = MappingProxyType({})
+    notes: tuple[str, ...] = ()
 
     @property
     def facts(self) -> dict[str, Any]:

@@ -24,8 +24,9 @@ ALARM_POINTS = (0.02, 0.05, 0.1, 0.5, 1.0)  # false alarms per picture at which 
 
 @dataclass(slots=True)
 class PictureRow:
-    """What is kept of one picture. score: the probability that at least ``min_area`` pixels reach; iou: of its defect
-    classes, 1 where none is marked or called; masks: truth and prediction as PNG, of the worst pictures alone."""
+    """What is kept of one picture. bad, called_bad: whether a region of at least ``min_area`` labelled pixels is marked, or
+    called, a defect; score: the probability that so many labelled pixels reach; iou: of its defect classes, 1 where none
+    is marked or called; masks: truth and prediction as PNG, of the worst pictures alone."""
 
     index: int
     path: str
@@ -51,7 +52,8 @@ class SegEvaluator(Evaluator):
     min_area: pixels; smaller regions are neither defects nor alarms. min_overlap: share of a defect's pixels that must
     be called a defect for it to be found. boundary_tolerance: how far outlines may lie apart, as a share of the
     picture's diagonal. worst: pictures on the worst-N sheet.
-    Means leave out classes that neither the truth nor the predictions have.
+    Means leave out classes that neither the truth nor the predictions have. Unlabelled pixels count nowhere, and pictures
+    without a labelled one are only numbered.
     """
 
     def __init__(
@@ -95,14 +97,16 @@ class SegEvaluator(Evaluator):
         if len(batch) and not isinstance(batch.targets, list):
             raise DataError("these pictures have no masks to compare with; SegDataloader over a dataset of masks has")
         for prediction, index, truth in zip(predictions, batch.indices, batch.targets or (), strict=True):
-            if truth is None:
+            if truth is not None:
+                refuse_unfit(prediction, truth)
+            if truth is None or (truth == pixels.IGNORE).all():
                 self.unlabelled += 1
                 continue
-            refuse_unfit(prediction, truth)
             self._count(prediction, index, truth)
 
     def _count(self, prediction: Prediction, index: int, truth: NDArray[np.uint8]) -> None:
-        count, mask = len(self.classes), prediction.mask
+        count, mask, labelled = len(self.classes), prediction.mask, truth != pixels.IGNORE
+        counted = defects.count(truth, mask, prediction.defect_map, self.min_area, self.min_overlap)
         table = pixels.confusion(truth, mask, count)
         self.confusion += table
         tolerance = pixels.tolerance_of(truth.shape, self.boundary_tolerance)
@@ -112,12 +116,12 @@ class SegEvaluator(Evaluator):
         row = PictureRow(
             index=index,
             path=prediction.path,
-            bad=bool(table[1:].sum()),
-            called_bad=bool(defects.regions(mask > 0, self.min_area)),
-            score=reached_by(prediction.defect_map, self.min_area),
+            bad=bool(counted.defects),
+            called_bad=bool(defects.regions((mask > 0) & labelled, self.min_area)),
+            score=reached_by(prediction.defect_map[labelled], self.min_area),
             iou=iou,
             wrong_pixels=int(table.sum() - np.trace(table)),
-            counted=defects.count(truth, mask, prediction.defect_map, self.min_area, self.min_overlap),
+            counted=counted,
             masks=(as_png(truth), as_png(mask)),
         )
         self.rows.append(row)

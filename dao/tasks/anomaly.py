@@ -17,6 +17,7 @@ from dao.calibrators.rules import FalseAlarmRate
 from dao.dataloaders.datasets.anomaly import kept_for_threshold
 from dao.dataloaders.pictures import TrainingPictures
 from dao.errors import ConfigError, Problem
+from dao.models.anomaly.base import AnomalyModel
 from dao.models.sync_bn import fixed_statistics
 from dao.preprocess import Preprocess
 from dao.register import Registers
@@ -77,6 +78,10 @@ class AnomalyTask(Task):
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> AnomalyTask:
         if "region" in facts:
             raise ConfigError(Problem(f"{where}.region", "was learnt with: train anew to look somewhere else"))
+        numbers = {name: value for name, value in facts.items() if name.endswith(("_threshold", "_typical"))}
+        wrong = [name for name, value in numbers.items() if not _is_number(value)]
+        if wrong:
+            raise ConfigError([Problem(f"{where}.{name}", f"must be a number, got {facts[name]!r}") for name in wrong])
         other = super().with_facts(facts, where)
         for level in ("picture", "pixel"):
             if other.facts[f"{level}_threshold"] <= other.facts[f"{level}_typical"]:
@@ -169,9 +174,17 @@ class AnomalyTask(Task):
         if self.model.fitted_in_one_pass:
             self.model.fit()
 
-    def set_apart(self, dataset: Any) -> Any:
-        """What the threshold comes from where the config names no calibration set."""
-        return kept_for_threshold(dataset)
+    def set_apart(self, dataset: Any, calibrated: bool = False) -> Any:
+        """What the threshold, or the scale of a model that has one, comes from."""
+        scaled = type(self.model).settle is not AnomalyModel.settle
+        if not calibrated or (scaled and self.any_held_out):
+            return kept_for_threshold(dataset)
+        if self.any_held_out:
+            logger.warning(
+                "good pictures are held out of training, and the threshold, which comes from the calibration set, does not "
+                "need them: set dataset.kwargs.held_out to 0 to learn from them as well (unless they are to judge)"
+            )
+        return None
 
     @torch.inference_mode()
     def calibrate(
@@ -220,7 +233,11 @@ class AnomalyTask(Task):
         }
 
     def normalised(self, raw: Tensor, level: str) -> Tensor:
-        """Raw scores -> 0..1, rising all the way: 0.1 is the middle good one, 0.5 the threshold, 0.9 as far beyond it."""
+        """Raw scores -> 0..1, never falling: 0.1 is the middle good one, 0.5 the threshold, 0.9 as far beyond it.
+
+        Some seven such ways beyond the threshold float32 has nothing below 1 left: what is to be ordered is ordered by
+        raw scores.
+        """
         threshold, typical = self.facts[f"{level}_threshold"], self.facts[f"{level}_typical"]
         return torch.sigmoid((raw - threshold) * (SLOPE / (threshold - typical)))
 
@@ -336,3 +353,7 @@ class AnomalyTask(Task):
         """The same verdict; either one where the score lies on the threshold itself."""
         on_it = abs(first.anomaly_score - 0.5) < SAME_SCORE
         return first.label == second.label or on_it
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.calibrators.base import CalibrationScores, Calibrator
-from dao.errors import DataError
+from dao.errors import DataError, RunError
 from dao.evaluators.score_histogram import ScoreHistogram
 from dao.structures import Batch
 from dao.tasks.base import TILES_A_BATCH
@@ -31,16 +32,45 @@ CALIBRATION_SET = "the calibration set"
 def thresholds(rule: Calibrator, scores: CalibrationScores) -> dict[str, Any]:
     """The facts that a card holds of them."""
     picture, pixel = rule.picture(scores), rule.pixel(scores)
-    middle, pixel_middle = float(np.median(scores.good)), scores.good_pixels.quantile(0.5)
+    pixel_middle = scores.good_pixels.quantile(0.5)
     if pixel.value <= pixel_middle:
         pixel_middle = 0.99 * pixel.value
+    thrown_away = float((scores.good >= picture.value).mean())
+    if thrown_away > 0.5:
+        logger.warning(
+            "the threshold for pictures, {:.4g}, throws {:.0%} of the good calibration pictures away ({}): good and bad parts "
+            "lie too close together for what was asked of it",
+            picture.value, thrown_away, picture.how,
+        )  # fmt: skip
     return {
         "picture_threshold": picture.value,
-        "picture_typical": min(middle, picture.value - 1e-6 * max(1.0, abs(picture.value))),
+        "picture_typical": typical_below(picture.value, scores.good),
         "pixel_threshold": pixel.value,
         "pixel_typical": pixel_middle,
         "calibration": f"pictures: {picture.how}; pixels: {pixel.how}; from {scores.source}",
     }
+
+
+def typical_below(threshold: float, good: NDArray[np.float64]) -> float:
+    """The middle good score, which becomes 0.1 where the threshold becomes 0.5.
+
+    Where the threshold does not lie above it, there is no usual good part below: then a score lower by what good scores
+    differ in (from a tenth of them to nine tenths) becomes 0.1, so that scores are still told apart.
+    """
+    middle = float(np.median(good))
+    if middle < threshold:
+        return middle
+    low, high = np.quantile(good, (0.1, 0.9))
+    return threshold - max(float(high - low), 1e-3 * max(abs(threshold), 1e-6))
+
+
+def finite(values: NDArray[np.floating]) -> NDArray[np.floating]:
+    """The same scores. Raises RunError where one is no number: counted, it would be some score all the same."""
+    if not np.isfinite(values).all():
+        raise RunError(
+            "the model's scores of calibration pictures are not finite; the model is damaged or has diverged"
+        )
+    return values
 
 
 def score_kept(task: AnomalyTask, batches: Iterable[Batch], source: str) -> CalibrationScores:
@@ -52,9 +82,9 @@ def score_kept(task: AnomalyTask, batches: Iterable[Batch], source: str) -> Cali
         if not len(batch):
             continue
         outputs = task.infer(task.preprocess.normalise(batch.images.to(task.preprocess.mean.device)))
-        good += outputs["raw_score"].tolist()
+        good += finite(outputs["raw_score"].cpu().numpy()).tolist()
         for raw_map, hw in zip(outputs["raw_map"][:, 0].cpu().numpy(), batch.original_hw, strict=True):
-            pixels.add(raw_map[_seen(task, hw)])
+            pixels.add(finite(raw_map)[_seen(task, hw)])
     return _gathered(CalibrationScores(np.array(good, np.float64), good_pixels=pixels, source=source))
 
 
@@ -75,6 +105,8 @@ def score_set(task: AnomalyTask, batches: Iterable[Batch], source: str = CALIBRA
     for batch in batches:
         batch.images = batch.images.to(task.preprocess.mean.device)
         for prediction, truth in zip(task.predict(batch), batch.targets, strict=True):
+            finite(np.array(prediction.raw_score))
+            finite(prediction.raw_map)
             (bad if truth.bad else good).append(prediction.raw_score)
             for defective, histogram in enumerate(pixels) if truth.mask is not None else ():
                 histogram.add(prediction.raw_map[(truth.mask == bool(defective)) & prediction.looked_at])

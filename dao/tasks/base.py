@@ -136,8 +136,11 @@ class Task(ABC):
     def end_of_pass(self) -> None:
         """After each pass over the training data; fitted models do their work here."""
 
-    def set_apart(self, dataset: Any) -> Any:
-        """What of the training data is not for `training_step` but for `calibrate`: a dataset, or None where nothing is."""
+    def set_apart(self, dataset: Any, calibrated: bool = False) -> Any:
+        """What of the training data is for `calibrate`: a dataset, or None where nothing is.
+
+        calibrated: whether the config names a set for that.
+        """
         return None
 
     def calibrate(

@@ -84,6 +84,7 @@ class Eval(Trainer):
 
     def before_epoch(self) -> None:
         self.evaluator.reset()
+        self.evaluator.model_facts = self.task.facts
         super().before_epoch()
 
     def train_one_iter(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 import torch
 
@@ -24,6 +24,18 @@ def answering_as_counted(task: Task, evaluator: Evaluator) -> Task:
     return task.with_facts(evaluator.facts, "evaluator.kwargs") if evaluator.facts else task
 
 
+class Counted:
+    """A loader of which someone sees every batch (to count unreadable pictures), as often as it is gone through."""
+
+    def __init__(self, loader: Iterable[Batch], seen: Callable[[Batch], None]) -> None:
+        self.loader, self.seen = loader, seen
+
+    def __iter__(self) -> Iterator[Batch]:
+        for batch in self.loader:
+            self.seen(batch)
+            yield batch
+
+
 def evaluate(
     task: Task,
     loader: Iterable[Batch],
@@ -36,6 +48,7 @@ def evaluate(
     ``seen`` is called with every batch (to count unreadable pictures, to move a progress bar).
     """
     evaluator.reset()
+    evaluator.model_facts = task.facts
     for batch in loader:
         seen(batch)
         evaluator.update(task.predict(to_device(batch, device)), batch)

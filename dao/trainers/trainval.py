@@ -28,8 +28,9 @@ from dao.tasks import build
 from dao.tasks.base import Task
 from dao.trainers import rehearsal
 from dao.trainers import resume as resume_state
+from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, Options, Trainer, plain
-from dao.trainers.evaluation import answering_as_counted, to_device
+from dao.trainers.evaluation import Counted, answering_as_counted, to_device
 from dao.trainers.hooks import defaults
 from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
@@ -131,6 +132,7 @@ class TrainVal(Trainer):
         self.calibrator: Any = None
         self.calibration_loader: Any = None
         self.kept_loader: Any = None  # training pictures that the task sets apart
+        self.calibration_bad = BadPictures()
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
         self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
@@ -301,21 +303,21 @@ class TrainVal(Trainer):
 
     def _build_calibration(self) -> None:
         """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
-        self._build_kept()
-        section = self.config.get("calibration")
-        if section is None:
-            return
-        self.calibrator = Registers.calibrators.build(section, "calibration")
+        section = self.config.get("calibration", {})
+        self.calibrator = Registers.calibrators.build(section, "calibration") if section else None
         if "dataloader" in section:
             where = "calibration.dataloader"
             dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.dataset.classes)
             self.calibration_loader = build.build_loader(
                 section.dataloader, where, dataset, self.preprocess, False, self.seed
             )
+            self.calibration_bad = BadPictures(len(dataset), self.max_bad_fraction)
+            refuse_leaks(self.dataset, dataset, None)
+        self._build_kept()
 
     def _build_kept(self) -> None:
         """The training pictures that the task sets apart, read as in evaluation."""
-        kept = self.task.set_apart(self.dataset)
+        kept = self.task.set_apart(self.dataset, calibrated=self.calibration_loader is not None)
         if kept is None:
             return
         section = plain(self.config.dataloader)
@@ -332,21 +334,16 @@ class TrainVal(Trainer):
         if "dataloader" not in section or "dataset" not in section.dataloader:
             raise ConfigError(Problem(f"{where}.dataset", "the section is missing; TrainVal validates on it"))
         dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.dataset.classes)
-        self._refuse_leak(dataset)
+        if self.calibration_loader is not None:
+            refuse_leaks(self.dataset, self.calibration_loader.dataset, dataset)
         self.eval_loader = build.build_loader(section.dataloader, where, dataset, self.preprocess, False, self.seed)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.dataset.classes)
         self.task = answering_as_counted(self.task, self.evaluator)
         self.eval_bad = BadPictures(len(dataset), self.max_bad_fraction)
-
-    def _refuse_leak(self, dataset: Any) -> None:
-        """A threshold fitted to the pictures that judge it would look better than it is."""
-        if self.calibration_loader is None:
-            return
-        known = {record.path for record in self.calibration_loader.dataset.records}
-        shared = [record.path for record in dataset.records if record.path in known]
-        if shared:
-            message = f"{len(shared)} of its pictures are in the evaluator's set as well, e.g. {shared[0]}"
-            raise ConfigError(Problem("calibration.dataloader.dataset", message))
+        thresholds_of = self.kept_loader if self.calibration_loader is None else None
+        if note := judged_by_its_own(thresholds_of and thresholds_of.dataset, dataset):
+            logger.warning("{}", note)
+            self.evaluator.notes = (note,)
 
     def _wrap(self) -> None:
         """DDP and compile go round the model last; hooks and checkpoints see the bare one."""
@@ -513,10 +510,17 @@ class TrainVal(Trainer):
         if self.sharded:
             self.task.model.load_state_dict(self.full_weights())
             self.task.model.to(self.device)
-        self.bad.gather()
-        with self.task.using(self.answering_model):
-            self.task.calibrate(self.calibrator, self.calibration_loader, self.kept_loader)
+        self._calibrate()
         super().after_epoch()
+
+    def _calibrate(self) -> None:
+        """Thresholds of the weights that answer; unreadable pictures count as everywhere."""
+        chosen = self.calibration_loader and Counted(self.calibration_loader, self.calibration_bad.add)
+        kept = self.kept_loader and Counted(self.kept_loader, self.bad.add)
+        with self.task.using(self.answering_model):
+            self.task.calibrate(self.calibrator, chosen, kept)
+        self.bad.gather()
+        self.calibration_bad.gather()
 
     def refuse_non_finite(self) -> None:
         """Before weights are saved: no loss that they come from was NaN. Raises RunError."""
@@ -530,6 +534,7 @@ class TrainVal(Trainer):
         return self.ema_model if self.ema_model is not None else self.task.model
 
     def close(self) -> None:
+        self.calibration_bad.summary()
         for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader, self.kept_loader)):
             loader.close()
         try:

@@ -231,3 +231,24 @@ def test_what_cannot_be_compared_is_refused():
         SegEvaluator(CLASSES).update([bad], Batch(torch.zeros(1), [scene()], ["a"], [0], [(60, 80)]))
     with pytest.raises(ConfigError, match="min_area"):
         SegEvaluator(CLASSES, min_area=0)
+
+
+def test_unlabelled_pixels_make_no_verdict_on_a_picture():
+    truth, said = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
+    truth[:, 10:], said[5:15, 12:18] = 255, 1  # called where nothing is known
+    evaluator, metrics = evaluate([(truth, said), (np.full((9, 9), 255, np.uint8), np.ones((9, 9), np.uint8))])
+    assert metrics["pictures"] == 1 and metrics["unlabelled"] == 1
+    (row,) = evaluator.all_rows
+    assert not row.bad and not row.called_bad and row.score == pytest.approx(0.1)
+    said[5:15, 2:6] = 1  # and where it is
+    (row,) = evaluate([(truth, said)])[0].all_rows
+    assert row.called_bad and row.score == pytest.approx(0.9)
+
+
+def test_a_mark_smaller_than_min_area_makes_no_picture_bad():
+    truth, said = np.zeros((20, 20), np.uint8), np.zeros((20, 20), np.uint8)
+    truth[3, 3:5] = 1
+    for min_area, bad in ((5, 0), (2, 1)):
+        details = evaluate([(truth, said)], min_area=min_area)[0].details
+        assert details["factory"]["escape_rate"]["total"] == details["defects"]["recall"]["total"] == bad
+        assert details["factory"]["escape_rate"]["count"] == bad

@@ -64,6 +64,12 @@ def test_another_threshold_changes_the_verdict_and_what_half_means():
         make().with_facts({"picture_threshold": 0.05})
 
 
+@pytest.mark.parametrize("value", ["5.2", None, True, float("nan"), [1.0]])
+def test_a_threshold_that_is_no_number_is_one_message(value):
+    with pytest.raises(ConfigError, match="picture_threshold +must be a number"):
+        make().with_facts({"picture_threshold": value})
+
+
 def test_what_a_demo_says_and_draws():
     task = make()
     image = picture((48, 64), 250)
@@ -118,3 +124,27 @@ def test_pixels_outside_a_region_are_not_counted():
     evaluator.update([prediction], batch)
     own = evaluator.kinds["dent"]
     assert evaluator.good_pixels.total == 24 and own.bad.total == 8 and own.overlap.total == pytest.approx(1.0)
+
+
+def test_the_worst_are_ranked_by_raw_scores_where_normalised_ones_are_all_one():
+    from dao.evaluators.anomaly import PictureRow
+
+    scores = make().normalised(torch.tensor([9.5, 20.0, 11.0, 0.2]), "picture").tolist()
+    assert scores[:3] == [1.0, 1.0, 1.0]
+    rows = [
+        PictureRow(i, "", "good", False, True, raw, score)
+        for i, (raw, score) in enumerate(zip([9.5, 20.0, 11.0, 0.2], scores))
+    ]
+    assert [row.index for row in sorted(rows, key=lambda row: row.rank)] == [1, 2, 0, 3]
+
+
+def test_a_map_that_is_no_number_is_refused():
+    from dao.errors import RunError
+    from dao.evaluators.anomaly import refuse_not_finite
+    from dao.structures import Prediction
+
+    raw = np.ones((4, 4), np.float32)
+    refuse_not_finite(Prediction(path="a", raw_map=raw, raw_score=1.0))
+    raw[1, 2] = np.nan
+    with pytest.raises(RunError, match="map for a is not finite"):
+        refuse_not_finite(Prediction(path="a", raw_map=raw, raw_score=1.0))

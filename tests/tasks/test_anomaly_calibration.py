@@ -6,16 +6,20 @@ import cv2
 import numpy as np
 import pytest
 import torch
+from loguru import logger
 
-from dao.calibrators.rules import FalseAlarmRate
+from dao.calibrators.base import CalibrationScores
+from dao.calibrators.rules import EscapeRate, FalseAlarmRate
 from dao.dataloaders.anomaly_reader import AnomalyDataloader
 from dao.dataloaders.datasets.anomaly import MVTecDataset, kept_for_threshold
+from dao.errors import RunError
+from dao.evaluators.score_histogram import ScoreHistogram
 from dao.models.anomaly.base import AnomalyModel
 from dao.models.anomaly.stfpm import STFPM
 from dao.preprocess import Preprocess
 from dao.structures import Batch
 from dao.tasks.anomaly import AnomalyTask
-from dao.tasks.anomaly_calibration import inputs_of_good
+from dao.tasks.anomaly_calibration import inputs_of_good, thresholds
 
 
 class Brightness(AnomalyModel):
@@ -114,3 +118,40 @@ def test_a_batch_without_pictures_teaches_nothing_and_moves_no_statistics(monkey
     )  # fmt: skip
     task.training_step(Batch(torch.full((2, 3, 32, 32), 99, dtype=torch.uint8), None, [], [0, 1], []))
     assert any(not torch.equal(value, before[name]) for name, value in model.state_dict().items())  # a real one does
+
+
+def test_a_threshold_that_throws_most_good_parts_away_is_said_and_keeps_a_scale():
+    """Escapes of 1 % where bad parts score as good ones do: the threshold lies below the usual good part."""
+    good, bad = np.linspace(4, 6, 50), np.linspace(3, 7, 50)
+    said = []
+    sink = logger.add(said.append, level="WARNING")
+    facts = thresholds(EscapeRate(0.01), CalibrationScores(good, bad, pixels_of_scores(good)))
+    logger.remove(sink)
+    assert "throws 100% of the good calibration pictures away" in "".join(said)
+    task = AnomalyTask(Brightness(), Preprocess(size=(32, 32)), ["good", "bad"], facts=facts)
+    shown = task.normalised(torch.linspace(3, 7, 9), "picture")
+    assert facts["picture_typical"] < facts["picture_threshold"] and (shown.diff() > 1e-3).all() and shown[0] == 0.5
+    usual = thresholds(EscapeRate(0.01), CalibrationScores(good, bad + 5, pixels_of_scores(good)))
+    assert usual["picture_typical"] == pytest.approx(5.0) and len(said) == 1
+
+
+def pixels_of_scores(scores):
+    histogram = ScoreHistogram()
+    histogram.add(scores)
+    return histogram
+
+
+@pytest.mark.parametrize("place", [0, 5])
+def test_maps_that_are_no_numbers_are_refused(tmp_path, monkeypatch, place):
+    parts(tmp_path, (32, 32), 20)
+    own = Brightness.forward
+
+    def damaged(self, images):
+        maps, scores = own(self, images)
+        maps[:, :, place, place] = float("nan")
+        return maps, scores
+
+    monkeypatch.setattr(Brightness, "forward", damaged)
+    for resize in ("letterbox", "tile"):
+        with pytest.raises(RunError, match="not finite"):
+            calibrated(tmp_path, resize=resize)

@@ -144,7 +144,14 @@ def kept_for_threshold(dataset: Any, few: int = IN_SAMPLE) -> Any:
 
 
 def hold_out(records: Sequence[AnomalyRecord], share: float, seed: int) -> None:
-    """Mark a share of good training pictures, at most 200; which ones is a function of file names and seed."""
+    """Mark a share of good pictures, at most 200; which ones is a function of file names and seed.
+
+    A share below 1 leaves some to learn from: of fewer than 3 none is marked then.
+    """
+    if share >= 1 and len(records) <= MOST_HELD_OUT:
+        for record in records:
+            record.held_out = True
+        return
     if share <= 0 or len(records) < 3:
         return
     share = min(share, MOST_HELD_OUT / len(records))
@@ -162,10 +169,13 @@ def training_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         problems.append(Problem(f"{where}.split", f"expected {', '.join(SPLITS)}, got '{kwargs['split']}'"))
     if not 0 <= kwargs.get("held_out", 0) < 1:
         problems.append(Problem(f"{where}.held_out", f"must be at least 0 and below 1, got {kwargs['held_out']}"))
-    if (kwargs.get("shots") or 1) < 1 or kwargs.get("repeat", 1) < 1:
-        problems.append(Problem(f"{where}.shots", "shots and repeat must be at least 1"))
+    for name in ("shots", "repeat"):
+        if kwargs.get(name) is not None and kwargs[name] < 1:
+            problems.append(Problem(f"{where}.{name}", f"must be at least 1, got {kwargs[name]}"))
     region = kwargs.get("region")
-    if region is not None and kwargs.get("split", "train") == "test":
+    if region == "":
+        problems.append(Problem(f"{where}.region", "is empty: give polygons or the path of a mask, or leave it out"))
+    elif region is not None and kwargs.get("split", "train") != "train":
         message = "belongs to the training set: the model keeps it and looks nowhere else, in evaluation as well"
         problems.append(Problem(f"{where}.region", message))
     elif isinstance(region, list) and polygon_problem(region):

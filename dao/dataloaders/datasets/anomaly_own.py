@@ -14,6 +14,7 @@ from dao.dataloaders.datasets.anomaly import (
     AnomalyDataset,
     AnomalyRecord,
     Region,
+    hold_out,
     masks_by_stem,
     to_learn_from,
     training_problems,
@@ -82,8 +83,8 @@ class OwnAnomalyDataset(AnomalyDataset):
         if how.split == TRAIN:
             learn = [record for record in _of(records, where, TRAIN) if record.kind == GOOD]
             held = [record for record in validation if record.kind == GOOD]
-            for record in held:
-                record.held_out = True
+            hold_out(held, 1.0, how.seed)
+            held = [record for record in held if record.held_out]
             validation = to_learn_from(learn, TRAIN, 0.0, how.seed, how.shots, how.repeat) + held
         super().__init__(validation, f"{how.split} of {origin}")
 

@@ -17,6 +17,7 @@ from dao.models.anomaly.features import FeatureExtractor
 from dao.models.anomaly.gaussian import PICTURES_AT_ONCE, StreamedGaussians, mahalanobis, whitening
 from dao.register import Registers
 from dao.utils import dist
+from dao.utils.gather import processes_here
 
 EPSILON = 0.01  # on the covariance's diagonal, the paper's
 SIGMA = 4.0  # pixels of the model's input, the paper's
@@ -106,8 +107,11 @@ class PaDiM(AnomalyModel):
             "PaDiM: {} positions of {} dimensions, {:.2f} GiB while it is fitted, {:.2f} GiB after, however many pictures",
             positions, d, need, numbers * 4 / 2**30,
         )  # fmt: skip
-        free = psutil.virtual_memory().available / 2**30
-        if self.mean.device.type == "cpu" and need > free:
+        if self.mean.device.type == "cuda":  # each process has its own
+            free = torch.cuda.mem_get_info(self.mean.device)[0] / 2**30
+        else:
+            free, need = psutil.virtual_memory().available / 2**30, need * processes_here()
+        if need > free:
             message = f"fitting PaDiM takes {need:.1f} GiB, and {free:.1f} GiB are free: lower dimensions"
             raise ConfigError(Problem("model.kwargs.dimensions", f"{message} (or preprocess.size)"))
 

@@ -21,6 +21,7 @@ from dao.models.anomaly.coreset import greedy_k_centre
 from dao.models.anomaly.features import FeatureExtractor
 from dao.register import Registers
 from dao.utils import dist
+from dao.utils.gather import from_main, processes_here, rows_on_main
 
 SIGMA = 4.0  # pixels of the model's input, the paper's
 DISTORTION = 0.9  # of the random projection in which the coreset is chosen, the authors' setting
@@ -104,7 +105,8 @@ class PatchCore(AnomalyModel):
         patches = pictures * -(-input_hw[0] // stride) * -(-input_hw[1] // stride)
         width, reduced = self.bank.shape[1], projected_dimensions(patches)
         kept = max(1, int(patches * self.coreset))
-        need = 4 * (patches * (width + 2 * min(reduced, width)) + kept * width) / 2**30
+        # process 0 gathers all patches and chooses among them; what is kept, every process of the machine has
+        need = 4 * (patches * (width + 2 * min(reduced, width)) + kept * width * processes_here()) / 2**30
         free = self.max_gib if self.max_gib is not None else psutil.virtual_memory().available / 2**30
         logger.info(
             "PatchCore: {} patches of {} pictures, of which {} are kept ({:.2f} GiB); {:.2f} GiB while it is fitted",
@@ -130,18 +132,16 @@ class PatchCore(AnomalyModel):
                 self.collected.setdefault(next(every), []).append(own.clone())
 
     def fit(self) -> None:
-        gathered, self.collected = dist.all_gather_object(self.collected), {}
-        merged = {index: parts for one in gathered for index, parts in one.items()}
-        del gathered
-        if not merged:
+        patches = rows_on_main(self.collected)  # emptied by it
+        if dist.broadcast_object(patches is None):
             raise DataError("PatchCore needs at least 1 good picture, and none was collected")
-        patches = _joined(merged)
-        count = max(1, int(len(patches) * self.coreset))
-        # one process chooses and tells: floating point on another machine might break a tie the other way
-        chosen = torch.from_numpy(
-            dist.broadcast_object(self._choose(patches.numpy(), count) if dist.is_main() else None)
-        )
-        self.bank = patches[chosen].to(self.bank.device)
+        # one process chooses: it alone holds everything, and another machine's rounding might break a tie the other way
+        self.bank = from_main(None if patches is None else self._thinned(patches)).to(self.bank.device)
+
+    def _thinned(self, patches: Tensor) -> Tensor:
+        """The coreset of (N, D) patches."""
+        chosen = self._choose(patches.numpy(), max(1, int(len(patches) * self.coreset)))
+        return patches[torch.from_numpy(chosen)]
 
     def _choose(self, patches: NDArray[np.float32], count: int) -> NDArray[np.int64]:
         if count == len(patches):
@@ -187,18 +187,6 @@ class PatchCore(AnomalyModel):
         own = (strangest - memory).square().sum(dim=1).sqrt()
         total = torch.logsumexp(to_those, dim=1)
         return score * (1 - torch.exp(own - total))
-
-
-def _joined(parts: dict[int, list[Tensor]]) -> Tensor:
-    """All patches, (N, D), in the order of their pictures; each picture's own are let go as soon as they are copied."""
-    total = sum(len(part) for own in parts.values() for part in own)
-    out = torch.empty((total, next(iter(parts.values()))[0].shape[1]))
-    start = 0
-    for index in sorted(parts):
-        for part in parts.pop(index):
-            out[start : start + len(part)] = part
-            start += len(part)
-    return out
 
 
 def projected_dimensions(points: int) -> int:

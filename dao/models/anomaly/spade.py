@@ -16,8 +16,11 @@ from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.features import FeatureExtractor
 from dao.register import Registers
 from dao.utils import dist
+from dao.utils.gather import from_main, processes_here, rows_on_main
 
 SIGMA = 4.0  # pixels of the model's input, the paper's
+CHUNK = 2**24  # distances that are held at once, 64 MiB, in a batch of
+BATCH = 8  # pictures; larger batches hold more (an exported file takes any)
 
 
 @Registers.anomaly_models.register()
@@ -25,7 +28,8 @@ class SPADE(AnomalyModel):
     """K nearest good pictures by pooled features; the map is the distance to the nearest feature of any place in them.
 
     backbone, layers: a timm network and its layers; pretrained or checkpoint_path: its weights (see notes).
-    neighbours: K, at most the number of good pictures; the picture's score is the mean distance to them, eq. (1).
+    neighbours: K, at most the number of good pictures. The picture's score is the mean of the Euclidean distances of the
+    pooled last layer to its K nearest, not of their squares.
     sigma: of the Gaussian that smooths the map, in input pixels.
     half: keep the good pictures' features in 16 bits. max_gib: of memory they may take; None for what is free.
     Answering compares every place with every place of K pictures: by far the slowest method here.
@@ -54,7 +58,8 @@ class SPADE(AnomalyModel):
         kind = torch.float16 if half else torch.float32
         self.register_buffer("gallery", torch.zeros(0, 0, sum(self.features.channels), dtype=kind))
         self.register_buffer("pooled", torch.zeros(0, self.features.channels[-1]))
-        self.collected: dict[int, list[tuple[Tensor, Tensor]]] = {}
+        self.collected: dict[int, list[Tensor]] = {}
+        self.vectors: dict[int, list[Tensor]] = {}
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -76,11 +81,12 @@ class SPADE(AnomalyModel):
     def expect(self, pictures: int, input_hw: tuple[int, int]) -> None:
         stride, width = self.features.reductions[0], self.gallery.shape[2]
         places = -(-input_hw[0] // stride) * -(-input_hw[1] // stride)
-        # what is collected, and once more while it is put together
-        need = 2 * pictures * places * width * self.gallery.element_size() / 2**30
+        # what is collected, and what every process of the machine then answers with
+        own = pictures * places * width * self.gallery.element_size() / 2**30
+        need = own * (1 + processes_here())
         free = self.max_gib if self.max_gib is not None else psutil.virtual_memory().available / 2**30
         logger.info("SPADE: {} pictures of {} places, {:.2f} GiB, {:.2f} GiB while it is fitted",
-                    pictures, places, need / 2, need)  # fmt: skip
+                    pictures, places, own, need)  # fmt: skip
         if need > free:
             message = (
                 f"fitting SPADE takes {need:.1f} GiB, and {free:.1f} GiB are to be had. Lower preprocess.size, use deeper "
@@ -89,22 +95,22 @@ class SPADE(AnomalyModel):
             raise ConfigError(Problem("model.kwargs", message))
 
     def begin(self) -> None:
-        self.collected = {}
+        self.collected, self.vectors = {}, {}
 
     def collect(self, images: Tensor, indices: list[int]) -> None:
         patches, pooled, _ = self.embed(images)
         kept = patches.to("cpu", self.gallery.dtype)
         for index, own, vector in zip(indices, kept, pooled.cpu(), strict=True):
-            self.collected.setdefault(index, []).append((own.clone(), vector.clone()))
+            self.collected.setdefault(index, []).append(own[None].clone())
+            self.vectors.setdefault(index, []).append(vector[None].clone())
 
     def fit(self) -> None:
-        gathered, self.collected = dist.all_gather_object(self.collected), {}
-        merged = {index: views for one in gathered for index, views in one.items()}
-        if not merged:
+        vectors = rows_on_main(self.vectors)  # both emptied by it
+        places = rows_on_main(self.collected)
+        if dist.broadcast_object(places is None):
             raise DataError("SPADE needs at least 1 good picture, and none was collected")
-        views = [view for index in sorted(merged) for view in merged[index]]
-        self.gallery = torch.stack([patches for patches, _ in views]).to(self.pooled.device)
-        self.pooled = torch.stack([vector for _, vector in views]).to(self.pooled.device)
+        self.gallery = from_main(places).to(self.pooled.device)
+        self.pooled = from_main(vectors).to(self.pooled.device)
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         patches, pooled, (height, width) = self.embed(images)
@@ -119,14 +125,18 @@ class SPADE(AnomalyModel):
         return maps, scores.mean(dim=1)
 
     def _to_nearest_place(self, patches: Tensor, alike: Tensor) -> Tensor:
-        """(B, P) eq. (2) with one neighbour: one good picture after the other, so that P x P distances are held at once.
+        """(B, P) distance to the nearest place of any of the K good pictures.
 
-        patches: (B, P, D); alike: (B, K) places in the gallery.
+        patches: (B, P, D); alike: (B, K) places in the gallery. One good picture after the other, and CHUNK distances at
+        once: beside them B of the gallery's pictures are held, whatever K and P.
         """
         own = patches.square().sum(dim=2)
-        best = torch.full_like(own, torch.inf)
+        rows = max(1, CHUNK // (BATCH * self.gallery.shape[1]))
+        best = [torch.full_like(part, torch.inf) for part in own.split(rows, dim=1)]
         for number in range(alike.shape[1]):
             other = self.gallery[alike[:, number]].to(patches.dtype)
-            products = torch.baddbmm(other.square().sum(dim=2)[:, None], patches, other.transpose(1, 2), alpha=-2)
-            best = torch.minimum(best, products.amin(dim=2))
-        return (best + own).clamp_min(0).sqrt()
+            squares = other.square().sum(dim=2)[:, None]
+            for i, part in enumerate(patches.split(rows, dim=1)):
+                products = torch.baddbmm(squares, part, other.transpose(1, 2), alpha=-2)
+                best[i] = torch.minimum(best[i], products.amin(dim=2))
+        return (torch.cat(best, dim=1) + own).clamp_min(0).sqrt()

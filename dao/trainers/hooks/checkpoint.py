@@ -107,11 +107,15 @@ class BestCheckpoint(Hook):
         """Keep the present weights if their metric is the best so far."""
         if self.asks_evaluator:
             self.metric, self.mode = trainer.evaluator.best_metric, trainer.evaluator.best_mode
-        # a metric that one validation cannot tell (a class without pictures) is NaN there, and never the best
+        # a metric that one validation cannot tell (a class without pictures) is NaN there: never better than one that is
+        # told, and as long as none was, the latest weights are kept
         value, best = trainer.metrics.get(self.metric, float("nan")), trainer.best.get("value")
-        better = best is None or (value > best if self.mode == "max" else value < best)
-        if not better or value != value:
+        untold = best is None or best != best
+        if not untold and not (value > best if self.mode == "max" else value < best):
             return
+        if value != value and best is None:
+            logger.warning("no validation can tell {} (no defective pictures, or no good ones?): best.ckpt is the last "
+                           "validated one until one does", self.metric)  # fmt: skip
         trainer.best = {**trainer.metrics, "metric": self.metric, "value": value, "epoch": trainer.metrics_epoch + 1}
         trainer.save_checkpoint("best")
 

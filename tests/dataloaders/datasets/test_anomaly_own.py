@@ -153,12 +153,29 @@ def test_few_shots_are_learnt_whole_and_judged_by_other_views(folders, shots):
     assert len(seen[0]) + len(seen[1]) == len(data) and all(len(set(own)) > shots for own in seen)
 
 
+@pytest.mark.parametrize(("name", "value"), [("shots", 0), ("repeat", 0), ("shots", -1), ("region", "")])
+def test_settings_out_of_range_are_named(folders, name, value):
+    (problem,) = AnomalyFolderDataset.check_config({"data_dir": str(folders), name: value}, "kwargs")
+    assert problem.where == f"kwargs.{name}"
+    with pytest.raises(ConfigError):
+        AnomalyFolderDataset(str(folders), good="ok", **{name: value})
+
+
+def test_a_table_holds_out_no_more_than_the_others_do(folders, monkeypatch):
+    monkeypatch.setattr("dao.dataloaders.datasets.anomaly.MOST_HELD_OUT", 3)
+    rows = [f"ok/{i}.png,good,,{'val' if i < 8 else 'train'}," for i in range(16)]
+    data = AnomalyCsvDataset(str(table(folders, rows)), split_column="split")
+    assert len(paths(data, held_out=True)) == 3 and len(paths(data, held_out=False)) == 8
+
+
 def test_a_region_belongs_to_the_training_set(folders, tmp_path):
     ring = [[0.1, 0.1], [0.9, 0.1], [0.9, 0.9]]
     settings = {"data_dir": str(folders), "good": "ok"}
     assert AnomalyFolderDataset(**settings, region=[ring]).region == [[ring]]
     with pytest.raises(ConfigError, match="belongs to the training set"):
         AnomalyFolderDataset(**settings, split="test", region=[ring])
+    with pytest.raises(ConfigError, match="belongs to the training set"):
+        AnomalyFolderDataset(**settings, split="val", region=[ring])
     with pytest.raises(ConfigError, match="0..1"):
         AnomalyFolderDataset(**settings, region=[[[0, 0], [10, 0], [10, 10]]])
     with pytest.raises(DataError, match="nowhere.png"):

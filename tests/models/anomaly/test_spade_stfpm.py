@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from dao.models.anomaly import spade
 from dao.models.anomaly.spade import SPADE
 from dao.models.anomaly.stfpm import STFPM
 from dao.models.folding import fold_batch_norms
@@ -36,6 +37,30 @@ def test_spade_is_the_nearest_place_of_the_nearest_pictures():
         coarse = torch.tensor(np.array(literal)).view(1, 1, height, width)
         wanted = torch.nn.functional.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)
         np.testing.assert_allclose(maps[picture], wanted[0].float(), rtol=1e-3, atol=1e-4)
+
+
+@torch.no_grad()
+def test_spade_compares_few_places_at_a_time_and_answers_the_same(monkeypatch):
+    """64 places of 2 pictures with 64 each: as many distances at once as CHUNK says, and no more."""
+    model = SPADE(**SMALL, neighbours=3, sigma=0.0, half=False).eval()
+    model.collect(pictures(4, 1), list(range(4)))
+    model.fit()
+    new = pictures(2, 2)
+    whole, scores = model(new)
+    held, own = [], torch.baddbmm
+
+    def counted(*args, **kwargs):
+        held.append(own(*args, **kwargs))
+        return held[-1]
+
+    places = model.gallery.shape[1]
+    monkeypatch.setattr(spade, "BATCH", 2)
+    monkeypatch.setattr(spade, "CHUNK", 2 * places * 5)
+    monkeypatch.setattr(torch, "baddbmm", counted)
+    maps, again = model(new)
+    assert max(part.numel() for part in held) == spade.CHUNK and len(held) == 3 * -(-places // 5)
+    torch.testing.assert_close(maps, whole, rtol=1e-4, atol=1e-4)
+    assert torch.equal(again, scores)
 
 
 @torch.no_grad()

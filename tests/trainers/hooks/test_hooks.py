@@ -237,7 +237,7 @@ def test_plateau_follows_the_direction_of_the_watched_metric(costs, factor, best
     scheduler = PlateauLR(100, 1, patience=0)
     scheduler.attach(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
     trainer = SimpleNamespace(
-        task=SimpleNamespace(using=lambda model: nullcontext()), answering_model=None, eval_loader=[], best_metric=best_metric,
+        task=SimpleNamespace(using=lambda model: nullcontext(), facts={}), answering_model=None, eval_loader=[], best_metric=best_metric,
         evaluator=Costs(costs), device="cpu", eval_bad=SimpleNamespace(add=None), scheduler=scheduler, epoch=0,
     )  # fmt: skip
     for _ in costs:

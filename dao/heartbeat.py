@@ -16,20 +16,43 @@ from collections.abc import Callable
 from datetime import timedelta
 from typing import Any
 
+from dao.errors import ConfigError, Problem
+
+
+def seconds(variable: str, default: float) -> float:
+    """A patience that an environment variable may set. Raises ConfigError for what is no number of seconds."""
+    said = os.environ.get(variable, "")
+    try:
+        found = float(said or default)
+    except ValueError:
+        found = -1.0
+    if not 0 <= found < float("inf"):
+        raise ConfigError(Problem(variable, f"expected a number of seconds, got '{said}'"))
+    return found
+
+
 INTERVAL = 2.0  # seconds between two signs of life
-PATIENCE = float(os.environ.get("AICORE_HEARTBEAT_SECONDS", "20"))  # without one, until a peer is given up; 0: for ever
+PATIENCE = seconds("AICORE_HEARTBEAT_SECONDS", 20)  # without one, until a peer is given up; 0: for ever
 LEFT = "left"
 FAILED = "failed: "
 
 
 class Heartbeat:
-    """Signs of life of ``rank`` among ``world`` processes, in the store at host:port.
+    """Signs of life of ``rank`` among ``world`` processes, in the store at host:port, under names that begin with ``run``.
 
     ``end`` is told why the run cannot go on, and must not return; by default it says so and ends this process.
     """
 
-    def __init__(self, host: str, port: int, rank: int, world: int, end: Callable[[str], None] | None = None) -> None:
-        self.host, self.port, self.rank = host, port, rank
+    def __init__(
+        self,
+        host: str,
+        port: int,
+        rank: int,
+        world: int,
+        end: Callable[[str], None] | None = None,
+        run: str = "",
+    ) -> None:
+        self.host, self.port, self.rank, self.run = host, port, rank, run
         self.end = end or self._say_and_exit
         self.last_word = ""  # what is written into the store on leaving
         self.stopped = threading.Event()
@@ -61,7 +84,8 @@ class Heartbeat:
 
         try:
             wait = timedelta(seconds=max(PATIENCE, INTERVAL))
-            store = torch_dist.TCPStore(self.host, self.port, None, False, timeout=wait, wait_for_workers=False)
+            store: Any = torch_dist.TCPStore(self.host, self.port, None, False, timeout=wait, wait_for_workers=False)
+            store = torch_dist.PrefixStore(self.run, store) if self.run else store
             store.set(f"host/{self.rank}", platform.node())
             count = 0
             while not self.stopped.is_set():

@@ -125,8 +125,11 @@ def _init_method(args: argparse.Namespace, world: int) -> str:
                 Problem("--dist-url", "several machines need machine 0's address: --dist-url tcp://HOST:PORT")
             )
         return f"tcp://127.0.0.1:{free_port()}" if world > 1 else ""
-    if not re.fullmatch(r"tcp://[^:/]+:\d+", args.dist_url):
-        raise ConfigError(Problem("--dist-url", f"expected tcp://HOST:PORT, got '{args.dist_url}'"))
+    found = re.fullmatch(r"tcp://[^:/]+:(\d+)", args.dist_url)
+    if not found or not 0 < int(found[1]) < 65536:
+        raise ConfigError(
+            Problem("--dist-url", f"expected tcp://HOST:PORT with a port up to 65535, got '{args.dist_url}'")
+        )
     return args.dist_url
 
 

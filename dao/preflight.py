@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import platform
 import sys
 from collections import Counter
@@ -51,12 +52,24 @@ def leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
         yield from leaves(value, f"{place}.{key}" if place else str(key))
 
 
-def check_same_data(dataset: Any) -> None:
-    """Compare the dataset's listing: the pictures' names, in their order. As `check_same_everywhere`."""
-    if not dist.is_active():
-        return
-    names = "\n".join(Path(record.path).name for record in dataset.records)
-    compare({"the pictures": f"{len(dataset)} with names {hashlib.sha256(names.encode()).hexdigest()[:12]}"}, "dataset")
+def check_same_data(**datasets: Any) -> None:
+    """Compare listings with process 0's: pictures as they lie below their common folder, in order, labels and sizes.
+
+    datasets: by their place in the config; None for one that the config does not name. As `check_same_everywhere`.
+    """
+    if dist.is_active():
+        compare({name: listing(dataset) for name, dataset in datasets.items() if dataset is not None}, "dataset")
+
+
+def listing(dataset: Any) -> str:
+    """How many pictures, and a hash of what they are called, how they are labelled and how large their files are."""
+    paths = [os.path.abspath(record.path) for record in dataset.records]  # noqa: PTH100 (many)
+    root = os.path.commonpath(paths) if len(paths) > 1 else str(Path(paths[0]).parent)
+    digest = hashlib.sha256()
+    for path, record in zip(paths, dataset.records, strict=True):
+        size = os.path.getsize(path) if os.path.isfile(path) else -1  # noqa: PTH113, PTH202 (many)
+        digest.update(f"{os.path.relpath(path, root)} {getattr(record, 'labels', None)} {size}\n".encode())
+    return f"{len(paths)} pictures {digest.hexdigest()[:12]}"
 
 
 def compare(own: dict[str, Any], where: str) -> list[str]:

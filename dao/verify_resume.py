@@ -26,7 +26,7 @@ from dao.config import Raw
 from dao.errors import ConfigError, Problem, RunError
 from dao.utils import checkpoint
 
-COMPARED = ("model", "ema", "update", "scheduler", "hooks", "epoch", "iter", "best")
+COMPARED = ("model", "ema", "update", "scheduler", "hooks", "epoch", "iter", "metrics", "best", "card")
 SHOWN = 10  # differences
 
 
@@ -36,6 +36,10 @@ def verify(args: argparse.Namespace, raw: Raw) -> int:
         raise ConfigError(
             Problem("trainer.type", f"--verify-resume needs a training run, got {raw['trainer']['type']}")
         )
+    if args.verify_resume < 2:
+        raise ConfigError(Problem("--verify-resume", f"needs at least 2 iterations, got {args.verify_resume}"))
+    if args.num_machines > 1:
+        raise ConfigError(Problem("--verify-resume", "runs on one machine; --devices is honoured, --num_machines not"))
     log_dir = Path(raw["trainer"].get("kwargs", {}).get("log_dir", "runs"))
     log_dir.mkdir(parents=True, exist_ok=True)
     folder = Path(tempfile.mkdtemp(prefix="verify-resume-", dir=log_dir))
@@ -81,6 +85,8 @@ def _run(
                "trainer.kwargs.test_after_train": False, "trainer.kwargs.resume": None}  # fmt: skip
     command = [sys.executable, sys.argv[0] if sys.argv[0].endswith(".py") else "main.py", "-c", args.exp_file]
     command += ["--devices", args.devices, "--device", args.device]
+    command += ["--gpu", str(args.gpu)] if args.gpu is not None else []
+    command += ["--dist-backend", args.dist_backend]
     command += ["-m", args.cus_file] if args.cus_file else []
     command += [flag for flag in ("amp", "ema", "cache") if getattr(args, flag) for flag in (f"--{flag}",)]
     command += ["--seed", str(args.seed)] if args.seed is not None else []
@@ -93,8 +99,12 @@ def _run(
     return checkpoint.load(latest)
 
 
+def _bits(tensor: Tensor) -> Tensor:
+    return tensor.contiguous().flatten().view(torch.uint8)
+
+
 def differences(first: Any, second: Any, path: str = "") -> Iterator[str]:
-    """Every place where two checkpoints part, in words; tensors must agree in every bit, NaN where NaN."""
+    """Every place where two checkpoints part, in words; tensors must agree in every bit."""
     if isinstance(first, dict) and isinstance(second, dict):
         for key in first.keys() | second.keys():
             where = f"{path}.{key}".lstrip(".")
@@ -108,7 +118,7 @@ def differences(first: Any, second: Any, path: str = "") -> Iterator[str]:
     elif isinstance(first, Tensor) and isinstance(second, Tensor):
         if first.shape != second.shape or first.dtype != second.dtype:
             yield f"{path}: {tuple(first.shape)} {first.dtype} and {tuple(second.shape)} {second.dtype}"
-        elif not torch.allclose(first, second, rtol=0, atol=0, equal_nan=True):
+        elif not torch.equal(_bits(first), _bits(second)):
             yield f"{path}: up to {float((first.double() - second.double()).abs().max()):.3g} apart"
     elif first != second and not (first != first and second != second):
         yield f"{path}: {first} and {second}"

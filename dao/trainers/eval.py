@@ -10,6 +10,7 @@ from loguru import logger
 
 from dao.config import Config, Raw
 from dao.errors import ConfigError, Problem
+from dao.preflight import check_same_data
 from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.tasks import build
@@ -66,6 +67,7 @@ class Eval(Trainer):
             raise ConfigError(Problem("evaluator.dataloader.dataset", "the section is missing; Eval needs pictures"))
         where = "evaluator.dataloader"
         dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.task.classes)
+        check_same_data(evaluation=dataset)
         self.loader = build.build_loader(section.dataloader, where, dataset, self.task.preprocess, False, seed=0)
         self.iters_per_epoch = len(self.loader)  # type: ignore[arg-type]
         self.bad = BadPictures(len(dataset), self.max_bad_fraction)

@@ -167,11 +167,12 @@ class TrainVal(Trainer):
         seed_everything(self.seed)
         resumed = self._find_resume()
         self._build_data()
-        check_same_data(self.dataset)
         self._build_task()
         self._build_update()
         self._build_calibration()
         self._build_evaluator()
+        loaders = {"training": self.loader, "calibration": self.calibration_loader, "evaluation": self.eval_loader}
+        check_same_data(**{name: getattr(loader, "dataset", None) for name, loader in loaders.items()})
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
         if resumed is not None:
             resume_state.restore(self, *resumed)

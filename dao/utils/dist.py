@@ -12,7 +12,7 @@ import torch.distributed as torch_dist
 from torch import Tensor, nn
 
 from dao import heartbeat
-from dao.errors import RunError
+from dao.errors import ConfigError, Problem, RunError
 
 T = TypeVar("T")
 
@@ -42,40 +42,58 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
-JOIN_SECONDS = float(os.environ.get("AICORE_JOIN_SECONDS", "120"))  # in which all processes must have come
+JOIN_SECONDS = heartbeat.seconds("AICORE_JOIN_SECONDS", 120)  # in which all processes must have come
 _heartbeat: heartbeat.Heartbeat | None = None
 
 
 def join(backend: str, init_method: str, world: int, this_rank: int, timeout: timedelta) -> None:
     """Join the process group; every process of the run must call it.
 
-    Raises RunError when they do not find each other in time.
+    init_method: tcp://host:port, or env:// for the place that an elastic agent or a scheduler names.
+    Raises RunError when they do not find each other in time, ConfigError when no place is named.
     """
-    if init_method == "env://":  # the elastic agent, or a scheduler, has made the place where they meet
-        torch_dist.init_process_group(backend=backend, world_size=world, rank=this_rank, timeout=timeout)
-        return
-    host, port = init_method.removeprefix("tcp://").rsplit(":", 1)
+    global _heartbeat
+    host, port, by_agent = _place(init_method)
     _choose_interface(host)
-    store = _meet(host, int(port), world, this_rank)
+    store: torch_dist.Store = _meet(host, port, world, this_rank, by_agent)
+    run = ""
+    if by_agent:  # its store outlives a restart of the processes
+        run = f"aicore/{os.environ.get('TORCHELASTIC_RESTART_COUNT', '0')}"
+        store = torch_dist.PrefixStore(run, store)
     torch_dist.init_process_group(backend=backend, store=store, world_size=world, rank=this_rank, timeout=timeout)
     if heartbeat.PATIENCE > 0:
-        global _heartbeat
-        _heartbeat = heartbeat.Heartbeat(host, int(port), this_rank, world)
+        _heartbeat = heartbeat.Heartbeat(host, port, this_rank, world, run=run)
         _heartbeat.start()
     barrier()
 
 
-def _meet(host: str, port: int, world: int, this_rank: int) -> torch_dist.TCPStore:
-    """The store that process 0 opens and all others connect to."""
+def _place(init_method: str) -> tuple[str, int, bool]:
+    """Host and port where the processes meet, and whether torchrun's agent keeps the store there."""
+    if init_method != "env://":
+        host, port = init_method.removeprefix("tcp://").rsplit(":", 1)
+        return host, int(port), False
+    host, port = (os.environ.get(name, "") for name in ("MASTER_ADDR", "MASTER_PORT"))
+    if not host or not port.isdigit():
+        raise ConfigError(
+            Problem("MASTER_ADDR, MASTER_PORT", f"RANK is set, so these must name machine 0; got '{host}' and '{port}'")
+        )
+    return host, int(port), os.environ.get("TORCHELASTIC_USE_AGENT_STORE") == "True"
+
+
+def _meet(host: str, port: int, world: int, this_rank: int, by_agent: bool = False) -> torch_dist.TCPStore:
+    """The store that process 0 opens, unless an agent has, and all others connect to."""
+    wait = timedelta(seconds=JOIN_SECONDS)
     try:
-        return torch_dist.TCPStore(host, port, world, this_rank == 0, timeout=timedelta(seconds=JOIN_SECONDS))
+        if by_agent:
+            return torch_dist.TCPStore(host, port, None, False, timeout=wait, wait_for_workers=False)
+        return torch_dist.TCPStore(host, port, world, this_rank == 0, timeout=wait)
     except (RuntimeError, ValueError) as error:
         said = str(error).splitlines()[0]
     if "EADDRINUSE" in said or "in use" in said:
         raise RunError(
             f"port {port} is taken on this machine: choose another one in --dist-url, the same on all machines"
         )
-    if "clients joined" in said or this_rank == 0:
+    if "clients joined" in said or (this_rank == 0 and not by_agent):
         raise RunError(
             f"not all of the {world} processes came to {host}:{port} within {JOIN_SECONDS:g} seconds ({said}). Is the command "
             "running on every machine, with the same --devices and --num_machines and a --machine_rank of its own, from 0 "

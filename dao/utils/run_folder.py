@@ -76,6 +76,9 @@ def lock(folder: Path) -> Any:
             time.sleep(0.2)
         except OSError:
             return file
+    for folder_of_files in (folder, folder / "checkpoints"):  # what a run that was killed in mid-write has left
+        for half in folder_of_files.glob(".*.tmp"):
+            half.unlink(missing_ok=True)
     file.truncate(0)
     file.write(f"process {os.getpid()} on {platform.node()}")
     file.flush()

@@ -11,6 +11,7 @@ import pytest
 import torch.distributed as torch_dist
 
 from dao import heartbeat, preflight
+from dao.dataloaders.datasets.base import Record
 from dao.errors import ConfigError, RunError
 from dao.utils import dist
 
@@ -168,19 +169,40 @@ def test_a_disk_may_be_mounted_elsewhere_on_each_machine():
     assert dict(preflight.leaves(here)) == dict(preflight.leaves(there)) == {"data.0.data_dir": "a path", "name": "a"}
 
 
-def test_other_pictures_on_another_machine_are_noticed(monkeypatch):
-    class Listing(SimpleNamespace):
-        def __len__(self):
-            return len(self.records)
+def test_a_machine_with_other_pictures_labels_or_bytes_is_noticed(monkeypatch, tmp_path):
+    def on(machine, *pictures):
+        records = []
+        for name, label, size in pictures:
+            path = tmp_path / machine / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_bytes(b"x" * size)
+            records.append(Record(str(path), label=label))
+        return SimpleNamespace(records=records)
 
-    def of(*names):
-        return Listing(records=[SimpleNamespace(path=name) for name in names])
+    usual = [("good/1.png", 0, 5), ("bad/1.png", 1, 5)]
+    here = preflight.listing(on("here", *usual))
+    assert here == preflight.listing(on("there", *usual))
+    others = [
+        usual[::-1],
+        [("good/1.png", 1, 5), usual[1]],
+        [("good/1.png", 0, 6), usual[1]],
+        [("good/2.png", 0, 5), usual[1]],
+    ]
+    assert here not in [preflight.listing(on(f"other{i}", *pictures)) for i, pictures in enumerate(others)]
+    gathered(monkeypatch, lambda own: ("line-2", {"training": here}))
+    with pytest.raises(ConfigError, match="training of rank 1 on line-2 is 2 pictures.*3 pictures"):
+        preflight.check_same_data(training=on("more", *usual, ("bad/2.png", 1, 5)), calibration=None)
 
-    seen = []
-    gathered(monkeypatch, lambda own: seen.append(own) or own)
-    preflight.check_same_data(of("/here/a.png", "/here/b.png"))
-    preflight.check_same_data(of("/there/a.png", "/there/b.png"))
-    assert seen[0] == seen[1]
-    gathered(monkeypatch, lambda own: seen[0])
-    with pytest.raises(ConfigError, match="the pictures of rank 1.*2 with names.*3 with names"):
-        preflight.check_same_data(of("a.png", "b.png", "c.png"))
+
+@pytest.mark.parametrize("said", ["20s", "-1", "nan", "inf"])
+def test_a_patience_that_is_no_number_of_seconds_is_refused(monkeypatch, said):
+    monkeypatch.setenv("AICORE_HEARTBEAT_SECONDS", said)
+    with pytest.raises(ConfigError, match="AICORE_HEARTBEAT_SECONDS.*number of seconds"):
+        heartbeat.seconds("AICORE_HEARTBEAT_SECONDS", 20)
+
+
+def test_a_scheduler_that_names_no_place_is_told_so(monkeypatch):
+    monkeypatch.delenv("MASTER_ADDR", raising=False)
+    monkeypatch.setenv("MASTER_PORT", "29500")
+    with pytest.raises(ConfigError, match="MASTER_ADDR"):
+        dist._place("env://")

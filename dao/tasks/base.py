@@ -80,10 +80,15 @@ class Task(ABC):
         self.classes = list(classes)
         self.loss = loss
         self.facts = dict(facts or {})
+        self.section: dict[str, Any] | None = (
+            None  # of the config that the model was built from, where a checkpoint told
+        )
         kind = preprocess.settings.resize
         if kind not in self.resizes:
             message = f"'{kind}' cannot be used by this type of task; it takes {', '.join(self.resizes)}"
             raise ConfigError(Problem("preprocess.resize", message))
+        if loss is not None:
+            self.check_loss(loss)
 
     # -- from data
 
@@ -99,7 +104,10 @@ class Task(ABC):
         """Named losses of a batch, scalars; "loss" is the one to differentiate."""
 
     def check_loss(self, loss: nn.Module) -> None:
-        """Raise ConfigError for a loss that would train without complaint, and teach the wrong thing."""
+        """Raise ConfigError for a loss that does not fit the task, or would teach it the wrong thing."""
+        for term in getattr(loss, "losses", ()):
+            if getattr(term, "takes_boxes", False):
+                raise ConfigError(Problem("loss.type", f"{type(term).__name__} judges boxes, and this task has none"))
 
     def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
         """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""

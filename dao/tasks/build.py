@@ -40,9 +40,16 @@ def build_loader(
     from dao.dataloaders.transforms import build_transforms
 
     transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), f"{where}.dataset.transforms")
-    return Registers.dataloaders.build(
-        section, where, dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed
-    )
+    try:
+        return Registers.dataloaders.build(
+            section, where, dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed
+        )
+    except ConfigError as error:  # a loader knows its place as "dataloader", and may be the evaluator's
+        named = [
+            Problem(p.where.replace("dataloader", where, 1) if p.where.startswith("dataloader") else p.where, p.what)
+            for p in error.problems
+        ]
+        raise ConfigError(named, error.source) from error
 
 
 def task_class(name: str) -> type[Task]:
@@ -132,7 +139,9 @@ def task_from_checkpoint(content: Mapping[str, Any], source: str) -> Task:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{source} does not fit the model its config names: {error}") from None
-    return task_class(card.task)(model.eval(), preprocess, card.classes, facts=card.facts)
+    task = task_class(card.task)(model.eval(), preprocess, card.classes, facts=card.facts)
+    task.section = without_pretrained(raw["model"])
+    return task
 
 
 def without_pretrained(model: Mapping[str, Any]) -> Raw:

@@ -6,35 +6,51 @@ import copy
 import json
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from loguru import logger
 
 from dao.config import Config
+from dao.dataloaders.fingerprint import fingerprint
 from dao.errors import ConfigError, Problem
 from dao.models.pretrained import freeze_modules
+from dao.models.stages import recompute
 from dao.models.sync_bn import synchronised
 from dao.preflight import check_same_data
 from dao.preprocess import Preprocess
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.structures import Batch
 from dao.tasks import build
 from dao.tasks.base import Task
+from dao.trainers import rehearsal
 from dao.trainers import resume as resume_state
 from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import Counted, answering_as_counted, to_device
 from dao.trainers.hooks import defaults
+from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
-from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
+from dao.trainers.update import GradientUpdate, NoUpdate, Update, amp_dtype, is_update_iter, updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
+from dao.utils.saver import Saver
 from dao.utils.seeding import mix, seed_everything
 
 SET_APART = 0xC  # sets the random numbers of pictures set apart from those of the others
+
+INFINITY = float("inf")
+
+
+# smallest and largest values, both included
+LIMITS = {
+    "max_epochs": (1, INFINITY), "no_aug_epochs": (0, INFINITY), "eval_interval": (0, INFINITY), "seed": (0, INFINITY),
+    "accumulate": (1, INFINITY), "log_interval": (1, INFINITY), "save_interval": (0, INFINITY), "keep": (0, INFINITY),
+    "save_minutes": (0, INFINITY), "save_iters": (0, INFINITY), "max_bad_fraction": (0, 1),
+}  # fmt: skip
 
 
 @Registers.trainers.register()
@@ -45,9 +61,13 @@ class TrainVal(Trainer):
     max_epochs, no_aug_epochs: passes over the data; in the last ``no_aug_epochs`` augmentation is off.
     eval_interval: epochs between validations; 0 for none.
     seed: of everything random; amp: mixed precision; ema: keep an average of the weights and answer with it.
-    accumulate: iterations per weight update; clip_norm: largest gradient norm.
+    accumulate: iterations per weight update; clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
     channels_last: the memory layout that convolutions prefer.
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
+    grad_checkpointing: keep what passes between the model's stages only, and compute the inside anew for the gradient:
+    less memory for more time, the same weights. static_graph: DDP may rely on every iteration using the same layers.
+    strategy: "ddp" keeps the whole model in every process; "fsdp" a share of weights, gradients and optimizer state, for
+    models that do not fit (FSDP2; checkpoints are whole and serve any strategy; weights are not laid out channels_last).
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
     weights. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's own choice).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
@@ -77,6 +97,9 @@ class TrainVal(Trainer):
         channels_last: bool = True,
         compile: bool = False,
         sync_bn: bool = False,
+        grad_checkpointing: bool = False,
+        static_graph: bool = False,
+        strategy: Literal["ddp", "fsdp"] = "ddp",
         resume: str | None = None,
         ckpt: str | None = None,
         best_metric: str | None = None,
@@ -94,6 +117,7 @@ class TrainVal(Trainer):
         self.ema = ema or any(hook["type"] == "Ema" for hook in plain(config.get("hooks", [])))
         self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
         self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
+        self.grad_checkpointing, self.static_graph = grad_checkpointing, static_graph
         self.resume_from, self.ckpt = resume, ckpt
         self.best_metric, self.save_interval, self.keep = best_metric, save_interval, keep
         self.save_minutes, self.save_iters = save_minutes, save_iters
@@ -111,31 +135,26 @@ class TrainVal(Trainer):
         self.calibration_bad = BadPictures()
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
+        self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
         self.scalars: dict[str, float] = {}
         self.updated = False
         self.data_seconds = self.iter_seconds = 0.0
+        self.saver = Saver()
         self.lock: Any = None  # on the run folder, for as long as this process writes there
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.strategy, self.sharded = strategy, strategy == "fsdp" and dist.world_size() > 1
+        last = channels_last and not self.sharded  # what is cut into shares must lie in one piece
+        self.memory_format = torch.channels_last if last else torch.contiguous_format
 
     @classmethod
     def check_config(cls, kwargs: dict[str, Any], where: str) -> list[Problem]:
         """Values that have the right type and still make no sense."""
-        least = {
-            "max_epochs": 1,
-            "no_aug_epochs": 0,
-            "eval_interval": 0,
-            "accumulate": 1,
-            "log_interval": 1,
-            "keep": 0,
-            "save_iters": 0,
-        }
-        problems = [
-            Problem(f"{where}.{key}", f"must be at least {bound}, got {kwargs[key]}")
-            for key, bound in least.items()
-            if key in kwargs and kwargs[key] < bound
-        ]
-        if not 0 <= kwargs.get("max_bad_fraction", 0) <= 1:
-            problems.append(Problem(f"{where}.max_bad_fraction", f"must lie in 0..1, got {kwargs['max_bad_fraction']}"))
+        problems = out_of_limits(kwargs, LIMITS, where)
+        if kwargs.get("clip_norm") is not None and not kwargs["clip_norm"] > 0:
+            message = f"must be above 0, got {kwargs['clip_norm']:g}: it would stop all learning. For no clipping leave it out"
+            problems.append(Problem(f"{where}.clip_norm", message))
+        if kwargs.get("static_graph") and kwargs.get("accumulate", 1) > 1:
+            message = "torch's DDP cannot leave out the exchange of gradients in a graph it takes for static"
+            problems.append(Problem(f"{where}.static_graph", f"does not go with accumulate: {message}"))
         if kwargs.get("resume") and kwargs.get("ckpt"):
             problems.append(
                 Problem(f"{where}.ckpt", "resume goes on with a run and ckpt starts a new one: give one of them")
@@ -177,6 +196,7 @@ class TrainVal(Trainer):
         self.preprocess = Preprocess(**plain(self.config.get("preprocess", {})))
         self.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
         self.loader = build.build_loader(section, "dataloader", self.dataset, self.preprocess, True, self.seed)
+        self.data_state = fingerprint(self.dataset.records) if dist.is_main() else None
         self.iters_per_epoch = len(self.loader)
         self.bad = BadPictures(len(self.dataset), self.max_bad_fraction)
         if self.iters_per_epoch == 0:
@@ -195,21 +215,49 @@ class TrainVal(Trainer):
         self.task: Task = task(model, self.preprocess.to(self.device), self.dataset.classes, loss=loss, facts=facts)
         self.task.prepare(self.dataset)
         self.task.use_loader(self.loader)
+        self.trained = self._shard(model) if self.sharded else model
         if task_passes := self.task.passes:
             if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
                 logger.info("{} pass over the data is all that this model takes", task_passes)
             self.max_epochs = task_passes
         self.task.plan(self.max_epochs * self.iters_per_epoch)
 
+    def _shard(self, model: torch.nn.Module) -> torch.nn.Module:
+        """A copy to be trained, in shares; the model itself stays whole, gets its weights and answers with them."""
+        from dao.utils import sharding
+
+        net = copy.deepcopy(model)
+        if self.sync_bn:
+            net = self._synchronised(net)
+        if self.grad_checkpointing:
+            recompute(net)
+        return sharding.shard(net, self.device)
+
+    def spread_weights(self) -> None:
+        """The model was given other weights: what is trained in shares gets them as well."""
+        if self.sharded:
+            from dao.utils import sharding
+
+            sharding.load_model(self.trained, self.task.model.state_dict())
+
+    def full_weights(self) -> dict[str, Any]:
+        """The trained weights, whole; where they are trained in shares every process must ask."""
+        if not self.sharded:
+            return self.task.model.state_dict()
+        from dao.utils import sharding
+
+        return sharding.whole(self.trained.state_dict())
+
     def _build_update(self) -> None:
         """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
         self.scheduler: Any = None
         self.update: Update = NoUpdate()
         if "optimizer" not in self.config:
-            if self.ema:
-                raise ConfigError(Problem("trainer.kwargs.ema", "a model that is fitted has no weights to average"))
+            self._refuse_for_fitted()
             return
-        self.optimizer = Registers.optimizers.build(self.config.optimizer, "optimizer", model=self.task.model)
+        self.optimizer = Registers.optimizers.build(self.config.optimizer, "optimizer", model=self.trained)
+        if self.strategy == "fsdp":
+            self._refuse_with_fsdp()
         per_epoch = updates_per_epoch(self.iters_per_epoch, self.accumulate)
         section = self.config.get("lr_scheduler", {"type": "constant_lr"})
         self.scheduler = Registers.schedulers.build(
@@ -221,8 +269,28 @@ class TrainVal(Trainer):
         )
         self.scheduler.attach(self.optimizer)
         self.update = GradientUpdate(
-            self.optimizer, self.task.net, self.device, self.accumulate, self.clip_norm, self.amp
+            self.optimizer, self.trained, self.device, self.accumulate, self.clip_norm, self.amp, self.sharded
         )
+
+    def _refuse_for_fitted(self) -> None:
+        """Settings of a gradient step would be without effect."""
+        needs = {"ema": "weights to average", "grad_checkpointing": "gradients", "static_graph": "gradients"}
+        wrong = [name for name in needs if getattr(self, name)]
+        problems = [Problem(f"trainer.kwargs.{name}", f"a model that is fitted has no {needs[name]}") for name in wrong]
+        if self.strategy == "fsdp":
+            message = "a model that is fitted has no gradients to share: leave fsdp out"
+            problems.append(Problem("trainer.kwargs.strategy", message))
+        if problems:
+            raise ConfigError(problems)
+
+    def _refuse_with_fsdp(self) -> None:
+        from dao.utils import sharding
+
+        half = amp_dtype(self.device) if self.amp else None
+        settings = {"ema": self.ema, "compile": self.compile, "static_graph": self.static_graph}
+        sharding.refuse(self.optimizer, half, settings)
+        if not self.sharded:
+            logger.info("strategy fsdp: one process has nobody to share with, and trains as ever")
 
     def _build_ema(self, resumed: dict[str, Any] | None) -> None:
         """The average starts from the weights that training starts from."""
@@ -280,14 +348,19 @@ class TrainVal(Trainer):
 
     def _wrap(self) -> None:
         """DDP and compile go round the model last; hooks and checkpoints see the bare one."""
+        if self.sharded:
+            self.task.net = self.trained
+            return
         net = self.task.model
         if self.sync_bn and dist.world_size() > 1:
-            net = self.task.model = self._synchronised(net)
+            net = self.task.model = self.trained = self._synchronised(net)
+        if self.grad_checkpointing:
+            recompute(net)
         if self.compile:
             net = torch.compile(net)  # type: ignore[assignment]
         if isinstance(self.update, GradientUpdate):
             in_phases = getattr(self.task.model, "in_phases", False)  # then not every weight has a gradient each time
-            net = dist.wrap_model(net, self.device, find_unused=in_phases)
+            net = dist.wrap_model(net, self.device, find_unused=in_phases, static_graph=self.static_graph)
             self.update.net = net
         self.task.net = net
 
@@ -327,14 +400,45 @@ class TrainVal(Trainer):
             logger.info("\n{}", model_summary(self.task.model, self.preprocess))
             logger.info("resolved config:\n{}", json.dumps(plain(self.config), indent=2))
 
+    def save_checkpoint(self, name: str, previous: str | None = None, then: Callable[[], None] | None = None) -> None:
+        """Write ``<name>.ckpt`` as everything is now, by process 0; every process must call.
+
+        previous: the name under which the file it replaces is kept; then: called when the file is in its place.
+        """
+        if not dist.is_main() and not self.sharded:
+            return
+        content = self.checkpoint_content()  # put together from everybody's shares, where there are shares
+        if dist.is_main():
+            folder = self.run_dir / "checkpoints"
+            kept = folder / f"{previous}.ckpt" if previous else None
+            self.saver.save(content, folder / f"{name}.ckpt", kept, then)
+
     def checkpoint_content(self) -> dict[str, Any]:
         """All that is needed to go on, or to answer."""
         return resume_state.content_of(self)
 
+    def rehearse(self) -> str:
+        return rehearsal.of_training(self)
+
     # -- the loop
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.owes_end_of_epoch:
+            self._end_owed_epoch()
+
+    def _end_owed_epoch(self) -> None:
+        """A run stopped between an epoch's checkpoint and its validation owes that, and all that hangs on it."""
+        self.epoch, self.iter = self.start_epoch - 1, self.iters_per_epoch - 1
+        saved = next(i for i, hook in enumerate(self.hooks) if type(hook) is LatestCheckpoint)
+        for hook in self.hooks[saved + 1 :]:
+            hook.after_epoch(self)
 
     def before_epoch(self) -> None:
         augment = self.epoch < self.max_epochs - self.no_aug_epochs
+        self.owes_end_of_epoch = False
+        if self.sharded:
+            self.task.model.cpu()  # it is asked again when the epoch is done
         self.task.model.train()
         self.task.net.train()
         super().before_epoch()
@@ -378,6 +482,7 @@ class TrainVal(Trainer):
     def after_iter(self) -> None:
         self.iter_seconds = self.data_seconds + time.perf_counter() - self._iter_start
         super().after_iter()
+        self.saver.check()
 
     def interrupted(self) -> bool:
         """Whether any process was asked to stop; all agree, so that none waits in a step for one that left.
@@ -402,7 +507,10 @@ class TrainVal(Trainer):
         self.task.end_of_pass()
         # each process has gathered batch-norm statistics of its own pictures; from here on all answer with the same
         if isinstance(self.update, GradientUpdate):
-            dist.broadcast_buffers(self.task.model, *filter(None, [self.ema_model]))
+            dist.broadcast_buffers(self.trained, *filter(None, [self.ema_model]))
+        if self.sharded:
+            self.task.model.load_state_dict(self.full_weights())
+            self.task.model.to(self.device)
         self._calibrate()
         super().after_epoch()
 
@@ -430,6 +538,12 @@ class TrainVal(Trainer):
         self.calibration_bad.summary()
         for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader, self.kept_loader)):
             loader.close()
+        try:
+            self.saver.end(failed=not self.finished and not self.stopping)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         log.close_file()
         if self.lock is not None:
             self.lock.close()

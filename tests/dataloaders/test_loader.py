@@ -259,6 +259,19 @@ def test_every_way_a_worker_can_be_lost_is_explained(make_loader, monkeypatch, e
         list(loader)
 
 
+def test_a_batch_that_cannot_be_handed_over_ends_the_run_instead_of_being_waited_for(make_loader, monkeypatch):
+    from dao.dataloaders.reader import Fetched
+
+    def full(self, protocol):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(
+        Fetched, "__reduce_ex__", full
+    )  # found by forked workers; what torch says when /dev/shm is full
+    with pytest.raises(RunError, match=r"(?s)loader process died.*num_workers \(now 1"):
+        list(make_loader(num_workers=1))
+
+
 @pytest.mark.parametrize("kind", [RuntimeError, ConnectionRefusedError])
 def test_a_bug_in_a_worker_stays_a_bug(make_loader, kind):
     class Broken(ImageDataset):

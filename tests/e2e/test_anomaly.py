@@ -70,7 +70,7 @@ def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config,
     for ckpt in (trained, exported):
         demo = {
             "trainer": {"type": "Demo", "kwargs": {"ckpt": str(ckpt)}},
-            "images": {"type": "ImageFiles", "kwargs": {"path": f"{tiny_parts}/test/*/01.png"}},
+            "images": {"type": "ImageFiles", "kwargs": {"path": f"{tiny_parts}/test/*/00.png"}},
         }
         assert run("-c", write_config(demo)) == 0
         newest = max(tmp_path.glob("**/demo/*/results.json"), key=lambda path: path.stat().st_mtime_ns)
@@ -79,6 +79,24 @@ def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config,
     bad = answers[0][0]
     grey = cv2.imread(str(newest.parent / bad["map"]), cv2.IMREAD_UNCHANGED)
     assert grey.shape == (40, 48) and bad["regions"] and (newest.parent / "contact_sheet.png").is_file()
+
+
+def test_the_final_report_goes_by_the_best_checkpoints_thresholds_not_the_last_epochs(
+    tiny_anomaly_config, write_config, tmp_path
+):
+    worst_is_best = {"hooks": [{"type": "BestCheckpoint", "kwargs": {"mode": "min"}}]}
+    changes = {**STFPM, "trainer.kwargs.max_epochs": 4, "trainer.kwargs.eval_interval": 1, **worst_is_best}
+    assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu") == 0
+    trained = tmp_path / "runs" / "tinyparts"
+    best, last = (checkpoint.load(trained / "checkpoints" / f"{name}.ckpt") for name in ("best", "latest"))
+    assert best["epoch"] < last["epoch"]
+    thresholds = [json.loads(content["card"])["facts"]["picture_threshold"] for content in (best, last)]
+    assert thresholds[0] != thresholds[1]
+    assert run("-c", write_config({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(trained)}}})) == 0
+    reports = [json.loads((trained / "eval" / name / "metrics.json").read_text()) for name in ("final", "test")]
+    assert reports[0] == reports[1]
+    scores = [(trained / "eval" / name / "pictures.csv").read_text() for name in ("final", "test")]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("changes", [{}, PATCHCORE, SPADE], ids=["padim", "patchcore", "spade"])

@@ -55,7 +55,7 @@ class AnomalyDataset(ImageDataset):
     """
 
     mask_from: int | None = None
-    needs_every_class = False  # good parts alone are what is learnt from
+    learns_without = (BAD,)
 
     def __init__(self, records: Sequence[AnomalyRecord], origin: str) -> None:
         for record in records:
@@ -65,6 +65,7 @@ class AnomalyDataset(ImageDataset):
         missing = [f"{r.mask} (of {r.path})" for r in records if r.mask and not Path(r.mask).is_file()]
         raise_listed(origin, missing, "These masks do not exist.")
         self.region: Parts = []
+        self.repeats = any(record.view for record in records)
 
     def set_region(self, region: Region | None) -> None:
         """Look nowhere else. region: polygons, or the path of a picture that is white where to look."""

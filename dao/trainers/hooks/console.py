@@ -56,6 +56,8 @@ class Console(Hook):
     epoch, iteration, losses, rate, seconds waited for data and of the whole iteration, memory, time left.
     """
 
+    limits = {"interval": (1, float("inf"))}
+
     def __init__(self, interval: int | None = None) -> None:
         self.interval = interval
         self.meter = Meter()

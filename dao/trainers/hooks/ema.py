@@ -31,6 +31,8 @@ class Ema(Hook):
     decay: of the average in the long run; warmup: updates over which it rises to that.
     """
 
+    limits = {"decay": (0, 1), "warmup": (0, float("inf"))}
+
     def __init__(self, decay: float = 0.9998, warmup: int = 500) -> None:
         self.decay, self.warmup, self.updates = decay, warmup, 0
 

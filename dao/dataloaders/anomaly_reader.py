@@ -24,6 +24,11 @@ from dao.utils import dist
 class AnomalyReader(BatchReader):
     """Nothing in training, where every picture is a good one; in evaluation the truth."""
 
+    def show_whole(self) -> None:
+        """Leave the cutting of windows to the task, in training as in evaluation; before the first batch is read."""
+        self.tiled = self.keep_samples = True
+        self.window = None
+
     def begin(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Without its mask: nothing is learnt from it, and it has the size the picture had on disk."""
         return replace(sample, mask=None)
@@ -91,6 +96,10 @@ class AnomalyDataloader(ImageLoader):
         )  # fmt: skip
         # a neighbour in a bad picture's place would be counted twice by a model that is fitted
         self.reader.leaves_out = complete or not training
+
+    def show_whole(self) -> None:
+        """In tiles: give whole pictures in ``Batch.samples`` instead of a window of each, to a model that wants all."""
+        self.reader.show_whole()  # type: ignore[attr-defined]
 
     def _make_sampler(
         self, training: bool, kind: Literal["random", "balanced"], seed: int

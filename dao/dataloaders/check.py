@@ -82,7 +82,7 @@ def check_dataset(dataset: ImageDataset, name: str, judges: bool = False) -> Dat
         report.duplicates.append([p.path for p in twins])
         if len({p.labels for p in twins}) > 1:
             report.contradictions.append([p.path for p in twins])
-    report.problems = _problems(report, () if judges else dataset.learns_without) + dataset.problems
+    report.problems = _problems(report, dataset.judges_without if judges else dataset.learns_without) + dataset.problems
     return report
 
 

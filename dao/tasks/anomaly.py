@@ -27,9 +27,11 @@ from dao.tasks.anomaly_calibration import (
     IN_SAMPLE_ALONE,
     VIEWS,
     inputs_of_good,
+    inputs_of_windows,
     score_kept,
     score_set,
     thresholds,
+    windows_of_a_picture,
 )  # fmt: skip
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
@@ -117,7 +119,10 @@ class AnomalyTask(Task):
             )
             raise ConfigError(Problem("preprocess.resize", message))
         held = [record for record in dataset.records if getattr(record, "held_out", False)]
-        self.any_held_out, pictures = bool(held), len(dataset.records) - len(held)
+        self.any_held_out = bool(held)
+        pictures = (len(dataset.records) - len(held)) * (
+            windows_of_a_picture(dataset, self.preprocess) if self.cuts else 1
+        )
         if held:
             self.kept_are = VIEWS if any(getattr(record, "view", False) for record in held) else HELD_OUT
         self.model.expect(pictures, self.preprocess.size)
@@ -127,6 +132,15 @@ class AnomalyTask(Task):
                 "the backbone's weights are random: enough to try the tool and for defects that stand out. For work set "
                 "model.kwargs.pretrained, or checkpoint_path where there is no internet"
             )
+
+    @property
+    def cuts(self) -> bool:
+        """Whether every window of a training picture is learnt from. A model that is trained sees others each epoch."""
+        return self.model.fitted_in_one_pass and self.preprocess.settings.tiled
+
+    def use_loader(self, loader: Any) -> None:
+        if self.cuts and hasattr(loader, "show_whole"):
+            loader.show_whole()
 
     def plan(self, iterations: int) -> None:
         self.model.plan(iterations)
@@ -141,6 +155,11 @@ class AnomalyTask(Task):
         self.model.begin()
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
+        if self.cuts and batch.samples is not None:
+            for index, sample in zip(batch.indices, batch.samples, strict=True):
+                for windows in inputs_of_windows(self, sample.image):
+                    self.model.collect(windows, [index] * len(windows))
+            return {}
         images = self.blanked(self.preprocess.normalise(batch.images))
         if not self.model.fitted_in_one_pass:
             return self._descend(images, batch)

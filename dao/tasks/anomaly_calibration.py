@@ -14,6 +14,7 @@ from torch import Tensor
 from dao.calibrators.base import CalibrationScores, Calibrator
 from dao.errors import DataError, RunError
 from dao.evaluators.score_histogram import ScoreHistogram
+from dao.preprocess import Preprocess
 from dao.structures import Batch
 from dao.tasks.base import TILES_A_BATCH
 from dao.tiling import batches as groups
@@ -27,6 +28,7 @@ HELD_OUT = "good pictures held out of the training set"
 VIEWS = "augmented views of the few good pictures it learnt from: other good parts may differ by more"
 IN_SAMPLE_ALONE = "the training pictures themselves, for want of others: good parts will score higher than these did"
 CALIBRATION_SET = "the calibration set"
+READ_FOR_SIZE = 20  # unreadable pictures before their size is given up
 
 
 def thresholds(rule: Calibrator, scores: CalibrationScores) -> dict[str, Any]:
@@ -122,11 +124,30 @@ def inputs_of_good(task: AnomalyTask, batches: Iterable[Batch]) -> Iterator[Tens
             yield task.blanked(preprocess.normalise(batch.images[good].to(preprocess.mean.device)))
             continue
         for i in good:
-            image = (batch.samples or [])[i].image
-            cut = windows((image.shape[0], image.shape[1]), preprocess.size, preprocess.settings.overlap)
-            for group in groups(cut, TILES_A_BATCH):
-                pixels = torch.from_numpy(np.stack([window.of(image) for window in group])).permute(0, 3, 1, 2)
-                yield task.blanked(preprocess(pixels.to(preprocess.mean.device)))
+            yield from inputs_of_windows(task, (batch.samples or [])[i].image)
+
+
+def inputs_of_windows(task: AnomalyTask, image: NDArray[np.uint8]) -> Iterator[Tensor]:
+    """Normalised inputs of all windows of a (H, W, C) picture, a few at a time, (B, C, h, w)."""
+    preprocess = task.preprocess
+    cut = windows((image.shape[0], image.shape[1]), preprocess.size, preprocess.settings.overlap)
+    for group in groups(cut, TILES_A_BATCH):
+        pixels = torch.from_numpy(np.stack([window.of(image) for window in group])).permute(0, 3, 1, 2)
+        yield task.blanked(preprocess(pixels.to(preprocess.mean.device)))
+
+
+def windows_of_a_picture(dataset: Any, preprocess: Preprocess) -> int:
+    """How many windows a picture of the set is cut into, by the first that can be read."""
+    for index in range(min(len(dataset), READ_FOR_SIZE)):
+        try:
+            image = dataset.read(index, preprocess.in_channels, preprocess.bit_depth).image
+        except DataError:
+            continue
+        hw = (image.shape[0], image.shape[1])
+        count = len(windows(hw, preprocess.size, preprocess.settings.overlap))
+        logger.info("all {} windows of each picture are learnt from (as {} x {} pixels have)", count, *hw)
+        return count
+    return 1
 
 
 def _gathered(own: CalibrationScores) -> CalibrationScores:

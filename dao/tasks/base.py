@@ -116,6 +116,9 @@ class Task(ABC):
     def prepare(self, dataset: Any) -> None:
         """Before training on a dataset starts: refuse what cannot end well (work that will not fit into memory)."""
 
+    def use_loader(self, loader: Any) -> None:
+        """Before the training data is read: what its batches are to hold can be said to its loader."""
+
     def plan(self, iterations: int) -> None:
         """Before training starts: it takes so many iterations. What divides them into phases raises ConfigError."""
 

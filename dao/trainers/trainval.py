@@ -215,6 +215,7 @@ class TrainVal(Trainer):
         loss = build.build_loss(raw, self.dataset, self.device)
         self.task: Task = task(model, self.preprocess.to(self.device), self.dataset.classes, loss=loss, facts=facts)
         self.task.prepare(self.dataset)
+        self.task.use_loader(self.loader)
         self.trained = self._shard(model) if self.sharded else model
         if task_passes := self.task.passes:
             if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:

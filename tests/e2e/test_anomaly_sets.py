@@ -48,8 +48,11 @@ def test_judged_by_the_held_out_pictures_is_said_and_still_reported(
     assert "threshold comes from" in report["notes"][0]
 
     assert run("-c", path, "--check") == 0
-    out = " ".join(capsys.readouterr().out.split())
-    assert "note: 4 of the evaluator's 4 pictures" in out and "no problems found" in out
+    out, err = (" ".join(text.split()) for text in capsys.readouterr())
+    assert (
+        "4 of the evaluator's 4 pictures are the ones that the threshold comes from" in err
+        and "no problems found" in out
+    )
     assert run("-c", write_config({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(folder)}}})) == 0
     assert json.loads((folder / "eval" / "val" / "metrics.json").read_text())["calibration"] == facts["calibration"]
 

@@ -15,6 +15,7 @@ from dao.dataloaders.datasets.anomaly import MVTecDataset, kept_for_threshold
 from dao.errors import RunError
 from dao.evaluators.score_histogram import ScoreHistogram
 from dao.models.anomaly.base import AnomalyModel
+from dao.models.anomaly.patchcore import PatchCore
 from dao.models.anomaly.stfpm import STFPM
 from dao.preprocess import Preprocess
 from dao.structures import Batch
@@ -77,6 +78,42 @@ def test_of_a_tiled_picture_every_window_counts(tmp_path):
     highest = [image.max() / 255 for image in pixels_of(kept)]
     assert min(highest) <= task.facts["picture_threshold"] <= max(highest)
     assert sum(len(images) for images in inputs_of_good(task, kept)) == len(highest) * 9
+
+
+def test_a_fitted_model_learns_from_every_window(tmp_path):
+    """Each position of a part is in the bank: with all patches kept, a training picture is at no distance from it."""
+    parts(tmp_path, (80, 72), 20, count=3)
+    preprocess = Preprocess(size=(32, 32), resize="tile", mean=[0.0] * 3, std=[1.0] * 3)
+    model = PatchCore(backbone="test_resnet", layers=("layer1",), coreset=1.0, sigma=0.0, neighbours=1)
+    task = AnomalyTask(model.eval(), preprocess, ["good", "bad"])
+    data = MVTecDataset(str(tmp_path), held_out=0.0)
+    task.prepare(data)
+    loader = AnomalyDataloader(
+        dataset=data, transforms=None, preprocess=preprocess, training=True, seed=0, num_workers=0
+    )
+    task.use_loader(loader)
+    with torch.no_grad():
+        for batch in loader:
+            assert task.training_step(batch) == {}
+    cut = 9  # 3 x 3 windows
+    assert (
+        sum(len(part) for own in model.collected.values() for part in own)
+        == 3 * cut * (32 // model.features.reductions[0]) ** 2
+    )
+    task.end_of_pass()
+    for image in pixels_of(loader):
+        assert AnomalyTask.answer(task.run, image, task.card()).raw_score < 1e-2
+
+
+def test_a_trained_model_sees_one_window_an_epoch(tmp_path):
+    parts(tmp_path, (80, 72), 20, count=3)
+    task = AnomalyTask(
+        STFPM(backbone="test_resnet", layers=("layer1",)), Preprocess(size=(32, 32), resize="tile"), ["good", "bad"]
+    )
+    loader = AnomalyDataloader(dataset=MVTecDataset(str(tmp_path), held_out=0.0), transforms=None, preprocess=task.preprocess,
+                               training=True, seed=0, num_workers=0)  # fmt: skip
+    task.use_loader(loader)
+    assert next(iter(loader)).images.shape == (3, 3, 32, 32)
 
 
 def test_batches_do_not_matter_where_the_threshold_is_of_training_pictures(tmp_path):

@@ -245,6 +245,9 @@ class MVTecDataset(AnomalyDataset):
             return
         good = [AnomalyRecord(path) for path in find_images(_need(folder, GOOD))]
         super().__init__(to_learn_from(good, split, held_out, seed, shots, repeat), f"{split} of {root}")
+        self.judges_without = (
+            (BAD,) if split == "val" else ()
+        )  # what was held out is good; the run says what that tells
         self.set_region(region)
 
     @staticmethod

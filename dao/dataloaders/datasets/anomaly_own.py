@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from dao.dataloaders.datasets.anomaly import (
+    BAD,
     GOOD,
     SPLITS,
     AnomalyDataset,
@@ -75,6 +76,7 @@ class OwnAnomalyDataset(AnomalyDataset):
                 to_learn_from(learn, how.split, how.held_out, how.seed, how.shots, how.repeat),
                 f"{how.split} of {origin}",
             )
+            self.judges_without = (BAD,) if how.split == VAL else ()
         self.set_region(region)
         self._note(records, where, divided, origin)
 

@@ -47,12 +47,14 @@ class ImageDataset:
 
     classes: names in index order; multi_label: whether targets are multi-hot; origin: where it came from, for messages.
     problems: what was wrong with the annotations and was left out, one sentence each.
-    labelled: whether it can be learnt from. learns_without: classes that a training set need not show.
+    labelled: whether it can be learnt from. learns_without, judges_without: classes that it need not show to be
+    trained on, and to be evaluated on.
     repeats: whether a picture is listed several times on purpose.
     """
 
     labelled: ClassVar[bool] = True
     learns_without: tuple[str, ...] = ()
+    judges_without: tuple[str, ...] = ()
     repeats: bool = False
 
     def __init__(

@@ -231,14 +231,30 @@ def test_a_direction_is_the_evaluators_word_where_the_metric_is_its_own():
     assert hook.mode == "min"
 
 
+def test_the_last_is_kept_until_a_validation_can_tell(monkeypatch, tmp_path):
+    """NaN of a metric that a set cannot tell: never better than a number, and better than nothing."""
+    saved = []
+    monkeypatch.setattr("dao.trainers.hooks.checkpoint.checkpoint.save", lambda content, path: saved.append(content))
+    nan = float("nan")
+    trainer = SimpleNamespace(evaluator=Costs([]), best_metric="cost", metrics_epoch=-1, best={}, run_dir=tmp_path)
+    trainer.checkpoint_content = lambda: trainer.metrics_epoch
+    hook = BestCheckpoint()
+    hook.before_train(trainer)
+    for epoch, cost in enumerate([nan, nan, 5.0, nan, 7.0, 3.0]):
+        trainer.epoch = trainer.metrics_epoch = epoch
+        trainer.metrics = {"cost": cost}
+        hook.after_epoch(trainer)
+    assert saved == [0, 1, 2, 5] and trainer.best["value"] == 3.0 and trainer.best["epoch"] == 6
+
+
 @pytest.mark.parametrize("best_metric", [None, "cost"])
 @pytest.mark.parametrize(("costs", "factor"), [([9.0, 5.0, 3.0, 1.0], 1.0), ([1.0, 3.0, 5.0, 9.0], 0.1**3)])
 def test_plateau_follows_the_direction_of_the_watched_metric(costs, factor, best_metric):
     scheduler = PlateauLR(100, 1, patience=0)
     scheduler.attach(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
     trainer = SimpleNamespace(
-        task=SimpleNamespace(using=lambda model: nullcontext(), facts={}), answering_model=None, eval_loader=[], best_metric=best_metric,
-        evaluator=Costs(costs), device="cpu", eval_bad=SimpleNamespace(add=None), scheduler=scheduler, epoch=0,
+        task=SimpleNamespace(using=lambda model: nullcontext(), facts={}), answering_model=None, eval_loader=[],
+        best_metric=best_metric, evaluator=Costs(costs), device="cpu", eval_bad=SimpleNamespace(add=None), scheduler=scheduler, epoch=0,
     )  # fmt: skip
     for _ in costs:
         Evaluate().run(trainer)

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import multiprocessing.queues
 import os
 import re
+import shutil
 import signal
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import Any, Literal
@@ -24,8 +27,10 @@ from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch
 from dao.utils import dist
+from dao.utils.cores import usable_cores
 
-_WORKER_DIED = re.compile(r"DataLoader worker \(pid")
+# said by torch of a worker that was killed, and by one that found no room to hand a batch over
+_WORKER_DIED = re.compile(r"DataLoader worker \(pid|shared memory|torch_\S*>?: No space left")
 
 
 class ImageLoader:
@@ -96,6 +101,16 @@ class ImageLoader:
         """Batches of a whole epoch on this process."""
         return self.sampler.iters_per_epoch
 
+    @property
+    def num_workers(self) -> int:
+        """Processes that read ahead."""
+        return self._loader.num_workers
+
+    @property
+    def cached(self) -> bool:
+        """Whether decoded pictures are kept in memory."""
+        return self.reader.cache is not None
+
     def set_epoch(self, epoch: int, start_iter: int = 0, augment: bool = True) -> None:
         """Before each epoch: its number, the batch to start from when a run is resumed inside it, and whether its
         pictures are varied or only prepared."""
@@ -122,12 +137,15 @@ class ImageLoader:
     def _fetch(self) -> Iterator[Fetched]:
         try:
             yield from self._loader
-        except RuntimeError as error:
-            if not _WORKER_DIED.search(str(error)):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # one that dies while it hands a batch over breaks the connection; torch marks what was raised inside one
+            broken = not isinstance(error, RuntimeError) and "Caught " not in str(error)
+            if not broken and not _WORKER_DIED.search(str(error)):
                 raise
             raise RunError(
-                f"a loader process died ({' '.join(str(error).split())}). Most often it ran out of memory, or of "
-                "shared memory (docker: --shm-size=2g or --ipc=host). Use fewer num_workers; 0 reads without processes"
+                f"a loader process died ({' '.join(str(error).split())}). Most often it ran out of memory, or of shared "
+                f"memory{shared_memory()} (docker: --shm-size=8g or --ipc=host). Use fewer num_workers (now "
+                f"{self.num_workers}; 0 reads without processes), a smaller prefetch_factor or batch_size"
             ) from error
 
     @staticmethod
@@ -142,7 +160,7 @@ class ImageLoader:
 
     @staticmethod
     def _warn_of_crowding(num_workers: int) -> None:
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        cores = usable_cores()
         if num_workers > cores:
             logger.warning("num_workers is {}, and there are {} cores: they will share them", num_workers, cores)
 
@@ -152,6 +170,24 @@ def _start_worker(worker_id: int) -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Queues print what goes wrong while a batch is sent and go on: the other side would wait for ever.
+    multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_leave)  # type: ignore[attr-defined]
+
+
+def _leave(error: BaseException, _: object) -> None:
+    """A batch cannot be handed over, most often as shared memory is full: say so, and let the main process see it."""
+    sys.stderr.write(f"a loader process cannot hand its batch over: {error}\n")
+    sys.stderr.flush()
+    os._exit(1)
+
+
+def shared_memory() -> str:
+    """How much shared memory there is and is free, where the system tells."""
+    try:
+        found = shutil.disk_usage("/dev/shm")
+    except OSError:
+        return ""
+    return f": /dev/shm has {found.total / 2**20:.0f} MiB, {found.free / 2**20:.0f} of them free"
 
 
 @Registers.dataloaders.register()

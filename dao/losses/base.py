@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from dao.errors import ConfigError, Problem
 from dao.signature import out_of_limits
+from dao.utils import dist
 
 Weights = list[float] | Literal["balanced"] | None
 
@@ -84,3 +85,21 @@ def as_distribution(target: Tensor, logits: Tensor) -> Tensor:
         shapes = f"the model gives {tuple(logits.shape)}, the data {tuple(target.shape)}"
         raise ConfigError(Problem("loss.type", f"this loss does not fit the task: {shapes}"))
     return target.to(dtype)
+
+
+def divisor_of(count: Tensor | float, like: Tensor, least: float = 1.0) -> Tensor:
+    """What a sum over this process's pictures is divided by to make a mean over everybody's: max(all, least) / processes.
+
+    DDP averages the processes' gradients. Each dividing by a count of its own, the average would be a mean of means, and
+    depend on which picture was dealt to whom. count: pictures, pixels, positives or their weight, here; like: a tensor on
+    the device. Returns a scalar without gradient; max(count, least) in a single process.
+    """
+    here = torch.as_tensor(count, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
+    return dist.mean_of_processes(here).clamp_min(least / dist.world_size())
+
+
+def mean_of_all(mean: Tensor, count: Tensor | float) -> Tensor:
+    """A mean over ``count`` things here as this process's part in the mean over everybody's; see `divisor_of`."""
+    if dist.world_size() == 1:
+        return mean
+    return mean * (count / divisor_of(count, mean, least=torch.finfo(torch.float32).tiny))

@@ -6,7 +6,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import ConfigError, Problem
-from dao.losses.base import Loss, Weights, as_distribution, is_class_index, listed_weights, per_class, positive_counts
+from dao.losses.base import (
+    Loss,
+    Weights,
+    as_distribution,
+    is_class_index,
+    listed_weights,
+    mean_of_all,
+    per_class,
+    positive_counts,
+)
 from dao.register import Registers
 
 WHERE = "loss.kwargs.pos_weight"
@@ -47,7 +56,7 @@ class BCEWithLogitsLoss(Loss):
         if self.label_smoothing:
             hot = hot * (1 - self.label_smoothing) + self.label_smoothing * middle
         weight = None if self.pos_weight is None else per_class(self.pos_weight, logits)
-        return functional.binary_cross_entropy_with_logits(logits, hot, pos_weight=weight)
+        return mean_of_all(functional.binary_cross_entropy_with_logits(logits, hot, pos_weight=weight), hot.numel())
 
 
 def absences_per_presence(class_counts: list[int] | None) -> Tensor:

@@ -6,7 +6,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dao.losses.base import Loss, Weights, as_distribution, balanced_weights, is_class_index, listed_weights, per_class
+from dao.losses.base import (
+    Loss,
+    Weights,
+    as_distribution,
+    balanced_weights,
+    divisor_of,
+    is_class_index,
+    listed_weights,
+    mean_of_all,
+    per_class,
+)
 from dao.register import Registers
 
 TINY = torch.finfo(torch.float32).tiny
@@ -61,17 +71,18 @@ class CrossEntropyLoss(Loss):
         return total / target_mass(target, logits, self.weight, self.ignore_index)
 
 
-def target_mass(target: Tensor, logits: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor | float:
-    """What the targets of a batch weigh together: the divisor of a weighted mean, never 0.
+def target_mass(target: Tensor, logits: Tensor, weight: Tensor | None, ignore_index: int) -> Tensor:
+    """What the targets of a batch weigh together: the divisor of a weighted mean, never 0, by `divisor_of`.
 
     target: (B, ...) int64 or (B, K, ...) float; logits: (B, K, ...); weight: (K,) or None.
     """
     if not is_class_index(target, logits):
-        return target.numel() / target.shape[1] if weight is None else (target * per_class(weight, logits)).sum()
+        mass = target.numel() / target.shape[1] if weight is None else (target * per_class(weight, logits)).sum()
+        return divisor_of(mass, logits, TINY)
     counts = target != ignore_index
     if weight is None:
-        return counts.sum().clamp_min(1)
-    return (weight[target.where(counts, 0)] * counts).sum().clamp_min(TINY)
+        return divisor_of(counts.sum(), logits)
+    return divisor_of((weight[target.where(counts, 0)] * counts).sum(), logits, TINY)
 
 
 @Registers.losses.register()
@@ -81,4 +92,5 @@ class SoftTargetCrossEntropy(Loss):
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...) float; target: (B, K, ...) float shares or (B, ...) integer classes. Returns a scalar."""
         shares = as_distribution(target, logits)
-        return -(shares * functional.log_softmax(logits, dim=1)).sum(dim=1).mean()
+        each = -(shares * functional.log_softmax(logits, dim=1)).sum(dim=1)
+        return mean_of_all(each.mean(), each.numel())

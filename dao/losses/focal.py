@@ -15,11 +15,13 @@ from dao.losses.base import (
     balanced_weights,
     is_class_index,
     listed_weights,
+    mean_of_all,
     per_class,
     positive_counts,
 )
 from dao.losses.cross_entropy import target_mass
 from dao.register import Registers
+from dao.utils import dist
 
 WHERE = "loss.kwargs.alpha"
 
@@ -86,7 +88,7 @@ class FocalLoss(Loss):
             each = target * focal_term(log_p, self.gamma)
             total = (each if weights is None else each * per_class(weights, logits)).sum()
         if self.reduction == "sum":
-            return total
+            return total * dist.world_size()  # gradients are averaged over processes
         return total / target_mass(target, logits, weights, self.ignore_index)
 
     def _sigmoid(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -100,7 +102,7 @@ class FocalLoss(Loss):
         if self.presence is not None:
             alpha = self.presence if self.presence.ndim == 0 else per_class(self.presence, logits)
             each = each * (alpha * target + (1 - alpha) * (1 - target))
-        return each.mean() if self.reduction == "mean" else each.sum()
+        return mean_of_all(each.mean(), each.numel()) if self.reduction == "mean" else each.sum() * dist.world_size()
 
 
 def focal_term(log_p: Tensor, gamma: float) -> Tensor:

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dao.losses.base import Loss, as_distribution
+from dao.losses.base import Loss, as_distribution, mean_of_all
 from dao.register import Registers
 
 SMALLEST_LOG = -1e4  # log of probability 0: finite, so that it can be divided by a temperature
@@ -30,7 +30,8 @@ class KLDivLoss(Loss):
         """logits: (B, K, ...); target: (B, K, ...) probabilities or (B, ...) integer classes. Returns a scalar."""
         log_q = functional.log_softmax(logits.float() / self.temperature, dim=1)
         log_p = flatten(as_distribution(target, logits).float(), self.temperature)
-        return (log_p.exp() * (log_p - log_q)).sum(dim=1).mean() * self.temperature**2
+        each = (log_p.exp() * (log_p - log_q)).sum(dim=1)
+        return mean_of_all(each.mean() * self.temperature**2, each.numel())
 
 
 def flatten(probabilities: Tensor, temperature: float) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dao.losses.base import Loss, Weights, balanced_weights, listed_weights
+from dao.losses.base import Loss, Weights, balanced_weights, divisor_of, listed_weights, mean_of_all
 from dao.losses.region import refuse_other_targets
 from dao.register import Registers
 
@@ -50,16 +50,18 @@ class OhemCrossEntropyLoss(Loss):
         losses = F.cross_entropy(logits.float(), target, reduction="none", ignore_index=self.ignore_index)
         labelled = target != self.ignore_index
         losses, classes = losses[labelled], target[labelled]
+        hard = losses >= self._limit(losses.detach())
+        weights = torch.ones_like(losses[hard]) if self.weight is None else self.weight[classes[hard]]
+        tiny = torch.finfo(torch.float32).tiny  # where nothing is labelled, logits.sum() * 0 keeps a gradient
+        return (losses[hard] * weights).sum() / divisor_of(weights.sum(), logits, tiny) + logits.sum() * 0.0
+
+    def _limit(self, losses: Tensor) -> Tensor:
+        """Losses from here up count: those of all pixels below the threshold, but at least so many of this process's."""
+        limit = losses.new_tensor(self.loss_limit)
         if not losses.numel():
-            return logits.sum() * 0.0
+            return limit
         fewest = max(1, int(self.min_share * losses.numel()))
-        hardest = torch.topk(losses.detach(), fewest, sorted=False).values.min()
-        hard = losses >= torch.minimum(hardest, losses.new_tensor(self.loss_limit))
-        chosen = losses[hard]
-        if self.weight is None:
-            return chosen.mean()
-        weights = self.weight[classes[hard]]
-        return (chosen * weights).sum() / weights.sum().clamp_min(torch.finfo(torch.float32).tiny)
+        return torch.minimum(torch.topk(losses, fewest, sorted=False).values.min(), limit)
 
 
 @Registers.losses.register()
@@ -91,6 +93,7 @@ class SoftBCELoss(Loss):
         hot = F.one_hot(target.long().where(valid, 0), logits.shape[1])[valid].float()
         hot = hot * (1 - self.smooth_factor) + 0.5 * self.smooth_factor
         rows = logits.float().movedim(1, -1)[valid]
-        if not rows.numel():
-            return logits.sum() * 0.0
-        return F.binary_cross_entropy_with_logits(rows, hot, pos_weight=self.pos_weight)
+        mean = logits.sum() * 0.0
+        if rows.numel():
+            mean = F.binary_cross_entropy_with_logits(rows, hot, pos_weight=self.pos_weight)
+        return mean_of_all(mean, rows.numel())

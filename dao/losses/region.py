@@ -1,4 +1,4 @@
-"""Losses on regions of pixels: the overlap of masks instead of the sum over pixels, by segmentation-models-pytorch.
+"""Losses on regions of pixels: the overlap of masks instead of the sum over pixels.
 
 All of them take softmax logits (B, K, H, W) and integer classes (B, H, W); pixels of ``ignore_index`` do not count.
 A small defect weighs as much as a large one, so they help where cross entropy is drowned by background.
@@ -8,27 +8,60 @@ from __future__ import annotations
 
 import torch
 from segmentation_models_pytorch import losses as smp_losses
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dao.errors import ConfigError, Problem
-from dao.losses.base import Loss, is_class_index
+from dao.losses.base import Loss, is_class_index, mean_of_all
 from dao.register import Registers
+from dao.utils import dist
 
 UNIT = (0.0, 1.0)
+EPS = 1e-7  # an overlap that nothing is divided by
 
 
-class RegionLoss(Loss):
-    """What they share. include_background: whether class 0 counts as a class of its own."""
+def overlaps(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Sums over the pixels of the batch, those of all processes: an overlap is no mean of smaller batches' overlaps.
 
-    def __init__(self, loss: nn.Module) -> None:
+    logits: (B, K, H, W); target: (B, H, W). Returns (K,) each: probability where the class is, probability of the class
+    anywhere, pixels of the class; and the number of labelled pixels, a scalar.
+    """
+    refuse_other_targets(logits, target)
+    valid = target != ignore_index
+    said = logits.float().softmax(1) * valid.unsqueeze(1)
+    true = F.one_hot(target.long().where(valid, 0), logits.shape[1]).movedim(-1, 1) * valid.unsqueeze(1)
+    sums = [(said * true).sum((0, 2, 3)), said.sum((0, 2, 3)), true.sum((0, 2, 3)).float(), valid.sum().float()[None]]
+    classes = logits.shape[1]
+    return torch.split(dist.sum_with_gradient(torch.cat(sums)), [classes, classes, classes, 1])
+
+
+class OverlapLoss(Loss):
+    """1 - the index of Tversky (1977), TP / (TP + alpha FP + beta FN), mean over ``classes`` (None: all), ^ gamma.
+
+    Classes without a pixel in the batch cost nothing. log_loss: -log(index) instead.
+    """
+
+    def __init__(
+        self,
+        alpha: float,
+        beta: float,
+        classes: list[int] | None,
+        smooth: float = 0.0,
+        gamma: float = 1.0,
+        log_loss: bool = False,
+        ignore_index: int = -100,
+    ) -> None:
         super().__init__()
-        self.loss = loss
+        self.alpha, self.beta, self.classes, self.smooth = alpha, beta, classes, smooth
+        self.gamma, self.log_loss, self.ignore_index = gamma, log_loss, ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, H, W) float; target: (B, H, W) integer classes. Returns a scalar."""
-        refuse_other_targets(logits, target)
-        return self.loss(logits.float(), target.long())
+        both, said, true, _ = overlaps(logits, target, self.ignore_index)
+        wrong = self.alpha * (said - both) + self.beta * (true - both)
+        index = (both + self.smooth) / (both + wrong + self.smooth).clamp_min(EPS)
+        loss = (-index.clamp_min(EPS).log() if self.log_loss else 1 - index) * (true > 0)
+        return (loss if self.classes is None else loss[self.classes]).mean() ** self.gamma
 
 
 def refuse_other_targets(logits: Tensor, target: Tensor) -> None:
@@ -48,7 +81,7 @@ def counted(num_classes: int | None, include_background: bool) -> list[int] | No
 
 
 @Registers.losses.register()
-class DiceLoss(RegionLoss):
+class DiceLoss(OverlapLoss):
     """1 - Dice coefficient, mean over the classes in the batch (Milletari et al. 2016, V-Net).
 
     smooth: added to numerator and denominator; log_loss: -log(Dice) instead, steeper for small overlaps.
@@ -66,15 +99,11 @@ class DiceLoss(RegionLoss):
         num_classes: int | None = None,
     ) -> None:
         classes = counted(num_classes, include_background)
-        super().__init__(
-            smp_losses.DiceLoss(
-                "multiclass", classes=classes, log_loss=log_loss, smooth=smooth, ignore_index=ignore_index
-            )
-        )
+        super().__init__(0.5, 0.5, classes, smooth, log_loss=log_loss, ignore_index=ignore_index)
 
 
 @Registers.losses.register()
-class TverskyLoss(RegionLoss):
+class TverskyLoss(OverlapLoss):
     """1 - TP / (TP + alpha FP + beta FN), to the power of gamma (Salehi et al. 2017; gamma: Abraham and Khan 2018).
 
     alpha: weight of false alarms, beta: of missed pixels; beta above alpha finds more and alarms more.
@@ -94,8 +123,7 @@ class TverskyLoss(RegionLoss):
         num_classes: int | None = None,
     ) -> None:
         classes = counted(num_classes, include_background)
-        options = {"alpha": alpha, "beta": beta, "gamma": gamma, "smooth": smooth, "ignore_index": ignore_index}
-        super().__init__(smp_losses.TverskyLoss("multiclass", classes=classes, **options))
+        super().__init__(alpha, beta, classes, smooth, gamma, ignore_index=ignore_index)
 
 
 @Registers.losses.register()
@@ -116,23 +144,29 @@ class JaccardLoss(TverskyLoss):
 
 
 @Registers.losses.register()
-class LovaszLoss(RegionLoss):
+class LovaszLoss(Loss):
     """Lovasz-softmax (Berman et al. 2018): a surrogate whose minimum is that of the Jaccard loss itself.
 
-    per_image: mean over pictures instead of the batch as one.
+    per_image: mean over pictures instead of the batch as one. The batch is that of one process: what is sorted is not
+    sent about, so that several processes see smaller batches here; per_image is the same on any number of them.
     """
 
     def __init__(self, per_image: bool = False, ignore_index: int = -100) -> None:
-        super().__init__(smp_losses.LovaszLoss("multiclass", per_image=per_image, ignore_index=ignore_index))
+        super().__init__()
+        self.loss = smp_losses.LovaszLoss("multiclass", per_image=per_image, ignore_index=ignore_index)
         self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
-        """See RegionLoss. Pictures without a labelled pixel are left out: the library stumbles over them."""
+        """logits: (B, K, H, W) float; target: (B, H, W) integer classes. Returns a scalar.
+
+        Pictures without a labelled pixel are left out: the library stumbles over them.
+        """
         refuse_other_targets(logits, target)
         labelled = (target != self.ignore_index).flatten(1).any(dim=1)
-        if not bool(labelled.any()):
-            return logits.sum() * 0.0
-        return super().forward(logits[labelled], target[labelled])
+        mean = logits.sum() * 0.0
+        if bool(labelled.any()):
+            mean = self.loss(logits[labelled].float(), target[labelled].long())
+        return mean_of_all(mean, labelled.sum())
 
 
 @Registers.losses.register()
@@ -148,13 +182,9 @@ class MCCLoss(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, H, W) float; target: (B, H, W) integer classes. Returns a scalar."""
-        refuse_other_targets(logits, target)
-        valid = target != self.ignore_index
-        truth = F.one_hot(target.long().where(valid, 0), logits.shape[1])[valid].to(torch.float32)[:, self.first :]
-        said = logits.float().softmax(1).movedim(1, -1)[valid][:, self.first :]
+        both, said, true, count = overlaps(logits, target, self.ignore_index)
         # sums of millions of pixels, multiplied: shares of all pixels stay within what float32 can tell apart
-        count = max(len(truth), 1)
-        both, true, called = (truth * said).sum(0) / count, truth.sum(0) / count, said.sum(0) / count
+        both, called, true = (x[self.first :] / count.clamp_min(1) for x in (both, said, true))
         spread = (true * (1 - true) * called * (1 - called)).clamp_min(0)
         present = true > 0
         mcc = (both - true * called) / (spread + self.eps**2).sqrt()
@@ -190,7 +220,8 @@ class BoundaryLoss(Loss):
         recall = ((true_edge * near_said).sum((2, 3)) + 1e-7) / (true_edge.sum((2, 3)) + 1e-7)
         f1 = 2 * precision * recall / (precision + recall)
         present = hot.sum((2, 3)) > 0
-        return (1 - f1)[present].mean() if bool(present.any()) else logits.sum() * 0.0
+        mean = (1 - f1)[present].mean() if bool(present.any()) else logits.sum() * 0.0
+        return mean_of_all(mean, present.sum())
 
 
 def _grow(x: Tensor, width: int) -> Tensor:

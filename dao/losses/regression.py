@@ -7,7 +7,7 @@ from typing import Literal
 from torch import Tensor
 from torch.nn import functional
 
-from dao.losses.base import Loss, as_distribution
+from dao.losses.base import Loss, as_distribution, mean_of_all
 from dao.register import Registers
 
 Activation = Literal["none", "softmax", "sigmoid"]
@@ -26,7 +26,8 @@ class L1Loss(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...) float; target: the same shape, or (B, ...) integer classes. Returns a scalar."""
-        return functional.l1_loss(activate(logits, self.activation), as_distribution(target, logits))
+        wanted = as_distribution(target, logits)
+        return mean_of_all(functional.l1_loss(activate(logits, self.activation), wanted), wanted.numel())
 
 
 @Registers.losses.register()
@@ -42,7 +43,8 @@ class MSELoss(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...) float; target: the same shape, or (B, ...) integer classes. Returns a scalar."""
-        return functional.mse_loss(activate(logits, self.activation), as_distribution(target, logits))
+        wanted = as_distribution(target, logits)
+        return mean_of_all(functional.mse_loss(activate(logits, self.activation), wanted), wanted.numel())
 
 
 def activate(logits: Tensor, activation: Activation) -> Tensor:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dao.losses.base import Loss
+from dao.losses.base import Loss, divisor_of
 from dao.losses.boxes import BoxLoss, box_loss
 from dao.losses.simota import Assignment, assign
 from dao.models.detection.head import DenseOutput
@@ -70,7 +70,7 @@ class YOLOXLoss(Loss):
         picture, position = torch.nonzero(found.objects >= 0, as_tuple=True)
         chosen = found.objects[picture, position]
         boxes, labels = targets.boxes_xyxy[picture, chosen], targets.labels[picture, chosen]
-        positives = max(len(picture), 1)
+        positives = divisor_of(len(picture), outputs.objectness)
         wanted = found.ious[picture, position, None] * functional.one_hot(labels, outputs.classes.shape[-1])
         bce = functional.binary_cross_entropy_with_logits
         near = cxcywh_to_xyxy(predicted[picture, position])

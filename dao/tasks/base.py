@@ -80,6 +80,9 @@ class Task(ABC):
         self.classes = list(classes)
         self.loss = loss
         self.facts = dict(facts or {})
+        self.section: dict[str, Any] | None = (
+            None  # of the config that the model was built from, where a checkpoint told
+        )
         kind = preprocess.settings.resize
         if kind not in self.resizes:
             message = f"'{kind}' cannot be used by this type of task; it takes {', '.join(self.resizes)}"

@@ -137,7 +137,9 @@ def task_from_checkpoint(content: Mapping[str, Any], source: str) -> Task:
         model.load_state_dict(weights)
     except RuntimeError as error:
         raise CheckpointError(f"{source} does not fit the model its config names: {error}") from None
-    return task_class(card.task)(model.eval(), preprocess, card.classes, facts=card.facts)
+    task = task_class(card.task)(model.eval(), preprocess, card.classes, facts=card.facts)
+    task.section = without_pretrained(raw["model"])
+    return task
 
 
 def without_pretrained(model: Mapping[str, Any]) -> Raw:

@@ -10,7 +10,7 @@ from typing import Any
 
 from dao.config import Raw, merge
 from dao.errors import DataError, Problem
-from dao.predictor import backend_of
+from dao.predictor import TorchBackend, backend_of
 from dao.structures import Sample, Unreadable
 from dao.tasks import build
 from dao.trainers.base import BadPictures
@@ -25,7 +25,7 @@ def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
 
     The preprocessing and the model are the checkpoint's in any case: it cannot answer with others.
     """
-    if not isinstance(path, str) or not path or backend_of(path) is not None:
+    if not isinstance(path, str) or not path or backend_of(path) not in (None, TorchBackend):
         return raw
     content = checkpoint.load(checkpoint.find(path))
     known = json.loads(content["config"])
@@ -38,7 +38,7 @@ def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
 
 def refuse_exported(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
     """For stages that need a checkpoint: an exported file has the answers of a model, and not its parts."""
-    if backend_of(kwargs["ckpt"]) is None:
+    if backend_of(kwargs["ckpt"]) in (None, TorchBackend):
         return []
     message = "is an exported file, and a run folder or checkpoint is needed here; Demo and dao.predictor take one"
     return [Problem(f"{where}.ckpt", message)]

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dao.dataloaders import fingerprint
 from dao.errors import CheckpointError
 from dao.tasks import build
 from dao.trainers.base import plain
@@ -15,6 +19,7 @@ from dao.trainers.update import updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
+    from dao.trainers.hooks.base import Hook
     from dao.trainers.trainval import TrainVal
 
 
@@ -31,15 +36,15 @@ def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] |
             path, content = _load_or_previous(path) if path is not None else (None, None)
         except CheckpointError as refused:
             error = refused
+    if content is not None and "update" not in content:
+        error = CheckpointError(f"{path} holds weights to answer with; to start from them use trainer.kwargs.ckpt")
+        content = None
     path, error = dist.broadcast_object((path, error))
     if error is not None:
         raise error
     if path is None:
         return None
-    if not all(dist.all_gather_object(path.is_file())):
-        data = dist.broadcast_object(path.read_bytes() if dist.is_main() else b"")
-        return path, content if content is not None else checkpoint.load(path, data)
-    return path, content if content is not None else checkpoint.load(path)
+    return path, checkpoint.load_everywhere(path, content)
 
 
 def _load_or_previous(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -50,24 +55,32 @@ def _load_or_previous(path: Path) -> tuple[Path, dict[str, Any]]:
     except CheckpointError as error:
         if path.name != "latest.ckpt" or not previous.is_file():
             raise
-        logger.warning("{}; going on from {}, the one before it", error, previous.name)
-        return previous, checkpoint.load(previous)
+        content = checkpoint.load(previous)
+        with closing(run_folder.lock(run_folder.of_checkpoint(path))):  # a run that still writes there is left alone
+            path.replace(path.with_name("damaged.ckpt"))
+            checkpoint.keep(previous, path)
+        logger.warning(
+            "{}; it is kept as damaged.ckpt, and {}, the one before it, is gone on from", error, previous.name
+        )
+        return path, content
 
 
 def content_of(trainer: TrainVal) -> dict[str, Any]:
     """All that is needed to go on, or to answer, as plain values and tensors; see `dao.utils.checkpoint`."""
     done = trainer.iter + 1 >= trainer.iters_per_epoch
     return {
-        "model": trainer.task.model.state_dict(),
+        "model": trainer.full_weights(),
         "ema": trainer.ema_model.state_dict() if trainer.ema_model is not None else None,
         "update": trainer.update.state_dict(),
         "scheduler": trainer.scheduler.state_dict() if trainer.scheduler is not None else None,
-        "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.hooks},
+        "hooks": {name: hook.state_dict() for name, hook in _named(trainer.hooks)},
+        "owes_end_of_epoch": trainer.owes_end_of_epoch,
         "epoch": trainer.epoch + 1 if done else trainer.epoch,
         "iter": 0 if done else trainer.iter + 1,
         "iters_per_epoch": trainer.iters_per_epoch,
         "world_size": dist.world_size(),
         "seed": trainer.seed,
+        "data": trainer.data_state,
         "metrics": trainer.metrics,
         "best": trainer.best,
         "config": json.dumps(plain(trainer.config)),
@@ -85,17 +98,20 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
             "to start from its weights alone use trainer.kwargs.ckpt"
         )
     _say_changes(trainer, content)
+    _say_changes_of_data(trainer, content)
     try:
         trainer.task.model.load_state_dict(content["model"])
+        trainer.spread_weights()
         _load_update(trainer, content)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
-    for hook in trainer.hooks:
-        hook.load_state_dict(content["hooks"].get(type(hook).__name__, {}))
+    for name, hook in _named(trainer.hooks):
+        hook.load_state_dict(content["hooks"].get(name, {}))
     trainer.task.facts |= {name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts}
     trainer.start_epoch, trainer.start_iter = content["epoch"], content["iter"]
     if trainer.task.passes:  # what it had collected is not in the checkpoint
         trainer.start_iter = 0
+    trainer.owes_end_of_epoch = bool(content["owes_end_of_epoch"]) and trainer.start_epoch > 0
     trainer.metrics, trainer.best = dict(content["metrics"]), dict(content["best"])
     if trainer.start_iter and _slicing(content) != (trainer.iters_per_epoch, trainer.accumulate, dist.world_size()):
         logger.warning("epochs were cut into other batches than now: epoch {} starts from its beginning",
@@ -105,6 +121,15 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
     logger.info("resumed from {}: epoch {}, iteration {}", path, trainer.start_epoch + 1, trainer.start_iter + 1)
     if trainer.start_epoch >= trainer.max_epochs:
         logger.warning("all {} epochs are done; raise trainer.kwargs.max_epochs to train on", trainer.max_epochs)
+
+
+def _named(hooks: Sequence[Hook]) -> Iterator[tuple[str, Hook]]:
+    """Each hook by its class, and by its number where there are several of one: "StopAt", "StopAt.2"."""
+    seen: Counter[str] = Counter()
+    for hook in hooks:
+        name = type(hook).__name__
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name}.{seen[name]}"), hook
 
 
 def _load_update(trainer: TrainVal, content: dict[str, Any]) -> None:
@@ -151,6 +176,14 @@ def _say_changes(trainer: TrainVal, content: dict[str, Any]) -> None:
                            key, before.get(key, "not set"), now.get(key, "not set"))  # fmt: skip
 
 
+def _say_changes_of_data(trainer: TrainVal, content: dict[str, Any]) -> None:
+    """A run that goes on with other pictures is another run: say how many. Checkpoints of older versions cannot tell."""
+    if dist.is_main() and content.get("data") is not None:
+        found = fingerprint.changes(content["data"], trainer.data_state)
+        if found:
+            logger.warning("the training data is not what it was when the checkpoint was saved: {}", found)
+
+
 def flat(node: Any, path: str = "") -> dict[str, Any]:
     """A config as one level: {"a.b.0": value}.
 
@@ -169,4 +202,5 @@ def fine_tune(trainer: TrainVal, path: Path) -> None:
     report = checkpoint.fit(trainer.task.model, weights)
     if not report.loaded:
         raise CheckpointError(f"{path} is of another model: {report.render()}")
+    trainer.spread_weights()
     logger.info("fine-tuning from {}: {}", path, report.render())

@@ -6,16 +6,20 @@ import copy
 import json
 import signal
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from loguru import logger
 
 from dao.config import Config
+from dao.dataloaders.fingerprint import fingerprint
 from dao.errors import ConfigError, Problem
 from dao.models.pretrained import freeze_modules
+from dao.models.stages import recompute
+from dao.models.sync_bn import synchronised
+from dao.preflight import check_same_data
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.signature import out_of_limits
@@ -27,10 +31,12 @@ from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.trainers.hooks import defaults
+from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
-from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
+from dao.trainers.update import GradientUpdate, NoUpdate, Update, amp_dtype, is_update_iter, updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
+from dao.utils.saver import Saver
 from dao.utils.seeding import seed_everything
 
 INFINITY = float("inf")
@@ -55,6 +61,10 @@ class TrainVal(Trainer):
     accumulate: iterations per weight update; clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
     channels_last: the memory layout that convolutions prefer.
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
+    grad_checkpointing: keep what passes between the model's stages only, and compute the inside anew for the gradient:
+    less memory for more time, the same weights. static_graph: DDP may rely on every iteration using the same layers.
+    strategy: "ddp" keeps the whole model in every process; "fsdp" a share of weights, gradients and optimizer state, for
+    models that do not fit (FSDP2; checkpoints are whole and serve any strategy; weights are not laid out channels_last).
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
     weights. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's own choice).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
@@ -84,6 +94,9 @@ class TrainVal(Trainer):
         channels_last: bool = True,
         compile: bool = False,
         sync_bn: bool = False,
+        grad_checkpointing: bool = False,
+        static_graph: bool = False,
+        strategy: Literal["ddp", "fsdp"] = "ddp",
         resume: str | None = None,
         ckpt: str | None = None,
         best_metric: str | None = None,
@@ -101,6 +114,7 @@ class TrainVal(Trainer):
         self.ema = ema or any(hook["type"] == "Ema" for hook in plain(config.get("hooks", [])))
         self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
         self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
+        self.grad_checkpointing, self.static_graph = grad_checkpointing, static_graph
         self.resume_from, self.ckpt = resume, ckpt
         self.best_metric, self.save_interval, self.keep = best_metric, save_interval, keep
         self.save_minutes, self.save_iters = save_minutes, save_iters
@@ -115,11 +129,15 @@ class TrainVal(Trainer):
         self.calibration_loader: Any = None
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
+        self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
         self.scalars: dict[str, float] = {}
         self.updated = False
         self.data_seconds = self.iter_seconds = 0.0
+        self.saver = Saver()
         self.lock: Any = None  # on the run folder, for as long as this process writes there
-        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.strategy, self.sharded = strategy, strategy == "fsdp" and dist.world_size() > 1
+        last = channels_last and not self.sharded  # what is cut into shares must lie in one piece
+        self.memory_format = torch.channels_last if last else torch.contiguous_format
 
     @classmethod
     def check_config(cls, kwargs: dict[str, Any], where: str) -> list[Problem]:
@@ -128,6 +146,9 @@ class TrainVal(Trainer):
         if kwargs.get("clip_norm") is not None and not kwargs["clip_norm"] > 0:
             message = f"must be above 0, got {kwargs['clip_norm']:g}: it would stop all learning. For no clipping leave it out"
             problems.append(Problem(f"{where}.clip_norm", message))
+        if kwargs.get("static_graph") and kwargs.get("accumulate", 1) > 1:
+            message = "torch's DDP cannot leave out the exchange of gradients in a graph it takes for static"
+            problems.append(Problem(f"{where}.static_graph", f"does not go with accumulate: {message}"))
         if kwargs.get("resume") and kwargs.get("ckpt"):
             problems.append(
                 Problem(f"{where}.ckpt", "resume goes on with a run and ckpt starts a new one: give one of them")
@@ -140,6 +161,7 @@ class TrainVal(Trainer):
         seed_everything(self.seed)
         resumed = self._find_resume()
         self._build_data()
+        check_same_data(self.dataset)
         self._build_task()
         self._build_update()
         self._build_calibration()
@@ -168,6 +190,7 @@ class TrainVal(Trainer):
         self.preprocess = Preprocess(**plain(self.config.get("preprocess", {})))
         self.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
         self.loader = build.build_loader(section, "dataloader", self.dataset, self.preprocess, True, self.seed)
+        self.data_state = fingerprint(self.dataset.records) if dist.is_main() else None
         self.iters_per_epoch = len(self.loader)
         self.bad = BadPictures(len(self.dataset), self.max_bad_fraction)
         if self.iters_per_epoch == 0:
@@ -185,20 +208,48 @@ class TrainVal(Trainer):
         loss = build.build_loss(raw, self.dataset, self.device)
         self.task: Task = task(model, self.preprocess.to(self.device), self.dataset.classes, loss=loss, facts=facts)
         self.task.prepare(self.dataset)
+        self.trained = self._shard(model) if self.sharded else model
         if task_passes := self.task.passes:
             if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
                 logger.info("{} pass over the data is all that this model takes", task_passes)
             self.max_epochs = task_passes
+
+    def _shard(self, model: torch.nn.Module) -> torch.nn.Module:
+        """A copy to be trained, in shares; the model itself stays whole, gets its weights and answers with them."""
+        from dao.utils import sharding
+
+        net = copy.deepcopy(model)
+        if self.sync_bn:
+            net = self._synchronised(net)
+        if self.grad_checkpointing:
+            recompute(net)
+        return sharding.shard(net, self.device)
+
+    def spread_weights(self) -> None:
+        """The model was given other weights: what is trained in shares gets them as well."""
+        if self.sharded:
+            from dao.utils import sharding
+
+            sharding.load_model(self.trained, self.task.model.state_dict())
+
+    def full_weights(self) -> dict[str, Any]:
+        """The trained weights, whole; where they are trained in shares every process must ask."""
+        if not self.sharded:
+            return self.task.model.state_dict()
+        from dao.utils import sharding
+
+        return sharding.whole(self.trained.state_dict())
 
     def _build_update(self) -> None:
         """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
         self.scheduler: Any = None
         self.update: Update = NoUpdate()
         if "optimizer" not in self.config:
-            if self.ema:
-                raise ConfigError(Problem("trainer.kwargs.ema", "a model that is fitted has no weights to average"))
+            self._refuse_for_fitted()
             return
-        self.optimizer = Registers.optimizers.build(self.config.optimizer, "optimizer", model=self.task.model)
+        self.optimizer = Registers.optimizers.build(self.config.optimizer, "optimizer", model=self.trained)
+        if self.strategy == "fsdp":
+            self._refuse_with_fsdp()
         per_epoch = updates_per_epoch(self.iters_per_epoch, self.accumulate)
         section = self.config.get("lr_scheduler", {"type": "constant_lr"})
         self.scheduler = Registers.schedulers.build(
@@ -210,8 +261,28 @@ class TrainVal(Trainer):
         )
         self.scheduler.attach(self.optimizer)
         self.update = GradientUpdate(
-            self.optimizer, self.task.net, self.device, self.accumulate, self.clip_norm, self.amp
+            self.optimizer, self.trained, self.device, self.accumulate, self.clip_norm, self.amp, self.sharded
         )
+
+    def _refuse_for_fitted(self) -> None:
+        """Settings of a gradient step would be without effect."""
+        needs = {"ema": "weights to average", "grad_checkpointing": "gradients", "static_graph": "gradients"}
+        wrong = [name for name in needs if getattr(self, name)]
+        problems = [Problem(f"trainer.kwargs.{name}", f"a model that is fitted has no {needs[name]}") for name in wrong]
+        if self.strategy == "fsdp":
+            message = "a model that is fitted has no gradients to share: leave fsdp out"
+            problems.append(Problem("trainer.kwargs.strategy", message))
+        if problems:
+            raise ConfigError(problems)
+
+    def _refuse_with_fsdp(self) -> None:
+        from dao.utils import sharding
+
+        half = amp_dtype(self.device) if self.amp else None
+        settings = {"ema": self.ema, "compile": self.compile, "static_graph": self.static_graph}
+        sharding.refuse(self.optimizer, half, settings)
+        if not self.sharded:
+            logger.info("strategy fsdp: one process has nobody to share with, and trains as ever")
 
     def _build_ema(self, resumed: dict[str, Any] | None) -> None:
         """The average starts from the weights that training starts from."""
@@ -263,24 +334,25 @@ class TrainVal(Trainer):
 
     def _wrap(self) -> None:
         """DDP and compile go round the model last; hooks and checkpoints see the bare one."""
+        if self.sharded:
+            self.task.net = self.trained
+            return
         net = self.task.model
         if self.sync_bn and dist.world_size() > 1:
-            net = self.task.model = self._synchronised(net)
+            net = self.task.model = self.trained = self._synchronised(net)
+        if self.grad_checkpointing:
+            recompute(net)
         if self.compile:
             net = torch.compile(net)  # type: ignore[assignment]
         if isinstance(self.update, GradientUpdate):
-            net = dist.wrap_model(net, self.device)
+            net = dist.wrap_model(net, self.device, static_graph=self.static_graph)
             self.update.net = net
         self.task.net = net
 
     def _synchronised(self, net: torch.nn.Module) -> torch.nn.Module:
-        """Batch norms over all processes, by timm: torch's own conversion drops the activation that timm's carry."""
-        from timm.layers import convert_sync_batchnorm
-
-        if self.device.type == "cpu":
-            raise ConfigError(Problem("trainer.kwargs.sync_bn", "needs GPUs: torch has no such batch norm for CPUs"))
-        net = convert_sync_batchnorm(net)
-        freeze_modules(net, plain(self.config.model).get("kwargs", {}).get("freeze") or [])  # new modules, frozen anew
+        """Batch norms over all processes; they are new modules, so what was frozen is frozen anew."""
+        net = synchronised(net, self.device)
+        freeze_modules(net, plain(self.config.model).get("kwargs", {}).get("freeze") or [])
         return net
 
     def _open_run_folder(self, resumed: Path | None) -> None:
@@ -313,6 +385,19 @@ class TrainVal(Trainer):
             logger.info("\n{}", model_summary(self.task.model, self.preprocess))
             logger.info("resolved config:\n{}", json.dumps(plain(self.config), indent=2))
 
+    def save_checkpoint(self, name: str, previous: str | None = None, then: Callable[[], None] | None = None) -> None:
+        """Write ``<name>.ckpt`` as everything is now, by process 0; every process must call.
+
+        previous: the name under which the file it replaces is kept; then: called when the file is in its place.
+        """
+        if not dist.is_main() and not self.sharded:
+            return
+        content = self.checkpoint_content()  # put together from everybody's shares, where there are shares
+        if dist.is_main():
+            folder = self.run_dir / "checkpoints"
+            kept = folder / f"{previous}.ckpt" if previous else None
+            self.saver.save(content, folder / f"{name}.ckpt", kept, then)
+
     def checkpoint_content(self) -> dict[str, Any]:
         """All that is needed to go on, or to answer."""
         return resume_state.content_of(self)
@@ -322,8 +407,23 @@ class TrainVal(Trainer):
 
     # -- the loop
 
+    def before_train(self) -> None:
+        super().before_train()
+        if self.owes_end_of_epoch:
+            self._end_owed_epoch()
+
+    def _end_owed_epoch(self) -> None:
+        """A run stopped between an epoch's checkpoint and its validation owes that, and all that hangs on it."""
+        self.epoch, self.iter = self.start_epoch - 1, self.iters_per_epoch - 1
+        saved = next(i for i, hook in enumerate(self.hooks) if type(hook) is LatestCheckpoint)
+        for hook in self.hooks[saved + 1 :]:
+            hook.after_epoch(self)
+
     def before_epoch(self) -> None:
         augment = self.epoch < self.max_epochs - self.no_aug_epochs
+        self.owes_end_of_epoch = False
+        if self.sharded:
+            self.task.model.cpu()  # it is asked again when the epoch is done
         self.task.model.train()
         self.task.net.train()
         super().before_epoch()
@@ -377,6 +477,7 @@ class TrainVal(Trainer):
     def after_iter(self) -> None:
         self.iter_seconds = self.data_seconds + time.perf_counter() - self._iter_start
         super().after_iter()
+        self.saver.check()
 
     def interrupted(self) -> bool:
         """Whether any process was asked to stop; all agree, so that none waits in a step for one that left.
@@ -401,7 +502,10 @@ class TrainVal(Trainer):
         self.task.end_of_pass()
         # each process has gathered batch-norm statistics of its own pictures; from here on all answer with the same
         if isinstance(self.update, GradientUpdate):
-            dist.broadcast_buffers(self.task.model, *filter(None, [self.ema_model]))
+            dist.broadcast_buffers(self.trained, *filter(None, [self.ema_model]))
+        if self.sharded:
+            self.task.model.load_state_dict(self.full_weights())
+            self.task.model.to(self.device)
         self.bad.gather()
         with self.task.using(self.answering_model):
             self.task.calibrate(self.calibrator, self.calibration_loader)
@@ -421,6 +525,12 @@ class TrainVal(Trainer):
     def close(self) -> None:
         for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader)):
             loader.close()
+        try:
+            self.saver.end(failed=not self.finished and not self.stopping)
+        finally:
+            self._let_go()
+
+    def _let_go(self) -> None:
         log.close_file()
         if self.lock is not None:
             self.lock.close()

@@ -71,6 +71,7 @@ class GradientUpdate:
     net: the module that is trained (perhaps wrapped for DDP); accumulate: iterations per weight update, their mean
     gradient is taken, also in a short last window; clip_norm: largest total gradient norm, None for no clipping;
     amp: bfloat16 on CPUs and on GPUs that have it, float16 with loss scaling elsewhere.
+    sharded: whether the net is one of `dao.utils.sharding`; its state is whole all the same, and asked for by all.
     """
 
     def __init__(
@@ -81,9 +82,11 @@ class GradientUpdate:
         accumulate: int = 1,
         clip_norm: float | None = None,
         amp: bool = False,
+        sharded: bool = False,
     ) -> None:
         self.optimizer, self.net, self.device = optimizer, net, device
         self.accumulate, self.clip_norm, self.amp = accumulate, clip_norm, amp
+        self.sharded = sharded
         self.dtype = amp_dtype(device)
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp and self.dtype is torch.float16)
 
@@ -91,6 +94,10 @@ class GradientUpdate:
         return torch.autocast(self.device.type, dtype=self.dtype, enabled=True) if self.amp else nullcontext()
 
     def sync(self, i: int, iters: int) -> AbstractContextManager[Any]:
+        if self.sharded:
+            from dao.utils import sharding
+
+            sharding.sync_gradients(self.net, is_update_iter(i, iters, self.accumulate))
         wrapped = isinstance(self.net, nn.parallel.DistributedDataParallel)
         return self.net.no_sync() if wrapped and not is_update_iter(i, iters, self.accumulate) else nullcontext()
 
@@ -108,10 +115,20 @@ class GradientUpdate:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        return {"optimizer": self.optimizer.state_dict(), "scaler": self.scaler.state_dict()}
+        state = self.optimizer.state_dict()
+        if self.sharded:
+            from dao.utils import sharding
+
+            state = sharding.whole(state)
+        return {"optimizer": state, "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        self.optimizer.load_state_dict(state["optimizer"])
+        if self.sharded:
+            from dao.utils import sharding
+
+            sharding.load_optimizer(self.optimizer, state["optimizer"])
+        else:
+            self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
 
 

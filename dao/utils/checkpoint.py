@@ -23,6 +23,7 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, RunError
+from dao.utils import dist
 
 FORMAT = 1
 StateDict = dict[str, Tensor]
@@ -48,24 +49,26 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
             os.fsync(file.fileno())
         load(temporary)  # proven before it takes the old one's place
         if previous is not None and path.is_file():
-            _keep(path, previous)
+            keep(path, previous)
         temporary.replace(path)
         _sync_directory(path.parent)
-    except (OSError, RuntimeError, CheckpointError) as error:  # torch reports a failed write as RuntimeError
+    except (OSError, RuntimeError, CheckpointError) as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and "StreamWriter" not in str(error):  # torch's word for a failed write
+            raise
         kept = "; the one written before it is untouched" if path.exists() else ""
         raise RunError(f"{path} could not be written: {error}{kept}. Is the disk full?") from error
 
 
-def _keep(path: Path, previous: Path) -> None:
-    """Another name for a file, so that at no moment it has none; a copy on disks that know no second names."""
-    temporary = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+def keep(path: Path, name: Path) -> None:
+    """Give a file a second name, so that at no moment it has none; a copy on disks that know no second names."""
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
     except OSError:
         shutil.copyfile(path, temporary)
-    temporary.replace(previous)
+    temporary.replace(name)
 
 
 def _sync_directory(folder: Path) -> None:
@@ -120,18 +123,23 @@ def load(path: Path, data: bytes | None = None) -> dict[str, Any]:
     return content
 
 
+def load_everywhere(path: Path, content: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As `load`, on every process; a machine that does not share process 0's disk is sent the file.
+
+    content: the file's, where this process has read it already.
+    """
+    if all(dist.all_gather_object(path.is_file())):
+        return content if content is not None else load(path)
+    data = dist.broadcast_object(path.read_bytes() if dist.is_main() else b"")
+    return content if content is not None else load(path, data)
+
+
 def read_file(path: Path, data: bytes | None = None) -> Any:
     """What torch.load or safetensors finds in a file, or in its bytes, on the CPU, data only."""
     if data is None and not path.is_file():
         raise CheckpointError(f"{path} does not exist (working directory: {Path.cwd()})")
     if path.suffix == ".safetensors":
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            return load_file(path)
-        except SafetensorError as error:
-            raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+        return _read_safetensors(path)
     try:
         source = path if data is None else io.BytesIO(data)
         return torch.load(source, map_location="cpu", weights_only=True)
@@ -144,6 +152,25 @@ def read_file(path: Path, data: bytes | None = None) -> Any:
     except Exception as error:  # whatever bytes that are no checkpoint make the reader stumble over
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CheckpointError(f"{path} is torn or not a checkpoint: {reason}") from None
+
+
+def _read_safetensors(path: Path) -> dict[str, Any]:
+    """The tensors of anybody's file; of our exporter's the checkpoint that it stands for, without what training needs."""
+    from safetensors import SafetensorError, safe_open
+    from safetensors.torch import load_file
+
+    try:
+        weights = load_file(path)
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+    if "aicore" not in metadata:
+        return weights
+    if metadata.get("checksum") != str(checksum(dict(sorted(weights.items())))):
+        raise CheckpointError(f"{path} was damaged after it was written: its checksum does not hold")
+    told = {"config": metadata["config"], "card": metadata["aicore"]}
+    return {"format": FORMAT, "model": weights, "ema": None, **told, "epoch": 0, "metrics": {}, "best": {}}
 
 
 def find(path: str | Path, prefer: str = "best") -> Path:

@@ -122,6 +122,24 @@ def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config,
     assert grey.shape == (40, 48) and bad["regions"] and (newest.parent / "contact_sheet.png").is_file()
 
 
+def test_the_final_report_goes_by_the_best_checkpoints_thresholds_not_the_last_epochs(
+    tiny_anomaly_config, write_config, tmp_path
+):
+    worst_is_best = {"hooks": [{"type": "BestCheckpoint", "kwargs": {"mode": "min"}}]}
+    changes = {**STFPM, "trainer.kwargs.max_epochs": 4, "trainer.kwargs.eval_interval": 1, **worst_is_best}
+    assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu") == 0
+    trained = tmp_path / "runs" / "tinyparts"
+    best, last = (checkpoint.load(trained / "checkpoints" / f"{name}.ckpt") for name in ("best", "latest"))
+    assert best["epoch"] < last["epoch"]
+    thresholds = [json.loads(content["card"])["facts"]["picture_threshold"] for content in (best, last)]
+    assert thresholds[0] != thresholds[1]
+    assert run("-c", write_config({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(trained)}}})) == 0
+    reports = [json.loads((trained / "eval" / name / "metrics.json").read_text()) for name in ("final", "test")]
+    assert reports[0] == reports[1]
+    scores = [(trained / "eval" / name / "pictures.csv").read_text() for name in ("final", "test")]
+    assert scores[0] == scores[1]
+
+
 @pytest.mark.parametrize("changes", [{}, PATCHCORE, SPADE], ids=["padim", "patchcore", "spade"])
 def test_one_and_three_processes_make_the_same_model(changes, tiny_anomaly_config, write_config, tmp_path):
     """16 pictures to learn from in batches of 3: no process count divides them."""

@@ -11,7 +11,7 @@ from loguru import logger
 from dao.errors import ConfigError, Problem, nearest
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
-from dao.utils import checkpoint, dist
+from dao.utils import dist
 
 if TYPE_CHECKING:
     from dao.evaluators.base import Evaluator
@@ -40,34 +40,35 @@ class LatestCheckpoint(Hook):
     def after_iter(self, trainer: TrainVal) -> None:
         self.iters += 1
         due = self.save_minutes > 0 and time.monotonic() - self.saved_at > self.save_minutes * 60
+        if trainer.sharded:  # all take part in a save, and clocks differ
+            due = (trainer.iter + 1) % trainer.log_interval == 0 and dist.any_rank(due)
         due = due or 0 < self.save_iters <= self.iters
         if due and trainer.window_ends and trainer.iter + 1 < trainer.iters_per_epoch:
             trainer.refuse_non_finite()
             self.save(trainer, "latest")
 
     def after_epoch(self, trainer: TrainVal) -> None:
+        trainer.owes_end_of_epoch = True
         self.save(trainer, "latest")
         if self.save_interval and (trainer.epoch + 1) % self.save_interval == 0:
-            self.save(trainer, f"epoch_{trainer.epoch + 1}")
-            self._drop_old(trainer.run_dir / "checkpoints")
+            folder = trainer.run_dir / "checkpoints"
+            trainer.save_checkpoint(f"epoch_{trainer.epoch + 1}", then=lambda: self._drop_old(folder))
 
     def after_train(self, trainer: TrainVal) -> None:
         if not trainer.stopping:
             return
         if trainer.iter + 1 < trainer.iters_per_epoch:  # otherwise the epoch's end has saved
             self.save(trainer, "latest")
+        trainer.saver.wait()
         logger.info("saved; go on with --resume {}", trainer.run_dir)
 
     def save(self, trainer: TrainVal, name: str) -> None:
-        """Write one checkpoint of the run; rank 0 only."""
-        if dist.is_main():
-            folder = trainer.run_dir / "checkpoints"
-            previous = folder / "previous.ckpt" if name == "latest" else None
-            checkpoint.save(trainer.checkpoint_content(), folder / f"{name}.ckpt", previous)
+        """Write one checkpoint of the run, and keep the one before it."""
+        trainer.save_checkpoint(name, previous="previous")
         self.saved_at, self.iters = time.monotonic(), 0
 
     def _drop_old(self, folder: Path) -> None:
-        if not dist.is_main() or self.keep == 0:
+        if self.keep == 0:
             return
         kept = sorted(folder.glob("epoch_*.ckpt"), key=lambda p: int(p.stem.split("_")[1]))
         for path in kept[: -self.keep]:
@@ -97,8 +98,6 @@ class BestCheckpoint(Hook):
         if self.metric not in known:
             message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
             raise ConfigError(Problem("trainer.kwargs.best_metric", message))
-        if trainer.metrics_epoch >= 0:  # a validation that the stopped run owed has just been made up for
-            self.consider(trainer)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics and trainer.metrics_epoch == trainer.epoch:
@@ -114,22 +113,19 @@ class BestCheckpoint(Hook):
         if not better or value != value:
             return
         trainer.best = {**trainer.metrics, "metric": self.metric, "value": value, "epoch": trainer.metrics_epoch + 1}
-        if dist.is_main():
-            checkpoint.save(trainer.checkpoint_content(), trainer.run_dir / "checkpoints" / "best.ckpt")
+        trainer.save_checkpoint("best")
 
 
 @Registers.hooks.register()
 class SettledCheckpoint(LatestCheckpoint):
-    """Write latest.ckpt once more when an epoch's validation and all that hangs on it is decided; listed last.
-
-    Before it latest.ckpt says that the validation is still owed, so a run killed in between makes up for it.
-    """
+    """Write latest.ckpt once more when an epoch's validation and all that hangs on it is decided; listed last."""
 
     def __init__(self) -> None:
         super().__init__(save_minutes=0)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics_epoch == trainer.epoch:
+            trainer.owes_end_of_epoch = False
             self.save(trainer, "latest")
 
     def after_train(self, trainer: TrainVal) -> None:

@@ -39,8 +39,11 @@ class Meter:
         self.count += 1
 
     def means(self) -> dict[str, float]:
-        """Mean losses, on the CPU."""
-        return {name: value.item() / self.count for name, value in self.losses.items()}
+        """Mean losses of all processes, on the CPU; every process must ask."""
+        if not self.losses:
+            return {}
+        values = dist.mean_of_processes(torch.stack(list(self.losses.values())))
+        return dict(zip(self.losses, (values / self.count).tolist(), strict=True))
 
 
 @Registers.hooks.register()
@@ -98,7 +101,7 @@ class Console(Hook):
             "lr": current_lr(trainer),
             "seconds/data": self.meter.data_seconds / count,
             "seconds/iter": self.meter.seconds / count,
-            "pictures_per_second": self.meter.pictures / self.meter.seconds,
+            "pictures_per_second": dist.world_size() * self.meter.pictures / self.meter.seconds,
         }
         line = self.render(trainer, losses)
         if self.progress is not None:

@@ -13,6 +13,7 @@ from dao.trainers.hooks.ema import Ema
 from dao.trainers.hooks.evaluate import Evaluate, FinalReport
 from dao.trainers.hooks.guard import NonFiniteGuard
 from dao.trainers.hooks.record import Record
+from dao.trainers.hooks.slow_data import SlowData
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
@@ -23,6 +24,7 @@ def for_training(trainer: TrainVal, sections: Sequence[Mapping[str, Any]]) -> li
     hooks: list[Hook] = [
         NonFiniteGuard(),
         Console(),
+        SlowData(),
         LatestCheckpoint(trainer.save_interval, trainer.keep, trainer.save_minutes, trainer.save_iters),
         Evaluate(trainer.eval_interval),
         BestCheckpoint(),

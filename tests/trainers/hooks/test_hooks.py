@@ -1,5 +1,6 @@
 """Hooks on their own, with a small stand-in for the trainer."""
 
+import errno
 from contextlib import nullcontext
 from types import SimpleNamespace
 
@@ -8,6 +9,7 @@ import torch
 from torch import nn
 
 from dao.errors import RunError
+from dao.register import Registers, import_all_modules_for_register
 from dao.schedulers.plateau import PlateauLR
 from dao.structures import Batch
 from dao.trainers.hooks.base import Hook
@@ -18,6 +20,7 @@ from dao.trainers.hooks.early_stop import EarlyStop
 from dao.trainers.hooks.ema import Ema, ema_decay
 from dao.trainers.hooks.evaluate import Evaluate
 from dao.trainers.hooks.guard import NonFiniteGuard
+from dao.trainers.hooks.record import Record
 
 
 def test_a_misspelt_stage_fails_when_the_class_is_made():
@@ -152,6 +155,20 @@ def test_mode_of(metric, mode):
 )
 def test_class_names_say_nothing_of_a_metrics_direction(metric, mode):
     assert mode_of(metric, SimpleNamespace(best_metric="another", best_mode="max")) == mode
+
+
+def test_a_logger_that_the_disk_refuses_does_not_end_the_run(tmp_path, monkeypatch):
+    def refused(self, run_dir):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    import_all_modules_for_register()
+    monkeypatch.setattr(Registers.loggers.get("TensorBoard"), "__init__", refused)
+    hook = Record()
+    trainer = SimpleNamespace(config={}, run_dir=tmp_path, scalars={"train/loss": 0.5}, global_iter=0, epoch=0)
+    hook.before_train(trainer)
+    hook.after_iter(trainer)
+    hook.after_train(trainer)
+    assert '"train/loss": 0.5' in (tmp_path / "metrics.jsonl").read_text()
 
 
 class Costs:

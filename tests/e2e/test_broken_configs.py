@@ -59,6 +59,7 @@ BROKEN = {
         {"model.kwargs.freeze": ["conv1", "layer("]},
         r"model.kwargs.freeze.1 +'layer\(' is not a regular expression: missing \)",
     ),
+    "no loss in the list": ({"loss": []}, "loss +the list is empty"),
     "a weight below 0": (
         {"loss": [{"type": "CrossEntropyLoss"}, {"type": "MSELoss", "weight": -1}]},
         "loss.1.weight +must be at least 0, got -1",

@@ -25,7 +25,7 @@ def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
 
     The preprocessing and the model are the checkpoint's in any case: it cannot answer with others.
     """
-    if not isinstance(path, str) or not path or backend_of(path) not in (None, TorchBackend):
+    if not isinstance(path, str) or not path or is_exported(path):
         return raw
     content = checkpoint.load(checkpoint.find(path))
     known = json.loads(content["config"])
@@ -36,9 +36,14 @@ def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
     return {**merged, "type": card.task, "model": base["model"], "preprocess": card.preprocess}
 
 
+def is_exported(path: str) -> bool:
+    """Whether a file answers without the model it was made from; weights as safetensors do not."""
+    return backend_of(path) not in (None, TorchBackend)
+
+
 def refuse_exported(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
     """For stages that need a checkpoint: an exported file has the answers of a model, and not its parts."""
-    if backend_of(kwargs["ckpt"]) in (None, TorchBackend):
+    if not is_exported(kwargs["ckpt"]):
         return []
     message = "is an exported file, and a run folder or checkpoint is needed here; Demo and dao.predictor take one"
     return [Problem(f"{where}.ckpt", message)]

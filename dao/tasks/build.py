@@ -15,7 +15,8 @@ from dao.register import Registers, to_plain
 from dao.tasks.base import ModelCard, Task
 from dao.utils import checkpoint
 
-WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "freeze")  # what a model starts from
+# what a model starts from, or is trained with
+WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "teacher_path", "penalty_folder", "freeze")
 
 
 def build_dataset(section: Mapping[str, Any], where: str, classes: Sequence[str] | None = None) -> Any:

@@ -37,7 +37,9 @@ from dao.trainers.update import GradientUpdate, NoUpdate, Update, amp_dtype, is_
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 from dao.utils.saver import Saver
-from dao.utils.seeding import seed_everything
+from dao.utils.seeding import mix, seed_everything
+
+SET_APART = 0xC  # sets the random numbers of pictures set apart from those of the others
 
 INFINITY = float("inf")
 
@@ -126,7 +128,9 @@ class TrainVal(Trainer):
         self.ema_model: torch.nn.Module | None = None
         self.evaluator: Any = None
         self.eval_loader: Any = None
+        self.calibrator: Any = None
         self.calibration_loader: Any = None
+        self.kept_loader: Any = None  # training pictures that the task sets apart
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
         self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
@@ -213,6 +217,7 @@ class TrainVal(Trainer):
             if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
                 logger.info("{} pass over the data is all that this model takes", task_passes)
             self.max_epochs = task_passes
+        self.task.plan(self.max_epochs * self.iters_per_epoch)
 
     def _shard(self, model: torch.nn.Module) -> torch.nn.Module:
         """A copy to be trained, in shares; the model itself stays whole, gets its weights and answers with them."""
@@ -289,13 +294,14 @@ class TrainVal(Trainer):
         if not self.ema:
             return
         self.ema_model = copy.deepcopy(self.task.model).eval().requires_grad_(False)
+        if callable(drop := getattr(self.ema_model, "stop_learning", None)):
+            drop()
         if resumed is not None and resumed["ema"]:
             self.ema_model.load_state_dict(resumed["ema"])
 
     def _build_calibration(self) -> None:
         """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
-        self.calibrator: Any = None
-        self.calibration_loader: Any = None
+        self._build_kept()
         section = self.config.get("calibration")
         if section is None:
             return
@@ -306,6 +312,16 @@ class TrainVal(Trainer):
             self.calibration_loader = build.build_loader(
                 section.dataloader, where, dataset, self.preprocess, False, self.seed
             )
+
+    def _build_kept(self) -> None:
+        """The training pictures that the task sets apart, read as in evaluation."""
+        kept = self.task.set_apart(self.dataset)
+        if kept is None:
+            return
+        section = plain(self.config.dataloader)
+        section["kwargs"] = {**section.get("kwargs", {}), "cache": False}  # they are read once a pass, in full size
+        seed = mix(self.seed, SET_APART)  # views of a picture are to be others than those it is learnt by
+        self.kept_loader = build.build_loader(section, "dataloader", kept, self.preprocess, False, seed)
 
     def _build_evaluator(self) -> None:
         section = self.config.get("evaluator")
@@ -345,7 +361,8 @@ class TrainVal(Trainer):
         if self.compile:
             net = torch.compile(net)  # type: ignore[assignment]
         if isinstance(self.update, GradientUpdate):
-            net = dist.wrap_model(net, self.device, static_graph=self.static_graph)
+            in_phases = getattr(self.task.model, "in_phases", False)  # then not every weight has a gradient each time
+            net = dist.wrap_model(net, self.device, find_unused=in_phases, static_graph=self.static_graph)
             self.update.net = net
         self.task.net = net
 
@@ -428,17 +445,7 @@ class TrainVal(Trainer):
         self.task.net.train()
         super().before_epoch()
         self.task.begin_pass(augment)  # after the hooks, one of which may have changed the loss
-        if self.start_iter and self.task.remembers:
-            self._look_again(augment)
         self.loader.set_epoch(self.epoch, start_iter=self.start_iter, augment=augment)  # type: ignore[attr-defined]
-
-    def _look_again(self, augment: bool) -> None:
-        """Show the task the batches before the one that this pass goes on from."""
-        self.loader.set_epoch(self.epoch, start_iter=0, augment=augment)  # type: ignore[attr-defined]
-        for number, batch in enumerate(self.loader, start=1):
-            self.task.remember(batch)
-            if number == self.start_iter:
-                return
 
     def fetch(self) -> Iterable[Batch]:
         """The epoch's batches on the device, with the time each one was waited for."""
@@ -508,7 +515,7 @@ class TrainVal(Trainer):
             self.task.model.to(self.device)
         self.bad.gather()
         with self.task.using(self.answering_model):
-            self.task.calibrate(self.calibrator, self.calibration_loader)
+            self.task.calibrate(self.calibrator, self.calibration_loader, self.kept_loader)
         super().after_epoch()
 
     def refuse_non_finite(self) -> None:
@@ -523,7 +530,7 @@ class TrainVal(Trainer):
         return self.ema_model if self.ema_model is not None else self.task.model
 
     def close(self) -> None:
-        for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader)):
+        for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader, self.kept_loader)):
             loader.close()
         try:
             self.saver.end(failed=not self.finished and not self.stopping)

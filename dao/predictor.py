@@ -216,7 +216,10 @@ class TorchExportBackend:
 
 
 def backend_of(path: str | Path) -> Callable[[Path, torch.device], Backend] | None:
-    """What runs an exported file, by the ending of its name and the registered exporters; None for other files."""
+    """What runs an exported file, by the ending of its name and the registered exporters; None for other files.
+
+    `TorchBackend` for those that hold a model's weights, and serve as a checkpoint.
+    """
     from dao.register import Registers
 
     name = Path(path).name.lower()

@@ -156,6 +156,8 @@ def _validate_slot(slot: Slot, value: Any, where: str) -> list[Problem]:
     if slot.form == "list" or (slot.form == "either" and isinstance(value, list)):
         if not isinstance(value, list):
             return [Problem(where, f"expected a list of components, got {type(value).__name__}")]
+        if slot.form == "either" and not value:
+            return [Problem(where, "the list is empty; expected a component, or a list of them")]
         return [p for i, item in enumerate(value) for p in _validate_component(slot, item, f"{where}.{i}")]
     return _validate_component(slot, value, where)
 

@@ -149,7 +149,7 @@ class SegEvaluator(Evaluator):
     def metric_names(self) -> list[str]:
         """By evaluating one made-up picture of every class."""
         count = len(self.classes)
-        truth = np.arange(count, dtype=np.uint8)[None].repeat(self.min_area, 0)
+        truth = np.arange(count, dtype=np.uint8)[None]
         made_up = defects.count(truth, truth, (truth > 0).astype(np.float32), 1, self.min_overlap)
         rows = [PictureRow(i, "", bool(i), bool(i), float(i), 1.0, 0, made_up) for i in range(2)]
         details = self._details(rows, pixels.confusion(truth, truth, count), np.ones((count, 4), np.int64))

@@ -13,6 +13,7 @@ from torch import nn
 
 from dao.errors import ConfigError, Problem
 from dao.predictor import Backend
+from dao.signature import out_of_limits
 from dao.tasks.base import Task
 
 Layout = Literal["nhwc", "nchw"]
@@ -48,6 +49,14 @@ class Exporter(ABC):
     ) -> None:
         self.dynamic, self.batch_size, self.image_size, self.layout = dynamic, batch_size, image_size, layout
         self.facts = facts or {}
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Numbers that are out of range."""
+        height, width = kwargs.get("image_size") or (None, None)
+        given = {"batch_size": kwargs.get("batch_size"), "image_size.0": height, "image_size.1": width}
+        side = (1, MAX_SIDE)
+        return out_of_limits(given, {"batch_size": (1, MAX_BATCH), "image_size.0": side, "image_size.1": side}, where)
 
     @abstractmethod
     def export(self, task: Task, path: Path) -> None:

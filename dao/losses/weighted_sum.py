@@ -71,8 +71,13 @@ def build_loss(section: Mapping[str, Any] | Sequence[Any], where: str = "loss", 
         name = _unique(item.get("name") or snake_case(item["type"]), terms)
         if name == TOTAL:
             raise ConfigError(Problem(f"{place}.name", f"a term cannot be called '{name}'; choose another name"))
+        weight = float(item.get("weight", 1.0))
+        if weight < 0:
+            raise ConfigError(
+                Problem(f"{place}.weight", f"must be at least 0, got {weight:g}: it would make the loss grow")
+            )
         terms[name] = Registers.losses.build(item, place, **context)
-        weights[name] = float(item.get("weight", 1.0))
+        weights[name] = weight
     if not any(weights.values()):
         message = "the list is empty" if not weights else "every weight is 0"
         raise ConfigError(Problem(where, f"{message}, so there is nothing to minimise; give a loss with a weight"))

@@ -78,9 +78,8 @@ def check_input(model: nn.Module, preprocess: Preprocess) -> None:
     Raises ConfigError with the model's own words (a transformer of fixed size, a picture too small to be pooled).
     """
     training, device = model.training, next(model.parameters()).device
-    blank = torch.zeros((1, preprocess.in_channels, *preprocess.size), device=device)
     try:
-        model.eval()(blank)
+        model.eval()(torch.zeros((1, preprocess.in_channels, *preprocess.size), device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
         size = "x".join(map(str, preprocess.size))
         message = (

@@ -59,6 +59,19 @@ BROKEN = {
         {"model.kwargs.freeze": ["conv1", "layer("]},
         r"model.kwargs.freeze.1 +'layer\(' is not a regular expression: missing \)",
     ),
+    "no loss in the list": ({"loss": []}, "loss +the list is empty"),
+    "a weight below 0": (
+        {"loss": [{"type": "CrossEntropyLoss"}, {"type": "MSELoss", "weight": -1}]},
+        "loss.1.weight +must be at least 0, got -1",
+    ),
+    "no such pooling": (
+        {"model.kwargs.global_pool": "x"},
+        "model.kwargs +test_resnet: Invalid pool type: x",
+    ),
+    "more pixels than there is memory": (
+        {"preprocess.size": [10**9, 10**9]},
+        "preprocess.size +the model cannot take 1000000000x1000000000 pixels",
+    ),
     "unknown weights of a known model": (
         {"model.kwargs.model_name": "resnet18.a1_in2k"},
         r"model.kwargs.model_name +timm has no weights 'a1_in2k' of resnet18. Nearest: resnet18.a1_in1k",

@@ -217,6 +217,10 @@ def test_pictures_without_truth_are_counted_apart():
     assert "0 pictures" in evaluator.headline(metrics)
 
 
+def test_metric_names_do_not_take_a_picture_of_the_least_area():
+    assert SegEvaluator(CLASSES, min_area=10**9).metric_names() == SegEvaluator(CLASSES).metric_names()
+
+
 def test_metric_names_are_those_computed():
     evaluator, metrics = evaluate([(scene((1, 10, 10, 8)), scene((1, 10, 10, 8))), (scene(), scene())])
     assert set(metrics) <= set(SegEvaluator(CLASSES).metric_names()) and evaluator.best_metric in metrics

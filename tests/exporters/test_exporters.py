@@ -7,6 +7,7 @@ import onnx
 import pytest
 import torch
 
+from dao import schema
 from dao.errors import CheckpointError, ConfigError, DataError
 from dao.exporters.onnx import OnnxExporter
 from dao.exporters.torch_export import TorchExporter
@@ -59,6 +60,25 @@ def test_fixed_size_refuses_others_with_its_shape(tmp_path):
     assert backend.run(np.zeros((1, 40, 50, 3), np.uint8))["scores"].shape == (1, 4)
     with pytest.raises(DataError, match=r"\[1, 40, 50, 3\].*dynamic: true"):
         backend.run(np.zeros((1, 41, 50, 3), np.uint8))
+
+
+@pytest.mark.parametrize(
+    ("kwargs", "place"),
+    [
+        ({"batch_size": 0}, "export.kwargs.batch_size"),
+        ({"image_size": [-1, 64]}, "export.kwargs.image_size.0"),
+        ({"image_size": [64, 10**9], "dynamic": False}, "export.kwargs.image_size.1"),
+        ({"image_size": None, "batch_size": 1}, None),
+    ],
+)
+@pytest.mark.parametrize("name", ["OnnxExporter", "TorchExporter"])
+def test_numbers_out_of_range_are_refused_beforehand(name, kwargs, place):
+    found = schema.validate({"export": {"type": name, "kwargs": kwargs}})
+    assert [p.where for p in found if p.where.startswith("export")] == ([place] if place else [])
+
+
+def test_an_export_of_nothing_is_refused():
+    assert [p.what[:17] for p in schema.validate({"export": []}) if p.where == "export"] == ["the list is empty"]
 
 
 def test_metadata_and_checker(tmp_path):

@@ -51,12 +51,11 @@ def timm_classifier(
 
 
 def _create(model_name: str, options: dict[str, object]) -> nn.Module:
-    """A model with random weights; a keyword that this architecture does not know is the config's mistake."""
+    """A model with random weights; a keyword or value that this architecture does not take is the config's mistake."""
     import timm
 
     try:
         return timm.create_model(model_name, **options)
-    except TypeError as error:
-        if "unexpected keyword" not in str(error):
-            raise
-        raise ConfigError(Problem("model.kwargs", f"{model_name}: {error}")) from None
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise ConfigError(Problem("model.kwargs", f"{model_name}: {reason}")) from error

@@ -70,13 +70,14 @@ def main(argv: list[str] | None = None) -> int:
         print(f"aicore {__version__}")
         return 0
 
+    from loguru import logger
+
     from dao.errors import AICoreError
 
+    logger.remove()  # whose own handler would show a message twice; the launcher sets up the run's
     try:
         return run(args)
     except AICoreError as error:
-        from loguru import logger
-
         logger.debug("{}", error)  # into the run's log.txt, where there is one
         print(f"\n{error}", file=sys.stderr)
         return error.exit_code

@@ -268,6 +268,27 @@ class Config(DotMap):
 
     __delattr__ = __delitem__
 
+    def update(self, *args: Any, **kwargs: Any) -> NoReturn:
+        self._refuse(", ".join(map(str, dict(*args, **kwargs))))
+
+    def __ior__(self, other: Any) -> NoReturn:
+        self._refuse(", ".join(map(str, dict(other))))
+
+    def setdefault(self, key: str, default: Any = None) -> NoReturn:
+        self._refuse(key)
+
+    def pop(self, key: str, default: Any = None) -> NoReturn:
+        self._refuse(key)
+
+    def popitem(self, last: bool = True) -> NoReturn:
+        self._refuse("popitem")
+
+    def clear(self) -> NoReturn:
+        self._refuse("clear")
+
+    def move_to_end(self, key: str, last: bool = True) -> NoReturn:
+        self._refuse(key)
+
     def _refuse(self, key: str) -> NoReturn:
         raise TypeError(f"config is read-only once loaded ('{key}'); what changes during a run is state")
 

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import errno
 import json
 import os
+import re
 import signal
+import sys
+import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
@@ -14,7 +18,7 @@ from typing import Any
 
 from dao import config as config_module
 from dao.config import Raw
-from dao.errors import ConfigError, Problem
+from dao.errors import ConfigError, Problem, RunError
 from dao.placement import ProcessPlace, device_for, from_torchrun, place
 
 GROUP_TIMEOUT = timedelta(minutes=30)
@@ -22,6 +26,8 @@ GROUP_TIMEOUT = timedelta(minutes=30)
 
 def launch(args: argparse.Namespace) -> int:
     """Read and validate the config, start the processes it takes, run; returns the exit code."""
+    if args.num_machines > 1:  # torch warns of every address without a name, and a factory's network has no name server
+        os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
     with naming_the_file(args.exp_file):
         return _launch(args)
 
@@ -110,6 +116,7 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
     """One process of a run, from joining the group to its exit code."""
     import torch
 
+    from dao.preflight import check_same_everywhere
     from dao.register import Registers
     from dao.trainers.base import Options
     from dao.utils import dist
@@ -124,12 +131,33 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
         dist.join(placement.backend, placement.init_method, placement.world_size, placement.rank, GROUP_TIMEOUT)
     log.to_terminal(detail)
     try:
+        check_same_everywhere(raw)
         frozen = config_module.freeze(raw)
         trainer = Registers.trainers.build(raw["trainer"], "trainer", config=frozen, options=Options(device, detail))
         trainer.run()
-    finally:
-        dist.leave()
+    except BaseException as error:
+        broken = dist.connection_broke(error)
+        dist.leave(failure_of(error))
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise RunError(f"the disk is full: {error}. What was saved before is whole; go on with --resume") from error
+        if broken:
+            said = re.sub(r"^\[[^]]*\] ", "", str(error).splitlines()[0]).split(". ")[
+                0
+            ]  # without torch's file and advice
+            raise RunError(
+                "the connection to another process broke: it was killed, or its machine is gone, and its own terminal may "
+                f"say why. The run ends here; go on from its last checkpoint with --resume ({said})"
+            ) from None
+        raise
+    dist.leave()
     return 128 + trainer.signal if trainer.stopping else 0
+
+
+def failure_of(error: BaseException) -> str:
+    """What the other machines read of it: our own errors speak for themselves, others need their place."""
+    from dao.errors import AICoreError
+
+    return str(error) if isinstance(error, AICoreError) else "".join(traceback.format_exception(error))
 
 
 def _spawn(placements: list[ProcessPlace], raw: Raw, args: argparse.Namespace) -> int:
@@ -155,8 +183,15 @@ def _spawn(placements: list[ProcessPlace], raw: Raw, args: argparse.Namespace) -
     try:
         while not children.join():
             pass
-    except ProcessExitedException as ended:  # the child has said why
-        return ended.exit_code if ended.exit_code > 0 else 128 - ended.exit_code
+    except ProcessExitedException as ended:
+        if ended.exit_code > 0:  # the child has said why
+            return ended.exit_code
+        name = signal.Signals(-ended.exit_code).name
+        sys.stderr.write(
+            f"\nrank {placements[ended.error_index].rank} was ended by {name} from outside, and the others with it. Was memory "
+            "short (dmesg names what the system took)? Go on from the last checkpoint with --resume\n"
+        )
+        return 128 - ended.exit_code
     except ProcessRaisedException as raised:
         raise RuntimeError(str(raised)) from None
     return outcome.value
@@ -176,8 +211,6 @@ def _forward_signals(pids: list[int]) -> None:
 
 def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dict[str, Any], outcome: Any) -> None:
     """What a spawned process does: what `launch` did, without reading the config again."""
-    import sys
-
     import torch
 
     from dao.errors import AICoreError

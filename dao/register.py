@@ -14,16 +14,14 @@ A config names it: ``{"type": "FocalLoss", "kwargs": {"gamma": 1.5}}``. The sign
 from __future__ import annotations
 
 import importlib
-import importlib.util
 import inspect
 import json
 import pkgutil
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
+from dao import modules
 from dao.errors import ConfigError, Problem, nearest
 from dao.signature import Component, check_kwargs
 
@@ -128,7 +126,7 @@ class Registers:
     datasets = Register("dataset", context=("classes",))
     dataloaders = Register("dataloader", context=("dataset", "transforms", "preprocess", "training", "seed"))
     transforms = Register("transform")
-    losses = Register("loss", context=("num_classes", "class_counts"))
+    losses = Register("loss", context=("num_classes", "class_counts", "multi_label"))
     optimizers = Register("optimizer", context=("model",))
     schedulers = Register("scheduler", context=("total_iters", "iters_per_epoch", "no_aug_iters"))
     evaluators = Register("evaluator", context=("classes",))
@@ -167,11 +165,9 @@ def import_all_modules_for_register(
         paths = [str(Path(folder) / room) for folder in dao.__path__]
         for module in pkgutil.walk_packages(paths, f"dao.{room}."):
             importlib.import_module(module.name)
-    custom = Path(custom_dir)
-    for path in sorted(custom.glob("**/*.py")) if custom.is_dir() else []:
-        _import_file(path)
+    modules.import_folder(Path(custom_dir))
     for entry in _read_cus_file(Path(cus_file)) if cus_file else []:
-        _import_file(Path(entry)) if entry.endswith(".py") else _import_name(entry)
+        modules.import_file(Path(entry)) if entry.endswith(".py") else modules.import_name(entry)
 
 
 def _read_cus_file(path: Path) -> list[str]:
@@ -181,42 +177,7 @@ def _read_cus_file(path: Path) -> list[str]:
         raise ConfigError(Problem("--cus_file", f"{path} does not exist")) from None
     except json.JSONDecodeError as error:
         raise ConfigError(Problem("--cus_file", f"{path} is not JSON: {error}")) from None
-    modules = content.get("modules", content) if isinstance(content, dict) else content
-    if not isinstance(modules, list) or not all(isinstance(m, str) for m in modules):
+    names = content.get("modules", content) if isinstance(content, dict) else content
+    if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
         raise ConfigError(Problem("--cus_file", f'{path}: expected a list of modules or {{"modules": [...]}}'))
-    return modules
-
-
-def _import_name(name: str) -> None:
-    _guard(name, lambda: importlib.import_module(name))
-
-
-def _import_file(path: Path) -> None:
-    resolved = path.resolve()
-    name = "custom_modules_" + "_".join(resolved.with_suffix("").parts[-3:]).replace("-", "_").replace(".", "_")
-    if name not in sys.modules:
-        _guard(str(path), lambda: _load(name, resolved))
-
-
-def _load(name: str, path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(name, path)
-    if spec is None or spec.loader is None or not path.is_file():
-        raise ImportError(f"{path} does not exist")
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[name] = module
-    try:
-        spec.loader.exec_module(module)
-    except BaseException:
-        del sys.modules[name]
-        raise
-    return module
-
-
-def _guard(what: str, load: Callable[[], Any]) -> None:
-    try:
-        load()
-    except ConfigError:
-        raise
-    except Exception as error:
-        message = f"cannot be imported: {type(error).__name__}: {error}"
-        raise ConfigError(Problem(what, message)) from error
+    return names

@@ -7,6 +7,7 @@ One tree (`SECTIONS`) serves the two readers: `validate` finds every problem of 
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -58,6 +59,7 @@ def validate(raw: Raw) -> list[Problem]:
     for key, value in raw.items():
         if key in PLAIN_KEYS:
             problems += check_type(PLAIN_KEYS[key], value, key)
+            problems += _name_problems(value) if key == "name" and isinstance(value, str) else []
         elif key == "preprocess":
             problems += _validate_preprocess(value)
         elif key in SECTIONS:
@@ -68,6 +70,21 @@ def validate(raw: Raw) -> list[Problem]:
     if isinstance(raw.get("type"), str) and raw["type"] not in Registers.tasks:
         problems.append(Problem("type", Registers.tasks.unknown(raw["type"])))
     return problems + _missing_sections(raw)
+
+
+def _name_problems(name: str) -> list[Problem]:
+    """A run's name is the name of one folder inside ``log_dir``: with more in it, it would lie somewhere else."""
+    if re.search(r"[/\\\x00-\x1f]", name) or name.strip() in ("", ".", "..") or name != name.strip():
+        message = (
+            f"expected the name of one folder, without slashes, got {name!r}; trainer.kwargs.log_dir says where it lies"
+        )
+        return [Problem("name", message)]
+    return []
+
+
+def section_problems(key: str, value: Any, where: str) -> list[Problem]:
+    """What is wrong with a section ``key`` that stands somewhere else, ``where``: a loss inside a hook."""
+    return _validate_slot(SECTIONS[key], value, where)
 
 
 def _missing_sections(raw: Raw) -> list[Problem]:

@@ -135,3 +135,21 @@ def test_frozen_config_reads_like_a_dotmap_and_refuses_writing():
     with pytest.raises(TypeError, match="read-only"):
         frozen["a"] = 3
     assert frozen.toDict() == {"a": {"b": [{"c": 1}]}}
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda c: c.update({"b": 1}), lambda c: c.update(b=1), lambda c: c.update([("b", 1)]), lambda c: c.pop("b"),
+        lambda c: c.pop("none", None), lambda c: c.popitem(), lambda c: c.setdefault("new", 1), lambda c: c.clear(),
+        lambda c: c.__ior__({"b": 1}), lambda c: c.__delitem__("b"), lambda c: c.__delattr__("b"),
+        lambda c: c.move_to_end("b"),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("place", [lambda c: c, lambda c: c.a, lambda c: c.copy(), lambda c: c.a.l[0]])
+def test_every_way_of_changing_a_loaded_config_is_refused(change, place):
+    raw = {"a": {"b": 2, "l": [{"b": 3}]}, "b": 1}
+    frozen = config.freeze(raw)
+    with pytest.raises(TypeError, match=r"config is read-only once loaded \("):
+        change(place(frozen))
+    assert frozen.toDict() == raw

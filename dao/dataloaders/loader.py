@@ -29,7 +29,8 @@ from dao.structures import Batch
 from dao.utils import dist
 from dao.utils.cores import usable_cores
 
-_WORKER_DIED = re.compile(r"DataLoader worker \(pid")
+# said by torch of a worker that was killed, and by one that found no room to hand a batch over
+_WORKER_DIED = re.compile(r"DataLoader worker \(pid|shared memory|torch_\S*>?: No space left")
 
 
 class ImageLoader:
@@ -136,8 +137,10 @@ class ImageLoader:
     def _fetch(self) -> Iterator[Fetched]:
         try:
             yield from self._loader
-        except RuntimeError as error:
-            if not _WORKER_DIED.search(str(error)):
+        except (RuntimeError, ConnectionError, EOFError) as error:
+            # one that dies while it hands a batch over breaks the connection; torch marks what was raised inside one
+            broken = not isinstance(error, RuntimeError) and "Caught " not in str(error)
+            if not broken and not _WORKER_DIED.search(str(error)):
                 raise
             raise RunError(
                 f"a loader process died ({' '.join(str(error).split())}). Most often it ran out of memory, or of shared "

@@ -61,8 +61,6 @@ class AnomalyEvaluator(Evaluator):
     Pixels of defective pictures without a mask count for nothing, and neither do those outside a region of interest.
     """
 
-    reads = ("anomaly_score", "raw_score", "raw_map", "label")
-
     def __init__(self, classes: list[str], worst: int = 24, pixels: bool = True) -> None:
         problems = self.check_config({"worst": worst}, "evaluator.kwargs")
         if problems:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from pathlib import Path
-from typing import ClassVar
+from typing import Any
 
 from dao.structures import Batch, Prediction
 
@@ -12,12 +12,18 @@ from dao.structures import Batch, Prediction
 class Evaluator(ABC):
     """Counts every picture once, whatever the number of processes.
 
-    reads: the Prediction fields it needs; best_metric: by which the best checkpoint is kept; best_mode: "max" or "min".
+    best_metric: by which the best checkpoint is kept; best_mode: "max" or "min".
+    facts: those of the model card's that its settings decide (a threshold): the trainers hand them to the task, so that
+    what is counted is what demo and exported files answer.
     """
 
-    reads: ClassVar[tuple[str, ...]] = ()
     best_metric: str
     best_mode: str = "max"
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        """By default the model's own hold."""
+        return {}
 
     def __init__(self, classes: list[str]) -> None:
         self.classes = list(classes)

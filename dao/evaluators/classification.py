@@ -19,6 +19,8 @@ from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
 
+# place in the dataset, path, scores, truth (None: unlabelled), indices of the labels that were given
+Row = tuple[int, str, NDArray[np.float32], NDArray[np.bool_] | None, list[int]]
 GOOD_NAMES = ("good", "ok", "pass", "normal", "defect_free")
 
 
@@ -26,18 +28,21 @@ GOOD_NAMES = ("good", "ok", "pass", "normal", "defect_free")
 class Results:
     """Every picture of an evaluation, in dataset order.
 
-    paths: N; scores: (N, K); truth: (N, K) bool, all False where unlabelled; labelled: (N,) bool.
+    paths: N; scores: (N, K); truth: (N, K) bool, all False where unlabelled; labelled: (N,) bool;
+    said: (N, K) bool, the labels that the model gave.
     """
 
     paths: list[str]
     scores: NDArray[np.float32]
     truth: NDArray[np.bool_]
     labelled: NDArray[np.bool_]
+    said: NDArray[np.bool_]
 
     def only_labelled(self) -> Results:
         """Those that metrics can be made of."""
         keep = np.flatnonzero(self.labelled)
-        return Results([self.paths[i] for i in keep], self.scores[keep], self.truth[keep], self.labelled[keep])
+        paths = [self.paths[i] for i in keep]
+        return Results(paths, self.scores[keep], self.truth[keep], self.labelled[keep], self.said[keep])
 
 
 @Registers.evaluators.register()
@@ -49,11 +54,11 @@ class ClsEvaluator(Evaluator):
     positive: classes that mean a defect; good: classes that mean a good part. Naming one side gives the other; without
     either, a class called good, ok, pass, normal or defect_free is the good one. Where pictures carry several labels,
     a part without any positive one is good, so that every class may be positive.
-    threshold: from which score on a label counts, where pictures carry several; worst: pictures on the worst-N sheet.
+    threshold: from which score on a label is given, where pictures carry several; None: the model's own (0.5 unless
+    trained with another). It goes into the model's card, so demo and exported files answer as was counted here.
+    worst: pictures on the worst-N sheet.
     Macro averages leave out classes without a picture in the set.
     """
-
-    reads = ("scores", "label")
 
     def __init__(
         self,
@@ -61,7 +66,7 @@ class ClsEvaluator(Evaluator):
         top_k: list[int] | None = None,
         positive: list[str] | None = None,
         good: list[str] | None = None,
-        threshold: float = 0.5,
+        threshold: float | None = None,
         worst: int = 24,
     ) -> None:
         problems = self.check_config({"top_k": top_k, "threshold": threshold, "worst": worst}, "evaluator.kwargs")
@@ -74,6 +79,10 @@ class ClsEvaluator(Evaluator):
         self.best_metric = "top1"
         super().__init__(classes)
 
+    @property
+    def facts(self) -> dict[str, Any]:
+        return {} if self.threshold is None else {"threshold": self.threshold}
+
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Numbers that are out of range."""
@@ -82,14 +91,15 @@ class ClsEvaluator(Evaluator):
             for k in kwargs.get("top_k") or ()
             if k < 1
         ]
-        if not 0 < kwargs.get("threshold", 0.5) < 1:
-            problems.append(Problem(f"{where}.threshold", f"expected between 0 and 1, got {kwargs['threshold']:g}"))
+        threshold = kwargs.get("threshold")
+        if threshold is not None and not 0 < threshold < 1:
+            problems.append(Problem(f"{where}.threshold", f"expected between 0 and 1, got {threshold:g}"))
         if kwargs.get("worst", 0) < 0:
             problems.append(Problem(f"{where}.worst", f"expected 0 or more pictures, got {kwargs['worst']}"))
         return problems
 
     def reset(self) -> None:
-        self._rows: list[tuple[int, str, NDArray[np.float32], NDArray[np.bool_] | None]] = []
+        self._rows: list[Row] = []
         self.multi_label = False
         self.results: Results | None = None
         self.details: dict[str, Any] = {}
@@ -97,7 +107,8 @@ class ClsEvaluator(Evaluator):
     def update(self, predictions: list[Prediction], batch: Batch) -> None:
         truths = self._truths(batch)
         for prediction, index, truth in zip(predictions, batch.indices, truths, strict=True):
-            self._rows.append((index, prediction.path, prediction.scores, truth))
+            said = [prediction.label] if prediction.labels is None else prediction.labels
+            self._rows.append((index, prediction.path, prediction.scores, truth, said))
 
     def _truths(self, batch: Batch) -> list[NDArray[np.bool_] | None]:
         if batch.targets is None or not len(batch):
@@ -130,7 +141,7 @@ class ClsEvaluator(Evaluator):
     def metric_names(self) -> list[str]:
         """By evaluating one made-up picture a class, with one label and with several."""
         eye = np.eye(len(self.classes))
-        made_up = Results([""] * len(eye), eye.astype(np.float32), eye > 0, np.ones(len(eye), bool))
+        made_up = Results([""] * len(eye), eye.astype(np.float32), eye > 0, np.ones(len(eye), bool), eye > 0)
         names: list[str] = []
         for several in (False, True):
             probe = copy.copy(self)
@@ -141,7 +152,7 @@ class ClsEvaluator(Evaluator):
     def _details(self, known: Results) -> dict[str, Any]:
         """Everything the report holds, nested; rates as values with intervals."""
         scores, truth = known.scores, known.truth
-        predicted = self._predicted(scores)
+        predicted = self.verdict_of(known)
         details: dict[str, Any] = {"pictures": len(scores), "unlabelled": len(self.results.paths) - len(scores)}
         if not len(scores):
             return details
@@ -156,11 +167,11 @@ class ClsEvaluator(Evaluator):
             details["factory"] = self._factory(scores, truth, predicted)
         return details
 
-    def _predicted(self, scores: NDArray[np.float32]) -> NDArray[np.bool_]:
+    def verdict_of(self, results: Results) -> NDArray[np.bool_]:
         """(N, K): what the model says, one class a picture unless they carry several."""
-        if self.multi_label:
-            return scores >= self.threshold
-        return np.eye(len(self.classes), dtype=bool)[scores.argmax(1)] if len(scores) else scores > 1
+        if self.multi_label or not len(results.scores):
+            return results.said
+        return np.eye(len(self.classes), dtype=bool)[results.scores.argmax(1)]
 
     def _accuracy(
         self, scores: NDArray[np.float32], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]
@@ -247,15 +258,16 @@ def good_classes(classes: list[str], positive: list[str] | None, good: list[str]
     return [name for name in classes if name.lower() in GOOD_NAMES]
 
 
-def collate(rows: list[tuple[int, str, Any, Any]], num_classes: int) -> Results:
+def collate(rows: list[Row], num_classes: int) -> Results:
     """Rows of all processes as arrays, sorted by place in the dataset so that their order says nothing of processes."""
     rows = sorted(rows, key=lambda row: row[0])
-    blank = np.zeros(num_classes, bool)
     scores = np.stack([row[2] for row in rows]) if rows else np.zeros((0, num_classes), np.float32)
-    truth = (
-        np.stack([blank if row[3] is None else row[3] for row in rows]) if rows else np.zeros((0, num_classes), bool)
-    )
-    return Results([row[1] for row in rows], scores, truth, np.array([row[3] is not None for row in rows], bool))
+    truth, said = np.zeros((2, len(rows), num_classes), bool)
+    for place, row in enumerate(rows):
+        truth[place] = False if row[3] is None else row[3]
+        said[place, row[4]] = True
+    labelled = np.array([row[3] is not None for row in rows], bool)
+    return Results([row[1] for row in rows], scores, truth, labelled, said)
 
 
 def refuse_not_finite(results: Results) -> None:
@@ -270,11 +282,14 @@ def refuse_not_finite(results: Results) -> None:
 
 
 def flatten(details: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    """The scalars of a report by path: ``top1``, ``macro/f1``, ``per_class/dent/recall``, ``escape_rate``."""
+    """The scalars of a report by path: ``top1``, ``macro/f1``, ``per_class/dent/recall``, ``escape_rate``.
+
+    A rate with its interval counts by its "value"; a class may be called so as well, and is a table of its own.
+    """
     flat: dict[str, float] = {}
     for key, value in details.items():
         name = f"{prefix}{key}"
-        if isinstance(value, Mapping) and "value" in value:
+        if isinstance(value, Mapping) and "value" in value and not isinstance(value["value"], Mapping):
             flat[name.removeprefix("factory/")] = float(value["value"])
         elif isinstance(value, Mapping):
             flat |= flatten(value, f"{name}/")

@@ -35,8 +35,6 @@ class DetEvaluator(Evaluator):
     the area of the true box.
     """
 
-    reads = ("boxes_xyxy", "box_labels", "box_scores")
-
     def __init__(
         self,
         classes: list[str],

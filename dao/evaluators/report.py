@@ -79,7 +79,7 @@ def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) 
 def predictions_csv(path: Path, evaluator: ClsEvaluator) -> Path:
     """Every picture: its labels, what was said, and the score of each class."""
     results, classes = evaluator.results, evaluator.classes
-    said = evaluator._predicted(results.scores)
+    said = evaluator.verdict_of(results)
 
     def names(row: NDArray[np.bool_]) -> str:
         return ";".join(classes[k] for k in np.flatnonzero(row))

@@ -54,8 +54,6 @@ class SegEvaluator(Evaluator):
     Means leave out classes that neither the truth nor the predictions have.
     """
 
-    reads = ("mask", "defect_map")
-
     def __init__(
         self,
         classes: list[str],

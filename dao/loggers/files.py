@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+import threading
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +38,8 @@ class TensorBoard:
     def __init__(self, run_dir: Path) -> None:
         from torch.utils.tensorboard import SummaryWriter
 
+        if threading.excepthook is not _without_the_writers:
+            threading.excepthook = _without_the_writers
         self.writer = SummaryWriter(str(run_dir / "tensorboard"))
 
     def scalars(self, values: dict[str, float], step: int, epoch: int) -> None:
@@ -46,3 +50,10 @@ class TensorBoard:
     def close(self) -> None:
         """Flush and close."""
         self.writer.close()
+
+
+def _without_the_writers(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard writes from a thread, whose OSError is raised again where the next point is added: it is told there."""
+    frames = traceback.extract_tb(args.exc_traceback)
+    if not (issubclass(args.exc_type, OSError) and any("tensorboard" in frame.filename for frame in frames)):
+        threading.__excepthook__(args)

@@ -34,9 +34,11 @@ class FocalLoss(Loss):
     alpha: balances the classes. Softmax: a weight per class, "balanced" = n / (K * count_k), or for two classes one
         number, the weight of class 1 (class 0 gets 1 - alpha). Sigmoid: share from 0 to 1 that presence weighs against
         absence, for all classes or one per class, "balanced" = 1 - count_k / n.
-    activation: "softmax" for one class a picture, "sigmoid" for several; "auto" goes by the target: softmax for class
-        indices, sigmoid for a number per class (and for a single output). With mixup on one-class data, say "softmax".
+    activation: "softmax" for one class a picture, "sigmoid" for several; "auto" goes by what the data is (and takes
+        sigmoid for a single output), so that the shares which mixup makes of one-class targets do not change the loss.
     reduction: "mean" divides softmax by the targets' weight, sigmoid by the number of elements.
+    multi_label: whether a picture may carry several labels, handed over by the core; None, where nobody says, goes by
+        the target: one label for class indices, several for a number per class.
     """
 
     limits = {"gamma": (0.0, float("inf")), "alpha": (0.0, 1.0)}
@@ -50,8 +52,10 @@ class FocalLoss(Loss):
         ignore_index: int = -100,
         num_classes: int | None = None,
         class_counts: list[int] | None = None,
+        multi_label: bool | None = None,
     ) -> None:
         super().__init__()
+        self.multi_label = multi_label
         self.gamma, self.activation, self.reduction, self.ignore_index = gamma, activation, reduction, ignore_index
         class_weights, presence = _resolve_alpha(alpha, num_classes, class_counts)
         self.register_buffer("class_weights", class_weights, persistent=False)
@@ -59,10 +63,14 @@ class FocalLoss(Loss):
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...); target: (B, ...) integer classes or (B, K, ...) float. Returns a scalar."""
-        softmax = self.activation == "softmax"
-        if self.activation == "auto":
-            softmax = is_class_index(target, logits) and logits.shape[1] > 1
+        softmax = self._takes_softmax(logits, target)
         return self._softmax(logits.float(), target) if softmax else self._sigmoid(logits.float(), target)
+
+    def _takes_softmax(self, logits: Tensor, target: Tensor) -> bool:
+        if self.activation != "auto":
+            return self.activation == "softmax"
+        one_label = is_class_index(target, logits) if self.multi_label is None else not self.multi_label
+        return one_label and logits.shape[1] > 1
 
     def _softmax(self, logits: Tensor, target: Tensor) -> Tensor:
         weights = self.class_weights

@@ -97,8 +97,9 @@ class Scheduler(ABC):
         self.updates += 1
         self._apply()
 
-    def epoch_end(self, metric: float | None) -> None:
-        """Call after each epoch with the validation metric, or None when nothing was validated. For plateau_lr."""
+    def epoch_end(self, metric: float | None, mode: str = "max") -> None:
+        """Call after each epoch with the validation metric, or None when nothing was validated, and whether more
+        ("max") or less ("min") of it is better. For plateau_lr."""
 
     def _apply(self) -> None:
         if self._optimizer is not None:

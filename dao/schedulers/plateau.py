@@ -15,7 +15,8 @@ from dao.schedulers.base import INFINITY, Scheduler, WarmupShape
 class PlateauLR(Scheduler):
     """The rate is multiplied by ``factor`` after more than ``patience`` evaluations without a better metric.
 
-    mode: whether a larger ("max": accuracy) or a smaller ("min": error) metric is better.
+    mode: whether a larger ("max": accuracy) or a smaller ("min": error) metric is better; None: as whoever hands the
+    metric over says, which in training is the evaluator.
     threshold: relative change that counts as better, as torch's ReduceLROnPlateau; min_lr_ratio: the lowest factor.
     Epochs without an evaluation do not count.
     """
@@ -28,7 +29,7 @@ class PlateauLR(Scheduler):
         iters_per_epoch: int,
         factor: float = 0.1,
         patience: int = 10,
-        mode: Literal["max", "min"] = "max",
+        mode: Literal["max", "min"] | None = None,
         threshold: float = 1e-4,
         min_lr_ratio: float = 0.0,
         warmup_epochs: float = 0.0,
@@ -45,11 +46,11 @@ class PlateauLR(Scheduler):
     def body(self, i: int) -> float:
         return self.reduced
 
-    def epoch_end(self, metric: float | None) -> None:
+    def epoch_end(self, metric: float | None, mode: str = "max") -> None:
         """Take in the metric of an evaluation; the same on every process, or their rates part."""
         if metric is None:
             return
-        if is_better(metric, self.best, self.mode, self.threshold):
+        if is_better(metric, self.best, self.mode or mode, self.threshold):
             self.best, self.bad_evaluations = metric, 0
             return
         self.bad_evaluations += 1

@@ -32,14 +32,13 @@ class ModelCard:
 
     task: the config's ``type``; classes: names in score order; preprocess: `PreprocessSettings` as plain values;
     facts: what else the task needs to read its outputs (multi-label, thresholds, ...), plain values;
-    version: of AICore, when it was made; name: of the run.
+    version: of AICore, when it was made.
     """
 
     task: str
     classes: list[str]
     preprocess: dict[str, Any]
     facts: dict[str, Any] = field(default_factory=dict)
-    name: str = ""
     version: str = ""
 
     def to_json(self) -> str:
@@ -101,6 +100,9 @@ class Task(ABC):
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses of a batch, scalars; "loss" is the one to differentiate."""
+
+    def check_loss(self, loss: nn.Module) -> None:
+        """Raise ConfigError for a loss that would train without complaint, and teach the wrong thing."""
 
     def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
         """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""

@@ -84,15 +84,19 @@ def check_input(model: nn.Module, preprocess: Preprocess) -> None:
 
 
 def build_loss(raw: Mapping[str, Any], dataset: Any, device: torch.device) -> nn.Module | None:
-    """The loss of a config, with the data's class counts for its weights; None where a model is fitted without one."""
-    if "loss" not in raw:
-        return None
+    """The loss of a config, see `loss_of`; None where a model is fitted without one."""
+    return loss_of(raw["loss"], "loss", dataset, device) if "loss" in raw else None
+
+
+def loss_of(section: Any, where: str, dataset: Any, device: torch.device) -> nn.Module:
+    """The loss of a section, with what the data says: class counts for its weights, one label a picture or several."""
     from dao.losses.weighted_sum import build_loss as build_sum
 
-    section = to_plain(raw["loss"])
+    section = to_plain(section)
     counts = dataset.loss_counts() if asks_for_counts(section) else None  # of pixels they cost a look at every mask
-    context = {"num_classes": len(dataset.classes), "class_counts": counts}
-    return build_sum(section, "loss", **context).to(device)
+    several = getattr(dataset, "multi_label", None)
+    context = {"num_classes": len(dataset.classes), "class_counts": counts, "multi_label": several}
+    return build_sum(section, where, **context).to(device)
 
 
 def asks_for_counts(section: Any) -> bool:

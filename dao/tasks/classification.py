@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -21,7 +21,10 @@ MULTI_LABEL_THRESHOLD = 0.5
 
 @Registers.tasks.register("cls")
 class ClassificationTask(Task):
-    """Logits in, softmax scores out (sigmoid scores where pictures carry several labels)."""
+    """Logits in, softmax scores out (sigmoid scores where pictures carry several labels).
+
+    Facts in the card: ``multi_label``; where that holds ``threshold``, from which score on a label is given.
+    """
 
     models = "cls_models"
     training_needs = ("loss", "optimizer")
@@ -34,12 +37,14 @@ class ClassificationTask(Task):
         loss: nn.Module | None = None,
         facts: dict[str, Any] | None = None,
     ) -> None:
-        super().__init__(model, preprocess, classes, loss, facts)
-        self.multi_label = bool(self.facts.get("multi_label", False))
+        super().__init__(model, preprocess, classes, loss, {"multi_label": False, **(facts or {})})
+        self.multi_label = bool(self.facts["multi_label"])
+        if self.multi_label:
+            self.facts.setdefault("threshold", MULTI_LABEL_THRESHOLD)
         if loss is not None:
-            self._check_loss_fits(loss)
+            self.check_loss(loss)
 
-    def _check_loss_fits(self, loss: nn.Module) -> None:
+    def check_loss(self, loss: nn.Module) -> None:
         """Softmax losses on multi-hot targets train without complaint and learn the wrong thing: refuse them."""
         names = {type(module).__name__ for module in loss.modules()}
         wrong = names & {"CrossEntropyLoss", "SoftTargetCrossEntropy"}
@@ -58,6 +63,17 @@ class ClassificationTask(Task):
             )
         return {"multi_label": bool(dataset.multi_label)}
 
+    def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> Self:
+        threshold = facts.get("threshold", MULTI_LABEL_THRESHOLD)
+        if "threshold" in facts and not self.multi_label:
+            message = "the pictures have one label each, and the highest score wins: leave it out"
+            raise ConfigError(Problem(f"{where}.threshold", message))
+        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < 1:
+            raise ConfigError(Problem(f"{where}.threshold", f"expected between 0 and 1, got {threshold!r}"))
+        if facts.get("multi_label", self.multi_label) != self.multi_label:
+            raise ConfigError(Problem(f"{where}.multi_label", "is what the model was trained for; leave it out"))
+        return super().with_facts(facts, where)
+
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(batch.targets, Tensor):
             message = "gives no labels, and classification needs them: ClsDataloader over a dataset of classes does"
@@ -74,12 +90,13 @@ class ClassificationTask(Task):
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
         several = card.facts.get("multi_label", False)
+        threshold = card.facts.get("threshold", MULTI_LABEL_THRESHOLD)
         return [
             Prediction(
                 original_hw=tuple(hw),
                 scores=scores,
                 label=int(scores.argmax()),
-                labels=np.flatnonzero(scores >= MULTI_LABEL_THRESHOLD).tolist() if several else None,
+                labels=np.flatnonzero(scores >= threshold).tolist() if several else None,
             )
             for scores, hw in zip(outputs["scores"], original_hw, strict=True)
         ]
@@ -96,8 +113,9 @@ class ClassificationTask(Task):
         from dao.utils.visualize import annotate_classification
 
         return annotate_classification(
-            image, card.classes, prediction.scores, prediction.label, truth=truth, heatmap=heatmap
-        )
+            image, card.classes, prediction.scores, prediction.label, truth=truth, heatmap=heatmap,
+            labels=prediction.labels,
+        )  # fmt: skip
 
     @classmethod
     def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
@@ -106,6 +124,12 @@ class ClassificationTask(Task):
         if prediction.labels is not None:
             found["labels"] = [card.classes[i] for i in prediction.labels]
         return {**found, "scores": scores, "height": prediction.original_hw[0], "width": prediction.original_hw[1]}
+
+    @classmethod
+    def caption(cls, prediction: Prediction, card: ModelCard) -> str:
+        if prediction.labels is None:
+            return super().caption(prediction, card)
+        return ", ".join(f"{card.classes[i]} {prediction.scores[i]:.2f}" for i in prediction.labels) or "no label"
 
     @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:

@@ -49,6 +49,11 @@ class DetectionTask(Task):
     ) -> None:
         super().__init__(model, preprocess, classes, loss, {**asdict(model.answers), "raw": False, **(facts or {})})
         settings_of(self.facts)
+        if loss is not None:
+            self.check_loss(loss)
+
+    def check_loss(self, loss: nn.Module) -> None:
+        """Losses of pictures or pixels do not judge boxes."""
         for term in getattr(loss, "losses", ()):
             if not getattr(term, "takes_boxes", False):
                 name = type(term).__name__

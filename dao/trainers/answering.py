@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -59,9 +60,10 @@ def relative(path: Path) -> Path:
 
 
 def section_name(section: Any) -> str:
-    """What to call a set of pictures in a folder name: its split where it has one."""
+    """What to call a set of pictures in a folder name: its split where it has one; never a path."""
     kwargs = section.get("kwargs", {})
-    return str(kwargs.get("split") or Path(str(kwargs.get("list_file") or kwargs.get("csv_file") or "set")).stem)
+    name = str(kwargs.get("split") or Path(str(kwargs.get("list_file") or kwargs.get("csv_file") or "set")).stem)
+    return re.sub(r"[/\\\x00-\x1f]+", "_", name).strip(". ") or "set"
 
 
 def readable(dataset: Any, indices: Iterable[int], preprocess: Mapping[str, Any], bad: BadPictures) -> Iterator[Sample]:

@@ -10,7 +10,7 @@ from dao.register import Registers
 from dao.tasks import build
 from dao.trainers.answering import complete_from_checkpoint, section_name, stage_folder
 from dao.trainers.base import BadPictures, Options, Trainer, plain
-from dao.trainers.evaluation import to_device
+from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 
@@ -50,6 +50,7 @@ class Eval(Trainer):
         self.iters_per_epoch = len(self.loader)  # type: ignore[arg-type]
         self.bad = BadPictures(len(dataset), self.max_bad_fraction)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.task.classes)
+        self.task = answering_as_counted(self.task, self.evaluator)
         self.run_dir = stage_folder(str(path), "eval", section_name(section.dataloader.dataset))
         if dist.is_main():
             log.to_file(self.run_dir / "log.txt")

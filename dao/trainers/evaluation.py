@@ -19,6 +19,11 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
     return batch
 
 
+def answering_as_counted(task: Task, evaluator: Evaluator) -> Task:
+    """The task with those facts that the evaluator's settings decide. Raises ConfigError where it has no such fact."""
+    return task.with_facts(evaluator.facts, "evaluator.kwargs") if evaluator.facts else task
+
+
 def evaluate(
     task: Task,
     loader: Iterable[Batch],

@@ -54,8 +54,13 @@ def _load_or_previous(path: Path) -> tuple[Path, dict[str, Any]]:
     except CheckpointError as error:
         if path.name != "latest.ckpt" or not previous.is_file():
             raise
-        logger.warning("{}; going on from {}, the one before it", error, previous.name)
-        return previous, checkpoint.load(previous)
+        content = checkpoint.load(previous)
+        path.replace(path.with_name("damaged.ckpt"))
+        checkpoint.keep(previous, path)
+        logger.warning(
+            "{}; it is kept as damaged.ckpt, and {}, the one before it, is gone on from", error, previous.name
+        )
+        return path, content
 
 
 def content_of(trainer: TrainVal) -> dict[str, Any]:

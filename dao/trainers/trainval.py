@@ -19,6 +19,7 @@ from dao.errors import ConfigError, Problem
 from dao.models.pretrained import freeze_modules
 from dao.models.stages import recompute
 from dao.models.sync_bn import synchronised
+from dao.preflight import check_same_data
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch
@@ -26,7 +27,7 @@ from dao.tasks import build
 from dao.tasks.base import Task
 from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
-from dao.trainers.evaluation import to_device
+from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.trainers.hooks import defaults
 from dao.trainers.hooks.guard import NonFiniteGuard
 from dao.trainers.update import GradientUpdate, NoUpdate, Update, amp_dtype, is_update_iter, updates_per_epoch
@@ -158,6 +159,7 @@ class TrainVal(Trainer):
         seed_everything(self.seed)
         resumed = self._find_resume()
         self._build_data()
+        check_same_data(self.dataset)
         self._build_task()
         self._build_update()
         self._build_calibration()
@@ -315,6 +317,7 @@ class TrainVal(Trainer):
         self._refuse_leak(dataset)
         self.eval_loader = build.build_loader(section.dataloader, where, dataset, self.preprocess, False, self.seed)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.dataset.classes)
+        self.task = answering_as_counted(self.task, self.evaluator)
         self.eval_bad = BadPictures(len(dataset), self.max_bad_fraction)
 
     def _refuse_leak(self, dataset: Any) -> None:

@@ -48,7 +48,7 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
             os.fsync(file.fileno())
         load(temporary)  # proven before it takes the old one's place
         if previous is not None and path.is_file():
-            _keep(path, previous)
+            keep(path, previous)
         temporary.replace(path)
         _sync_directory(path.parent)
     except (OSError, RuntimeError, CheckpointError) as error:  # torch reports a failed write as RuntimeError
@@ -57,15 +57,15 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
         raise RunError(f"{path} could not be written: {error}{kept}. Is the disk full?") from error
 
 
-def _keep(path: Path, previous: Path) -> None:
-    """Another name for a file, so that at no moment it has none; a copy on disks that know no second names."""
-    temporary = previous.with_name(f".{previous.name}.{os.getpid()}.tmp")
+def keep(path: Path, name: Path) -> None:
+    """Give a file a second name, so that at no moment it has none; a copy on disks that know no second names."""
+    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
     except OSError:
         shutil.copyfile(path, temporary)
-    temporary.replace(previous)
+    temporary.replace(name)
 
 
 def _sync_directory(folder: Path) -> None:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import os
+import time
 from datetime import timedelta
 from typing import Any, TypeVar
 
 import torch
 import torch.distributed as torch_dist
 from torch import Tensor, nn
+
+from dao import heartbeat
+from dao.errors import RunError
 
 T = TypeVar("T")
 
@@ -38,17 +42,99 @@ def local_rank() -> int:
     return int(os.environ.get("LOCAL_RANK", "0"))
 
 
+JOIN_SECONDS = float(os.environ.get("AICORE_JOIN_SECONDS", "120"))  # in which all processes must have come
+_heartbeat: heartbeat.Heartbeat | None = None
+
+
 def join(backend: str, init_method: str, world: int, this_rank: int, timeout: timedelta) -> None:
-    """Join the process group; every process of the run must call it."""
-    torch_dist.init_process_group(
-        backend=backend, init_method=init_method, world_size=world, rank=this_rank, timeout=timeout
+    """Join the process group; every process of the run must call it.
+
+    Raises RunError when they do not find each other in time.
+    """
+    if init_method == "env://":  # the elastic agent, or a scheduler, has made the place where they meet
+        torch_dist.init_process_group(backend=backend, world_size=world, rank=this_rank, timeout=timeout)
+        return
+    host, port = init_method.removeprefix("tcp://").rsplit(":", 1)
+    _choose_interface(host)
+    store = _meet(host, int(port), world, this_rank)
+    torch_dist.init_process_group(backend=backend, store=store, world_size=world, rank=this_rank, timeout=timeout)
+    if heartbeat.PATIENCE > 0:
+        global _heartbeat
+        _heartbeat = heartbeat.Heartbeat(host, int(port), this_rank, world)
+        _heartbeat.start()
+    barrier()
+
+
+def _meet(host: str, port: int, world: int, this_rank: int) -> torch_dist.TCPStore:
+    """The store that process 0 opens and all others connect to."""
+    try:
+        return torch_dist.TCPStore(host, port, world, this_rank == 0, timeout=timedelta(seconds=JOIN_SECONDS))
+    except (RuntimeError, ValueError) as error:
+        said = str(error).splitlines()[0]
+    if "EADDRINUSE" in said or "in use" in said:
+        raise RunError(
+            f"port {port} is taken on this machine: choose another one in --dist-url, the same on all machines"
+        )
+    if "clients joined" in said or this_rank == 0:
+        raise RunError(
+            f"not all of the {world} processes came to {host}:{port} within {JOIN_SECONDS:g} seconds ({said}). Is the command "
+            "running on every machine, with the same --devices and --num_machines and a --machine_rank of its own, from 0 "
+            "on? AICORE_JOIN_SECONDS waits longer"
+        )
+    raise RunError(
+        f"rank {this_rank} could not reach machine 0 at {host}:{port} within {JOIN_SECONDS:g} seconds ({said}). Is the "
+        "command running there, is that its address, and does no firewall stand between?"
     )
 
 
-def leave() -> None:
-    """Leave the process group, if any."""
+def _choose_interface(host: str) -> None:
+    """Speak over the network card that leads to machine 0, where the user names none; a guess by name often is loopback."""
+    import socket
+
+    import psutil
+
+    if host in ("127.0.0.1", "localhost"):
+        return
+    try:
+        with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+            probe.connect((host, 9))
+            own = probe.getsockname()[0]
+    except OSError:
+        return
+    for name, addresses in psutil.net_if_addrs().items():
+        if any(address.address == own for address in addresses):
+            for variable in ("GLOO_SOCKET_IFNAME", "NCCL_SOCKET_IFNAME"):
+                os.environ.setdefault(variable, name)
+
+
+def leave(failure: str = "") -> None:
+    """Leave the process group, if any; ``failure``: what the other processes are told ended this one."""
+    global _heartbeat
+    if _heartbeat is not None:
+        _heartbeat.fail(failure) if failure else _heartbeat.stop()
+        _heartbeat = None
     if is_active():
         torch_dist.destroy_process_group()
+
+
+BROKEN = (
+    "connection reset by peer",
+    "connection closed by peer",
+    "broken pipe",
+    "remote process exited",
+    "gloo/transport",
+)
+
+
+def connection_broke(error: BaseException) -> bool:
+    """Whether an error says no more than that another process is gone. Waits a little: the heartbeat may know why."""
+    if not is_active() or not isinstance(error, RuntimeError):
+        return False
+    if not any(words in str(error).lower() for words in BROKEN):
+        return False
+    if _heartbeat is not None:
+        time.sleep(2 * heartbeat.INTERVAL)
+    return True
 
 
 def barrier() -> None:

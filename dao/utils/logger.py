@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
+from typing import TextIO
 
 from loguru import logger
 
@@ -43,21 +44,40 @@ def _remember(line: str) -> None:
         _early.append(str(line))
 
 
+class _LogFile:
+    """A run's log.txt. What a full disk does not take is lost, and nothing else: no run ends because of its log."""
+
+    def __init__(self, path: Path) -> None:
+        self.file: TextIO | None = None
+        with contextlib.suppress(OSError):
+            self.file = path.open("a", encoding="utf-8")
+
+    def write(self, text: str) -> None:
+        if self.file is not None:
+            with contextlib.suppress(OSError):
+                self.file.write(text)
+                self.file.flush()
+
+    def stop(self) -> None:
+        if self.file is not None:
+            with contextlib.suppress(OSError):
+                self.file.close()
+
+
 def to_file(path: Path) -> None:
     """Log to a file as well, from now on; rank 0 only."""
     global _file_sink
     close_file()
     if dist.is_main():
-        path.open("a", encoding="utf-8").writelines(_early)
+        sink = _LogFile(path)
+        sink.write("".join(_early))
         _early.clear()
-        # a full disk must not end a run because of its log
-        _file_sink = logger.add(path, format=FILE_FORMAT, level="DEBUG", catch=True)
+        _file_sink = logger.add(sink, format=FILE_FORMAT, level="DEBUG")
 
 
 def close_file() -> None:
     """Stop logging to the run's file."""
     global _file_sink
     if _file_sink is not None:
-        with contextlib.suppress(OSError):  # a full disk must not hide why the run ended
-            logger.remove(_file_sink)
+        logger.remove(_file_sink)
         _file_sink = None

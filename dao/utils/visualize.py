@@ -71,7 +71,7 @@ def overlay_heatmap(image: Image, heatmap: NDArray[np.floating], alpha: float = 
     heat = np.clip(np.nan_to_num(np.asarray(heatmap, np.float32), nan=0.0), 0, 1)
     if heat.shape != rgb.shape[:2]:
         heat = cv2.resize(heat, (rgb.shape[1], rgb.shape[0]), interpolation=cv2.INTER_LINEAR)
-    # inferno's lightness rises evenly, so it reads in grey and without red or green as well
+    # inferno's lightness rises evenly: it reads in grey and without red or green as well
     tint = cv2.applyColorMap(np.round(heat * 255).astype(np.uint8), cv2.COLORMAP_INFERNO)[:, :, ::-1]
     weight = (alpha * heat)[:, :, None]
     return np.round(rgb * (1 - weight) + tint * weight).astype(np.uint8)
@@ -82,10 +82,10 @@ def overlay_heatmap(image: Image, heatmap: NDArray[np.floating], alpha: float = 
 
 @dataclass(frozen=True, slots=True)
 class _Answer:
-    """What the panel says. title: the label; bars: (class index, name, score) from the likeliest down."""
+    """What the panel says. title: the label(s), by index in ``said``; bars: (class index, name, score), likeliest first."""
 
     title: str
-    label: int
+    said: Sequence[int]
     score: float
     truth: str | None
     bars: list[tuple[int, str, float]]
@@ -99,12 +99,14 @@ def annotate_classification(
     *,
     truth: str | None = None,
     heatmap: NDArray[np.floating] | None = None,
+    labels: Sequence[int] | None = None,
 ) -> Image:
     """The picture beside a panel with the label, its score and a bar for each of the likeliest classes (6 at most).
 
-    scores: (K,) 0..1 in the order of ``classes``; label: index of the answer; truth: the right name, where known.
-    The picture's own pixels stay as they are, in the upper left corner; very small ones are enlarged by a whole
-    factor. With a ``heatmap`` (see `overlay_heatmap`) the picture follows a second time, under it.
+    scores: (K,) 0..1 in the order of ``classes``; label: the likeliest one's index; labels: the answer's, where it may
+    hold several or none; truth: the right name, where known.
+    The picture's pixels stay as they are, in the upper left corner; very small ones are enlarged by a whole factor.
+    With a ``heatmap`` (see `overlay_heatmap`) the picture follows a second time, under it.
     """
     picture = enlarge(to_rgb(image))
     height, width = picture.shape[:2]
@@ -117,7 +119,8 @@ def annotate_classification(
     shown = np.concatenate(views, axis=0 if below else 1)
     order = np.argsort(-np.asarray(scores), kind="stable")[:MAX_BARS]
     bars = [(int(i), classes[i], float(scores[i])) for i in order]
-    answer = _Answer(classes[label], label, float(scores[label]), truth, bars)
+    said = [label] if labels is None else labels
+    answer = _Answer(", ".join(classes[i] for i in said) or "no label", said, float(scores[label]), truth, bars)
     return _with_panel_below(shown, answer, unit) if below else _with_panel_beside(shown, answer, unit)
 
 
@@ -194,7 +197,7 @@ def _draw_header(canvas: Image, answer: _Answer, unit: int, left: int, top: int,
 def _draw_bars(canvas: Image, answer: _Answer, unit: int, left: int, top: int, width: int) -> None:
     row, thick = round(2.35 * unit), max(4, round(0.5 * unit))
     for number, (index, name, score) in enumerate(answer.bars):
-        baseline, bold = top + number * row + unit, index == answer.label
+        baseline, bold = top + number * row + unit, index in answer.said
         value = f"{score:.3f}"
         room = width - text_width(value, unit, bold) - unit
         draw_text(canvas, fit_text(name, room, unit, bold), (left, baseline), unit, INK, anchor="ls", bold=bold)

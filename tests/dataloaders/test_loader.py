@@ -245,20 +245,39 @@ def test_a_batch_that_cannot_be_handed_over_ends_the_run_instead_of_being_waited
     def full(self, protocol):
         raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
 
-    monkeypatch.setattr(
-        Fetched, "__reduce_ex__", full
-    )  # found by forked workers; what torch says when /dev/shm is full
+    monkeypatch.setattr(Fetched, "__reduce_ex__", full)  # forked workers find it so; what torch says of a full /dev/shm
     with pytest.raises(RunError, match=r"(?s)loader process died.*num_workers \(now 1"):
         list(make_loader(num_workers=1))
 
 
-def test_a_bug_in_a_worker_stays_a_bug(make_loader):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ConnectionResetError(104, "Connection reset by peer"),  # killed while it handed a batch over
+        EOFError(),
+        RuntimeError("unable to write to file </torch_1_2_3>: No space left on device (28)"),
+        RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. "),
+    ],
+)
+def test_every_way_a_worker_can_be_lost_is_explained(make_loader, monkeypatch, error):
+    loader = make_loader()
+
+    def lost(self):
+        raise error
+
+    monkeypatch.setattr(type(loader._loader), "__iter__", lost)
+    with pytest.raises(RunError, match=r"(?s)loader process died.*shared memory.*num_workers"):
+        list(loader)
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, ConnectionRefusedError])
+def test_a_bug_in_a_worker_stays_a_bug(make_loader, kind):
     class Broken(ImageDataset):
         def read(self, index, in_channels=3, bit_depth=16):
-            raise RuntimeError("our mistake")
+            raise kind("our mistake")
 
     broken = Broken(make_loader().dataset.records, ["dent", "scratch"])
-    with pytest.raises(RuntimeError, match="our mistake"):
+    with pytest.raises(kind, match="our mistake"):
         list(make_loader(dataset=broken, num_workers=1))
 
 

@@ -2,6 +2,9 @@
 
 import json
 import shutil
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -54,6 +57,23 @@ BROKEN = {
     "resume from nothing": ({"trainer.kwargs.resume": "gone"}, "--resume gone: no checkpoint there"),
     "fine-tune from nothing": ({"trainer.kwargs.ckpt": "gone"}, "gone does not exist"),
     "eval of nothing": ({"trainer": {"type": "Eval", "kwargs": {"ckpt": "gone"}}}, "gone does not exist"),
+    "a name that leaves the log folder": ({"name": "../out"}, "name +expected the name of one folder, .*got '../out'"),
+    "a name of two folders": ({"name": "line3/steel"}, "name +expected the name of one folder"),
+    "a name of Windows' folders": ({"name": "line3\\\\steel"}, "name +expected the name of one folder"),
+    "an empty name": ({"name": ""}, "name +expected the name of one folder"),
+    "the folder itself as a name": ({"name": ".."}, "name +expected the name of one folder"),
+    "a hook's loss without a type": (
+        {"hooks": [{"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {}}}]},
+        "hooks.0.kwargs.loss.type +expected the name of a loss",
+    ),
+    "a hook's loss misspelt": (
+        {
+            "hooks": [
+                {"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {"type": "FocalLoss", "kwargs": {"gama": 1}}}}
+            ]
+        },
+        "hooks.0.kwargs.loss.kwargs.gama +FocalLoss takes no 'gama'",
+    ),
     "unknown hook": (
         {"hooks": [{"type": "EarlyStopp"}]},
         "hooks.0.type +'EarlyStopp' is not a hook. Nearest: EarlyStop",
@@ -148,6 +168,15 @@ def test_broken_command_lines(argv, message, tiny_config, write_config, capsys):
         pytest.skip("this machine has a GPU")
     code, err = run(capsys, "-c", write_config(tiny_config), *argv)
     assert code == 2 and message in err
+
+
+@pytest.mark.parametrize("argv", [["-c", "none.json"], ["--list", "losss"], ["--schema", "-m", "none.json"]])
+def test_a_message_is_shown_once(argv):
+    """In a process of its own: here the log has been set up by other tests."""
+    root = Path(__file__).parents[2]
+    result = subprocess.run([sys.executable, "main.py", *argv], cwd=root, capture_output=True, text=True, check=False)
+    assert result.returncode == 2
+    assert result.stderr.count("config error") == 1 and result.stderr.count("nothing was started") == 1
 
 
 def test_nothing_to_do(capsys):

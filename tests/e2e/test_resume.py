@@ -177,3 +177,13 @@ def test_a_resumed_run_says_which_data_changed(tiny_config, tiny_data, write_con
     assert run("-c", write_config(tiny_config, changes), "--device", "cpu", "--resume") == 0
     said = capsys.readouterr().err
     assert "the training data is not what it was" in said and "of 24 pictures 1 came, 1 went (now 24)" in said
+
+
+def test_a_torn_last_checkpoint_of_a_run_that_was_done_is_made_anew(tiny_config, write_config, tmp_path):
+    path = write_config(tiny_config, {"trainer.kwargs.test_after_train": False})
+    assert run("-c", path, "--device", "cpu") == 0
+    whole = latest(tmp_path, "tiny")
+    torn = tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt"
+    torn.write_bytes(b"")
+    assert run("-c", path, "--device", "cpu", "--resume") == 0
+    assert unlike(whole, latest(tmp_path, "tiny")) == []

@@ -1,5 +1,6 @@
 """The four stages through main.py, as a user runs them, and what they leave on disk."""
 
+import csv
 import json
 import os
 import signal
@@ -301,6 +302,47 @@ def test_several_labels_a_picture(tiny_data, tiny_config, write_config, tmp_path
     content = checkpoint.load(tmp_path / "runs" / "tiny" / "checkpoints" / "best.ckpt")
     assert content["best"]["metric"] == "map" and content["best"]["value"] > 0.8
     assert (tmp_path / "runs" / "tiny" / "eval" / "final" / "predictions.csv").is_file()
+
+
+def test_the_threshold_that_is_counted_with_is_the_one_that_is_shown(tiny_data, tiny_config, write_config, tmp_path):
+    """Training's final report, the checkpoint's predictor, the exported file and another evaluation, label by label."""
+    rows = ["image,label"]
+    for path in sorted((tiny_data / "val").glob("*/*.png")):
+        rows.append(f"val/{path.parent.name}/{path.name},{path.parent.name}{';bright' if path.stem in '01' else ''}")
+    csv_file = tiny_data / "thresholds.csv"
+    csv_file.write_text("\n".join(rows))
+    dataset = {"type": "CsvDataset", "kwargs": {"csv_file": str(csv_file), "label_separator": ";"}}
+    changes = {
+        "loss": {"type": "BCEWithLogitsLoss"}, "dataloader.dataset": dataset, "evaluator.dataloader.dataset": dataset,
+        "evaluator.kwargs": {"threshold": 0.4}, "trainer.kwargs.max_epochs": 1,
+    }  # fmt: skip
+    assert run("-c", write_config(tiny_config, changes)) == 0
+    folder = tmp_path / "runs" / "tiny"
+
+    def labels_of(report):
+        with (report / "predictions.csv").open() as file:
+            return {row["path"]: row["predicted"] for row in csv.DictReader(file)}
+
+    stage = {"trainer": {"type": "Export", "kwargs": {"ckpt": str(folder)}}, "export": {"type": "TorchExporter"}}
+    assert run("-c", write_config(stage)) == 0
+    at_half = set()
+    for model in (folder, next((folder / "export").glob("*/*.pt2"))):
+        predictor = Predictor(model, "cpu")
+        assert predictor.card.facts["threshold"] == 0.4
+        for path, said in labels_of(folder / "eval" / "final").items():
+            prediction = predictor(path)
+            assert ";".join(predictor.classes[i] for i in prediction.labels) == said
+            at_half.add(";".join(predictor.classes[i] for i in np.flatnonzero(prediction.scores >= 0.5)) == said)
+    assert False in at_half  # the threshold makes a difference here
+
+    stage = {"trainer": {"type": "Eval", "kwargs": {"ckpt": str(folder)}}, "evaluator": {"kwargs": {"threshold": 0.9}}}
+    assert run("-c", write_config(stage)) == 0
+    assert set(labels_of(folder / "eval" / "thresholds").values()) != set(labels_of(folder / "eval" / "final").values())
+
+
+def test_a_threshold_is_refused_where_pictures_have_one_label(tiny_config, write_config, capsys):
+    assert run("-c", write_config(tiny_config, {"evaluator.kwargs": {"threshold": 0.4}})) == 2
+    assert "evaluator.kwargs.threshold  the pictures have one label each" in capsys.readouterr().err
 
 
 def test_hooks_of_a_config_take_part(tiny_config, write_config, tmp_path):

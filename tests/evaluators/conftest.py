@@ -9,13 +9,18 @@ from dao.structures import Batch, Prediction
 
 @pytest.fixture
 def feed():
-    """``feed(evaluator, scores, targets, indices)``: one update; targets None for unlabelled pictures."""
+    """``feed(evaluator, scores, targets, indices)``: one update; targets None for unlabelled pictures.
 
-    def run(evaluator, scores, targets, indices=None, folder="pictures"):
+    Targets with several labels are answered with the labels from ``threshold`` on.
+    """
+
+    def run(evaluator, scores, targets, indices=None, folder="pictures", threshold=0.5):
         scores = np.asarray(scores, np.float32)
         indices = list(range(len(scores))) if indices is None else [int(i) for i in indices]
         paths = [f"{folder}/{i:03d}.png" for i in indices]
         predictions = [Prediction(path=p, scores=s, label=int(s.argmax())) for p, s in zip(paths, scores)]
+        for prediction in predictions if np.ndim(targets) == 2 else ():
+            prediction.labels = np.flatnonzero(prediction.scores >= threshold).tolist()
         targets = None if targets is None else torch.as_tensor(np.asarray(targets))
         size = len(scores)
         evaluator.update(predictions, Batch(torch.zeros(size, 1, 1, 1), targets, paths, indices, [(8, 8)] * size))

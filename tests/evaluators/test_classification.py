@@ -61,7 +61,7 @@ def test_several_labels_equal_sklearn(feed):
     rng = np.random.default_rng(3)
     truth = (rng.random((150, 4)) < 0.35).astype(np.float32)
     scores = np.clip(0.35 * truth + rng.random((150, 4)) * 0.65, 0, 1).astype(np.float32)
-    ours = feed(ClsEvaluator(classes=list("abcd"), threshold=0.4), scores, truth).compute()
+    ours = feed(ClsEvaluator(classes=list("abcd")), scores, truth, threshold=0.4).compute()
     said = scores >= 0.4
     theirs = {
         "subset_accuracy": sk.accuracy_score(truth, said),
@@ -73,6 +73,16 @@ def test_several_labels_equal_sklearn(feed):
     }
     assert {name: ours[name] for name in theirs} == pytest.approx(theirs, abs=1e-6)
     assert "top1" not in ours
+
+
+def test_counted_is_the_verdict_that_was_given(feed):
+    """Whatever the evaluator's own setting: the labels come from the task, which shows them everywhere else too."""
+    scores, truth = [[0.6, 0.3], [0.2, 0.45]], [[1.0, 1.0], [0.0, 1.0]]
+    found = [
+        feed(ClsEvaluator(classes=list("ab"), threshold=setting), scores, truth, threshold=0.25).compute()
+        for setting in (None, 0.5, 0.9)
+    ]
+    assert found[0] == found[1] == found[2] and found[0]["subset_accuracy"] == 1.0
 
 
 def test_chunks_in_any_order_equal_one(feed, answers):
@@ -130,6 +140,14 @@ def test_without_any_label_there_are_no_metrics(feed):
     evaluator = feed(ClsEvaluator(classes=["good", "b"]), [[0.9, 0.1]], None)
     assert evaluator.compute() == {"pictures": 0.0, "unlabelled": 1.0}
     assert "0 pictures" in evaluator.headline(evaluator.compute())
+
+
+@pytest.mark.parametrize("name", ["value", "factory", "per_class", "count", "loss"])
+def test_a_class_may_have_any_name(feed, name):
+    named, plain = (ClsEvaluator(classes=["good", other]) for other in (name, "dent"))
+    scores = [[0.9, 0.1], [0.3, 0.7], [0.6, 0.4]]
+    with_name, without = (feed(each, scores, [0, 1, 1]).compute() for each in (named, plain))
+    assert {key.replace(f"/{name}/", "/dent/"): value for key, value in with_name.items()} == pytest.approx(without)
 
 
 # -- good and bad ------------------------------------------------------------------------------------------------------

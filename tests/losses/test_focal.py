@@ -1,4 +1,5 @@
 import math
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -7,6 +8,7 @@ from torch.nn import functional
 
 from dao.errors import ConfigError
 from dao.losses.focal import FocalLoss
+from dao.tasks import build
 
 GENERATOR = torch.Generator().manual_seed(1)
 LOGITS = torch.randn(5, 3, generator=GENERATOR) * 2
@@ -61,6 +63,30 @@ def test_mixup_shares_with_softmax():
     loss = FocalLoss(activation="softmax", alpha=[0.5, 1.0, 2.0])
     assert torch.allclose(loss(LOGITS, functional.one_hot(TARGET, 3).float()), loss(LOGITS, TARGET))
     assert not torch.allclose(FocalLoss()(LOGITS, functional.one_hot(TARGET, 3).float()), FocalLoss()(LOGITS, TARGET))
+
+
+def test_mixups_shares_of_one_label_data_are_softmax_too():
+    """By hand, with the balanced weights n / (K * count): half of a batch mixed 0.3 to 0.7 with the other half."""
+    dataset = SimpleNamespace(classes=list("abc"), multi_label=False, loss_counts=lambda: [2, 4, 6])
+    loss = build.loss_of({"type": "FocalLoss", "kwargs": {"alpha": "balanced"}}, "loss", dataset, torch.device("cpu"))
+    weights, total, mass = [12 / 6, 12 / 12, 12 / 18], 0.0, 0.0
+    hot = functional.one_hot(TARGET, 3).float()
+    shares = 0.3 * hot + 0.7 * hot.flip(0)
+    for row, wanted in zip(LOGITS.tolist(), shares.tolist()):
+        for k in range(3):
+            p = math.exp(row[k]) / sum(math.exp(z) for z in row)
+            total += weights[k] * wanted[k] * (1 - p) ** 2 * -math.log(p)
+            mass += weights[k] * wanted[k]
+    assert loss(LOGITS, shares)["loss"].item() == pytest.approx(total / mass, rel=1e-4)
+    assert torch.allclose(loss(LOGITS, hot)["loss"], loss(LOGITS, TARGET)["loss"])
+
+
+def test_several_labels_a_picture_stay_sigmoid():
+    dataset = SimpleNamespace(classes=list("abc"), multi_label=True, loss_counts=lambda: [1, 4, 5])
+    loss = build.loss_of({"type": "FocalLoss", "kwargs": {"alpha": "balanced"}}, "loss", dataset, torch.device("cpu"))
+    assert torch.allclose(
+        loss(LOGITS, HOT)["loss"], FocalLoss(alpha=[0.9, 0.6, 0.5], activation="sigmoid")(LOGITS, HOT)
+    )
 
 
 def test_a_single_output_is_sigmoid():

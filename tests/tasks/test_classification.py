@@ -43,6 +43,34 @@ def test_several_labels_are_sigmoid_over_threshold():
     assert prediction.labels == np.flatnonzero(prediction.scores >= 0.5).tolist()
 
 
+def test_the_threshold_is_a_fact_of_the_card():
+    task = make(multi_label=True)
+    task.model.eval()
+    given = batch(torch.zeros(1, 3))
+    low = task.with_facts({"threshold": 0.01})
+    assert (task.card().facts["threshold"], low.card().facts["threshold"]) == (0.5, 0.01)
+    prediction = low.predict(given)[0]
+    assert prediction.labels == [0, 1, 2] and task.describe(prediction, low.card())["labels"] == list("abc")
+    assert task.caption(prediction, low.card()).startswith(f"a {prediction.scores[0]:.2f}, b ")
+    nothing = task.with_facts({"threshold": 0.99}).predict(given)[0]
+    assert nothing.labels == [] and task.caption(nothing, low.card()) == "no label"
+
+
+@pytest.mark.parametrize(
+    ("several", "facts", "what"),
+    [
+        (False, {"threshold": 0.3}, "facts.threshold +the pictures have one label each"),
+        (True, {"threshold": 1}, "facts.threshold +expected between 0 and 1, got 1"),
+        (True, {"threshold": "0.3"}, "facts.threshold +expected between 0 and 1, got '0.3'"),
+        (True, {"multi_label": False}, "facts.multi_label +is what the model was trained for"),
+        (True, {"treshold": 0.3}, "facts.treshold +is no fact of this model; it has: multi_label, threshold"),
+    ],
+)
+def test_facts_that_are_refused(several, facts, what):
+    with pytest.raises(ConfigError, match=what):
+        make(multi_label=several).with_facts(facts)
+
+
 def test_softmax_losses_are_refused_for_several_labels():
     loss = build_loss({"type": "CrossEntropyLoss"}, num_classes=3, class_counts=[1, 1, 1])
     with pytest.raises(ConfigError, match="use BCEWithLogitsLoss"):

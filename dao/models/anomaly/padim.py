@@ -108,10 +108,11 @@ class PaDiM(AnomalyModel):
         self.collected = None
 
     def collect(self, images: Tensor, indices: list[int]) -> None:
-        features, _ = self.embed(images)
-        if self.collected is None:
-            self.collected = StreamedGaussians(features.shape[0], features.shape[2], features.device)
-        self.collected.update(features)
+        for part in self.features.parts(images):
+            features, _ = self.embed(part)
+            if self.collected is None:
+                self.collected = StreamedGaussians(features.shape[0], features.shape[2], features.device)
+            self.collected.update(features)
 
     def fit(self) -> None:
         if self.collected is None:

@@ -121,11 +121,13 @@ class PatchCore(AnomalyModel):
             )
 
     def collect(self, images: Tensor, indices: list[int]) -> None:
-        patches, hw = self.embed(images)
-        if self.region is not None:
-            patches = patches[:, self.patches_within(hw).flatten() > 0]
-        for index, own in zip(indices, patches.cpu(), strict=True):
-            self.collected.setdefault(index, []).append(own.clone())
+        every = iter(indices)
+        for part in self.features.parts(images):
+            patches, hw = self.embed(part)
+            if self.region is not None:
+                patches = patches[:, self.patches_within(hw).flatten() > 0]
+            for own in patches.cpu():
+                self.collected.setdefault(next(every), []).append(own.clone())
 
     def fit(self) -> None:
         gathered, self.collected = dist.all_gather_object(self.collected), {}

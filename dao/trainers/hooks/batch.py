@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,6 +11,7 @@ from loguru import logger
 
 from dao.errors import ConfigError, Problem
 from dao.register import Registers
+from dao.tasks import build
 from dao.trainers.hooks.base import Hook
 from dao.utils.seeding import mix
 
@@ -91,14 +93,20 @@ class MultiScale(Hook):
 class SwitchLoss(Hook):
     """From ``epoch`` (counted from 1) on, train with another loss, written as the config's ``loss`` section."""
 
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """The section as if it stood in its own place."""
+        from dao.schema import section_problems
+
+        early = [Problem(f"{where}.epoch", f"must be at least 1, got {kwargs['epoch']}")] if kwargs["epoch"] < 1 else []
+        return early + section_problems("loss", kwargs["loss"], f"{where}.loss")
+
     def __init__(self, epoch: int, loss: dict[str, Any] | list[dict[str, Any]]) -> None:
         self.epoch, self.section = epoch, loss
 
     def before_train(self, trainer: TrainVal) -> None:
-        from dao.losses.weighted_sum import build_loss
-
-        context = {"num_classes": len(trainer.dataset.classes), "class_counts": trainer.dataset.class_counts()}
-        self.loss = build_loss(self.section, "hooks.SwitchLoss.kwargs.loss", **context).to(trainer.device)
+        self.loss = build.loss_of(self.section, "hooks.SwitchLoss.kwargs.loss", trainer.dataset, trainer.device)
+        trainer.task.check_loss(self.loss)
 
     def before_epoch(self, trainer: TrainVal) -> None:
         if trainer.epoch + 1 >= self.epoch and trainer.task.loss is not self.loss:

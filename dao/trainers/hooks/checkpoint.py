@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from loguru import logger
 
@@ -14,6 +14,7 @@ from dao.trainers.hooks.base import Hook
 from dao.utils import dist
 
 if TYPE_CHECKING:
+    from dao.evaluators.base import Evaluator
     from dao.trainers.trainval import TrainVal
 
 
@@ -73,10 +74,10 @@ class BestCheckpoint(Hook):
     """Save best.ckpt whenever a validation beats all before it.
 
     metric: name of an evaluator's metric (None: the trainer's ``best_metric``, else the evaluator's own choice);
-    mode: whether more or less of it is better (None: the evaluator's word for its own choice, else "max").
+    mode: whether more ("max") or less ("min") of it is better (None: see `mode_of`).
     """
 
-    def __init__(self, metric: str | None = None, mode: str | None = None) -> None:
+    def __init__(self, metric: str | None = None, mode: Literal["max", "min"] | None = None) -> None:
         self.metric, self.mode, self.asks_evaluator = metric, mode, False
 
     def before_train(self, trainer: TrainVal) -> None:
@@ -86,7 +87,7 @@ class BestCheckpoint(Hook):
         if self.metric is None:  # the evaluator's own choice, which may depend on the data it sees
             self.asks_evaluator = True
             self.metric = trainer.evaluator.best_metric
-        self.mode = self.mode or mode_of(self.metric)
+        self.mode = self.mode or mode_of(self.metric, trainer.evaluator)
         known = trainer.evaluator.metric_names()
         if self.metric not in known:
             message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
@@ -121,6 +122,11 @@ class SettledCheckpoint(LatestCheckpoint):
     def __init__(self) -> None:
         super().__init__(save_minutes=0)
 
+    def before_train(self, trainer: TrainVal) -> None:
+        """A validation that a stopped run owed has been made up for."""
+        if trainer.metrics_epoch >= 0:
+            self.save(trainer, "latest")
+
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics_epoch == trainer.epoch:
             self.save(trainer, "latest")
@@ -129,7 +135,10 @@ class SettledCheckpoint(LatestCheckpoint):
         """`LatestCheckpoint` has saved."""
 
 
-def mode_of(metric: str) -> str:
-    """Whether a metric is better high or low, by the words of its own name: class names before it say nothing."""
+def mode_of(metric: str, evaluator: Evaluator) -> str:
+    """Whether a metric is better high or low: by the evaluator's word where it is its own choice, else by the words of
+    its own name (class names before it say nothing)."""
+    if metric == evaluator.best_metric:
+        return evaluator.best_mode
     low = {"loss", "error", "errors", "escape", "escapes", "alarm", "alarms", "missed", "overkill", "mae", "mse"}
     return "min" if low & set(metric.rsplit("/", 1)[-1].split("_")) else "max"

@@ -10,6 +10,7 @@ from dao.register import Registers
 from dao.structures import Batch
 from dao.trainers.evaluation import evaluate
 from dao.trainers.hooks.base import Hook
+from dao.trainers.hooks.checkpoint import mode_of
 from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
@@ -49,7 +50,7 @@ class Evaluate(Hook):
         self.last = trainer.metrics_epoch = trainer.epoch
         if trainer.scheduler is not None:
             metric = trainer.best_metric or trainer.evaluator.best_metric
-            trainer.scheduler.epoch_end(trainer.metrics.get(metric))
+            trainer.scheduler.epoch_end(trainer.metrics.get(metric), mode_of(metric, trainer.evaluator))
         logger.info("epoch {}  {}", trainer.epoch + 1, trainer.evaluator.headline(trainer.metrics))
 
     def state_dict(self) -> dict[str, Any]:

@@ -27,10 +27,13 @@ class Record(Hook):
         if not dist.is_main():
             return
         sections = to_plain(trainer.config.get("loggers", DEFAULT_LOGGERS))
-        self.loggers = [
-            Registers.loggers.build(section, f"loggers.{i}", run_dir=trainer.run_dir)
-            for i, section in enumerate(sections)
-        ]
+        for i, section in enumerate(sections):
+            try:
+                sink = Registers.loggers.build(section, f"loggers.{i}", run_dir=trainer.run_dir)
+            except OSError as error:  # a curve is not worth a run
+                logger.warning("{} records nothing: {}", section["type"], error)
+                continue
+            self.loggers.append(sink)
 
     def after_iter(self, trainer: TrainVal) -> None:
         if trainer.scalars:
@@ -46,7 +49,7 @@ class Record(Hook):
         for sink in list(self.loggers):
             try:
                 sink.scalars(values, step=trainer.global_iter + 1, epoch=trainer.epoch + 1)
-            except OSError as error:  # a curve is not worth a run
+            except OSError as error:
                 logger.warning("{} stops recording: {}", type(sink).__name__, error)
                 self.loggers.remove(sink)
 

@@ -1,5 +1,7 @@
 """Hooks on their own, with a small stand-in for the trainer."""
 
+import errno
+from contextlib import nullcontext
 from types import SimpleNamespace
 
 import pytest
@@ -7,14 +9,18 @@ import torch
 from torch import nn
 
 from dao.errors import RunError
+from dao.register import Registers, import_all_modules_for_register
+from dao.schedulers.plateau import PlateauLR
 from dao.structures import Batch
 from dao.trainers.hooks.base import Hook
 from dao.trainers.hooks.batch import MixupCutmix, MultiScale
-from dao.trainers.hooks.checkpoint import mode_of
+from dao.trainers.hooks.checkpoint import BestCheckpoint, mode_of
 from dao.trainers.hooks.console import clock
 from dao.trainers.hooks.early_stop import EarlyStop
 from dao.trainers.hooks.ema import Ema, ema_decay
+from dao.trainers.hooks.evaluate import Evaluate
 from dao.trainers.hooks.guard import NonFiniteGuard
+from dao.trainers.hooks.record import Record
 
 
 def test_a_misspelt_stage_fails_when_the_class_is_made():
@@ -134,7 +140,7 @@ def test_clock(seconds, text):
     ("metric", "mode"), [("top1", "max"), ("escape_rate", "min"), ("val_loss", "min"), ("macro_f1", "max")]
 )
 def test_mode_of(metric, mode):
-    assert mode_of(metric) == mode
+    assert mode_of(metric, SimpleNamespace(best_metric="another", best_mode="max")) == mode
 
 
 @pytest.mark.parametrize(
@@ -148,4 +154,61 @@ def test_mode_of(metric, mode):
     ],
 )
 def test_class_names_say_nothing_of_a_metrics_direction(metric, mode):
-    assert mode_of(metric) == mode
+    assert mode_of(metric, SimpleNamespace(best_metric="another", best_mode="max")) == mode
+
+
+def test_a_logger_that_the_disk_refuses_does_not_end_the_run(tmp_path, monkeypatch):
+    def refused(self, run_dir):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    import_all_modules_for_register()
+    monkeypatch.setattr(Registers.loggers.get("TensorBoard"), "__init__", refused)
+    hook = Record()
+    trainer = SimpleNamespace(config={}, run_dir=tmp_path, scalars={"train/loss": 0.5}, global_iter=0, epoch=0)
+    hook.before_train(trainer)
+    hook.after_iter(trainer)
+    hook.after_train(trainer)
+    assert '"train/loss": 0.5' in (tmp_path / "metrics.jsonl").read_text()
+
+
+class Costs:
+    """An evaluator whose own metric is better when smaller, which its name does not tell."""
+
+    best_metric, best_mode = "cost", "min"
+
+    def __init__(self, costs):
+        self.costs = iter(costs)
+
+    def reset(self):
+        """Nothing is kept."""
+
+    def compute(self):
+        return {"cost": next(self.costs), "top1": 0.5}
+
+    def headline(self, metrics):
+        return ""
+
+    def metric_names(self):
+        return ["cost", "top1"]
+
+
+def test_a_direction_is_the_evaluators_word_where_the_metric_is_its_own():
+    evaluator = Costs([])
+    assert (mode_of("cost", evaluator), mode_of("top1", evaluator)) == ("min", "max")
+    hook = BestCheckpoint()
+    hook.before_train(SimpleNamespace(evaluator=evaluator, best_metric="cost", metrics_epoch=-1))
+    assert hook.mode == "min"
+
+
+@pytest.mark.parametrize("best_metric", [None, "cost"])
+@pytest.mark.parametrize(("costs", "factor"), [([9.0, 5.0, 3.0, 1.0], 1.0), ([1.0, 3.0, 5.0, 9.0], 0.1**3)])
+def test_plateau_follows_the_direction_of_the_watched_metric(costs, factor, best_metric):
+    scheduler = PlateauLR(100, 1, patience=0)
+    scheduler.attach(torch.optim.SGD([nn.Parameter(torch.zeros(1))], lr=1.0))
+    trainer = SimpleNamespace(
+        task=SimpleNamespace(using=lambda model: nullcontext()), answering_model=None, eval_loader=[], best_metric=best_metric,
+        evaluator=Costs(costs), device="cpu", eval_bad=SimpleNamespace(add=None), scheduler=scheduler, epoch=0,
+    )  # fmt: skip
+    for _ in costs:
+        Evaluate().run(trainer)
+    assert scheduler.lrs == pytest.approx([factor])

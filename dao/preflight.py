@@ -1,0 +1,83 @@
+"""Before the first step: are all processes of a run of one mind? What differs is named with its rank and machine."""
+
+from __future__ import annotations
+
+import hashlib
+import platform
+import sys
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from loguru import logger
+
+from dao.errors import ConfigError, Problem
+from dao.utils import dist, run_folder
+
+MISSING = "missing"
+CODE = Path(__file__).parent
+
+
+def check_same_everywhere(config: Any) -> None:
+    """Compare versions, code and resolved config with process 0's; every process must call.
+
+    Raises ConfigError on all of them when one differs.
+    """
+    if not dist.is_active():
+        return
+    own = {
+        "python": f"{sys.version_info.major}.{sys.version_info.minor}",
+        **run_folder.package_versions(),
+        "the code of AICore": code_hash(),
+        "the number of processes": dist.world_size(),
+        **{f"config {place}": value for place, value in leaves(config)},
+    }
+    hosts = compare(own, "--num_machines")
+    places = ", ".join(f"{count} on {host}" for host, count in Counter(hosts).items())
+    logger.info("{} processes ({}), all of one code, config and set of packages", len(hosts), places)
+
+
+def leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:
+    """Every value of a config with its place. Absolute paths are alike: a disk may be mounted elsewhere on each machine,
+    and what lies in them is compared by `check_same_data`."""
+    children = (
+        node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, (list, tuple)) else None
+    )
+    if children is None:
+        yield place, "a path" if isinstance(node, str) and Path(node).is_absolute() else node
+        return
+    for key, value in children:
+        yield from leaves(value, f"{place}.{key}" if place else str(key))
+
+
+def check_same_data(dataset: Any) -> None:
+    """Compare the dataset's listing: the pictures' names, in their order. As `check_same_everywhere`."""
+    if not dist.is_active():
+        return
+    names = "\n".join(Path(record.path).name for record in dataset.records)
+    compare({"the pictures": f"{len(dataset)} with names {hashlib.sha256(names.encode()).hexdigest()[:12]}"}, "dataset")
+
+
+def compare(own: dict[str, Any], where: str) -> list[str]:
+    """Every process's machine. Raises ConfigError, on all alike, naming each entry in which one differs from process 0."""
+    everyone = dist.all_gather_object((platform.node(), own))
+    first = everyone[0][1]
+    problems = [
+        Problem(where, f"{key} of rank {rank} on {host} is {theirs}, of rank 0 on {everyone[0][0]} {value}")
+        for rank, (host, found) in enumerate(everyone)
+        for key in {**first, **found}
+        if (theirs := found.get(key, MISSING)) != (value := first.get(key, MISSING))
+    ]
+    if problems:
+        raise ConfigError(problems)
+    return [host for host, _ in everyone]
+
+
+def code_hash() -> str:
+    """Of every source file of ours, whatever folder it lies in."""
+    digest = hashlib.sha256()
+    for path in sorted(CODE.rglob("*.py")):
+        digest.update(str(path.relative_to(CODE)).encode())
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

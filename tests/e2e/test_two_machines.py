@@ -1,0 +1,140 @@
+"""Two machines, as network namespaces on this one, run the README's two commands: they train, differ, and lose each other."""
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+ROOT = Path(__file__).parents[2]
+ADDRESSES = ("10.81.7.1", "10.81.7.2")
+
+
+def ip(*words: str) -> None:
+    subprocess.run(["ip", *words], check=True, capture_output=True)
+
+
+@pytest.fixture(scope="module")
+def machines():
+    """Names of two namespaces with a cable between them."""
+    if not shutil.which("ip"):
+        pytest.skip("no ip command: network namespaces cannot be made here")
+    names = [f"aicore-{os.getpid()}-{n}" for n in range(2)]
+    made = []
+    try:
+        for name in names:
+            ip("netns", "add", name)
+            made.append(name)
+            ip("-n", name, "link", "set", "lo", "up")
+        ip("link", "add", "wire", "netns", names[0], "type", "veth", "peer", "name", "wire", "netns", names[1])
+        for name, address in zip(names, ADDRESSES, strict=True):
+            ip("-n", name, "addr", "add", f"{address}/24", "dev", "wire")
+            ip("-n", name, "link", "set", "wire", "up")
+    except subprocess.CalledProcessError as error:
+        for name in made:
+            ip("netns", "del", name)
+        pytest.skip(f"this user may not make network namespaces: {error.stderr.decode().strip()}")
+    yield names
+    for name in names:
+        ip("netns", "del", name)
+
+
+def begin(machines, config, folder, port, *more):
+    """The README's command on both; ``more``: arguments of the second machine alone."""
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "AICORE_HEARTBEAT_SECONDS": "4", "AICORE_JOIN_SECONDS": "60"}
+    started = []
+    for rank, name in enumerate(machines):
+        command = [sys.executable, "main.py", "-c", str(config), "--device", "cpu", "--num_machines", "2"]
+        command += ["--machine_rank", str(rank), "--dist-url", f"tcp://{ADDRESSES[0]}:{port}", *(more if rank else ())]
+        with (folder / f"machine{rank}.txt").open("w") as said:
+            command = ["ip", "netns", "exec", name, *command]
+            started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said))
+    return started
+
+
+def said(folder, rank):
+    return (folder / f"machine{rank}.txt").read_text()
+
+
+def wait_until_training(folder, processes):
+    until = time.monotonic() + 90
+    while "epoch 1/5000" not in said(folder, 0) and time.monotonic() < until:
+        assert all(p.poll() is None for p in processes), said(folder, 0) + said(folder, 1)
+        time.sleep(0.1)
+
+
+def end(processes):
+    for process in processes:
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+            process.wait()
+
+
+def test_two_machines_train_one_model(machines, tiny_config, write_config, tmp_path):
+    both = begin(machines, write_config(tiny_config), tmp_path, 29611)
+    codes = [p.wait(timeout=120) for p in both]
+    end(both)
+    assert codes == [0, 0], said(tmp_path, 0) + said(tmp_path, 1)
+    assert "2 processes (2 on" in said(tmp_path, 0)
+    assert (tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt").is_file()
+
+
+def test_another_config_on_the_second_machine_is_refused_before_training(machines, tiny_config, write_config, tmp_path):
+    both = begin(machines, write_config(tiny_config), tmp_path, 29612, "-o", "optimizer.kwargs.lr=0.5")
+    codes = [p.wait(timeout=120) for p in both]
+    end(both)
+    assert codes == [2, 2]
+    assert "config optimizer.kwargs.lr of rank 1 on" in said(tmp_path, 0)
+    assert not list(tmp_path.glob("runs/*/checkpoints/*.ckpt"))
+
+
+def test_a_cut_cable_ends_both_sides_with_a_message(machines, tiny_config, write_config, tmp_path):
+    config = write_config(tiny_config, {"trainer.kwargs.max_epochs": 5000, "trainer.kwargs.eval_interval": 5000})
+    both = begin(machines, config, tmp_path, 29613)
+    try:
+        wait_until_training(tmp_path, both)
+        ip("-n", machines[1], "link", "set", "wire", "down")
+        assert [p.wait(timeout=30) for p in both] == [1, 1]
+    finally:
+        end(both)
+        ip("-n", machines[1], "link", "set", "wire", "up")
+    for rank in range(2):
+        assert f"[rank {rank}]" in said(tmp_path, rank) and "--resume" in said(tmp_path, rank)
+        assert "Traceback" not in said(tmp_path, rank)
+
+
+def test_a_killed_process_on_one_machine_ends_the_other(machines, tiny_config, write_config, tmp_path):
+    config = write_config(tiny_config, {"trainer.kwargs.max_epochs": 5000, "trainer.kwargs.eval_interval": 5000})
+    both = begin(machines, config, tmp_path, 29614)
+    try:
+        wait_until_training(tmp_path, both)
+        worker = psutil.Process(both[1].pid)
+        os.kill((worker.children(recursive=True) or [worker])[-1].pid, signal.SIGKILL)
+        codes = [p.wait(timeout=30) for p in both]
+    finally:
+        end(both)
+    assert codes[0] and codes[1]
+    # whichever notices first: the next exchange of gradients, or the heartbeat
+    assert "another process broke" in said(tmp_path, 0) or "rank 1 on" in said(tmp_path, 0)
+    assert "--resume" in said(tmp_path, 0) and "Traceback" not in said(tmp_path, 0)
+
+
+def test_a_killed_process_ends_its_peers_on_the_same_machine(tiny_config, write_config, tmp_path):
+    config = write_config(tiny_config, {"trainer.kwargs.max_epochs": 5000, "trainer.kwargs.eval_interval": 5000})
+    with (tmp_path / "machine0.txt").open("w") as file:
+        command = [sys.executable, "main.py", "-c", str(config), "--device", "cpu", "--devices", "2"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+    try:
+        wait_until_training(tmp_path, [process])
+        trainers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+        trainers[1].kill()
+        assert process.wait(timeout=30) == 128 + signal.SIGKILL
+    finally:
+        end([process])
+    assert "rank 1 was ended by SIGKILL" in said(tmp_path, 0)
+    assert not any(trainer.is_running() for trainer in trainers)

@@ -103,7 +103,7 @@ def timm_epoch(args: argparse.Namespace, folder: Path, channels_last: bool) -> C
         input_size=(3, args.size, args.size),
         batch_size=args.batch_size,
         is_training=True,
-        use_prefetcher=False,  # it is for GPUs
+        use_prefetcher=True,  # its script's default on every device: uint8 from the workers, normalised by the batch
         scale=(1.0, 1.0),  # the same work as ours: the whole picture, resized, flipped or not
         ratio=(1.0, 1.0),
         hflip=0.5,

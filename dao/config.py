@@ -7,10 +7,11 @@ one into a read-only DotMap. Every function reports all problems it finds at onc
 from __future__ import annotations
 
 import json
+import math
 import os
 import re
 import runpy
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -32,6 +33,7 @@ def load(path: str | Path, overrides: Iterable[str] = ()) -> Raw:
         apply_override(raw, override)
     problems: list[Problem] = []
     raw = expand_env(raw, problems)
+    problems += [Problem(where, f"is {value}, and numbers must be finite") for where, value in not_finite(raw)]
     if problems:
         raise ConfigError(problems, str(path))
     raw.pop("$schema", None)
@@ -237,6 +239,15 @@ def expand_env(value: Any, problems: list[Problem], where: str = "") -> Any:
 
     expanded = ENV_REFERENCE.sub(replace, value)
     return json_or_text(expanded) if ENV_REFERENCE.fullmatch(value) else expanded
+
+
+def not_finite(value: Any, where: str = "") -> Iterator[tuple[str, float]]:
+    """Every NaN and infinity with its place: YAML and Python can say them, and JSON by a number that is too large."""
+    if isinstance(value, dict | list):
+        for key, item in value.items() if isinstance(value, dict) else enumerate(value):
+            yield from not_finite(item, f"{where}.{key}" if where else str(key))
+    elif isinstance(value, float) and not math.isfinite(value):
+        yield where, value
 
 
 def _short(value: Any, limit: int = 40) -> str:

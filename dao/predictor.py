@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,7 +25,10 @@ Image = NDArray[np.uint8]
 
 
 class Backend(Protocol):
-    """What answers: our own model, or a runtime with an exported file."""
+    """What answers: our own model, or a runtime with an exported file.
+
+    card: of the model, which an exported file carries (`ModelCard.to_json` wrote it).
+    """
 
     card: ModelCard
 
@@ -35,7 +39,8 @@ class Backend(Protocol):
 class Predictor:
     """Answers for single pictures, in their own pixels.
 
-    path: a checkpoint, a run folder (its best checkpoint, else the latest), or an exported file.
+    path: a checkpoint, a run folder (its best checkpoint, else the latest), or an exported file (.onnx, .pt2, or of an
+    exporter of your own that names its backend).
     device: "auto", "cpu", "cuda", "cuda:1", ...
     Raises CheckpointError when the file cannot be used.
     """
@@ -45,7 +50,7 @@ class Predictor:
 
         dao.register.import_all_modules_for_register()
         path = Path(path)
-        make = BACKENDS.get(path.suffix.lower(), TorchBackend) if path.is_file() else TorchBackend
+        make = (backend_of(path) if path.is_file() else None) or TorchBackend
         self.path = path
         self.backend: Backend = make(path, pick_device(device))
         self.card = self.backend.card
@@ -210,4 +215,13 @@ class TorchExportBackend:
         return {name: value.numpy() for name, value in self.module(tensor).items()}
 
 
-BACKENDS: dict[str, type] = {".onnx": OnnxBackend, ".pt2": TorchExportBackend, ".safetensors": TorchBackend}
+def backend_of(path: str | Path) -> Callable[[Path, torch.device], Backend] | None:
+    """What runs an exported file, by the ending of its name and the registered exporters; None for other files."""
+    from dao.register import Registers
+
+    name = Path(path).name.lower()
+    for component in map(Registers.exporters.get, Registers.exporters):
+        suffix, backend = getattr(component, "suffix", None), getattr(component, "backend", None)
+        if isinstance(suffix, str) and backend is not None and name.endswith(suffix.lower()):
+            return backend
+    return None

@@ -74,7 +74,7 @@ class Register:
         self._components[name] = component
 
     def __contains__(self, name: object) -> bool:
-        return name in self._components
+        return isinstance(name, str) and name in self._components
 
     def __iter__(self) -> Iterator[str]:
         return iter(sorted(self._components))

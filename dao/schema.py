@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from dao.config import Raw
+from dao.config import ENV_REFERENCE, Raw
 from dao.errors import Problem, nearest
 from dao.preprocess import PreprocessSettings
 from dao.register import Register, Registers
@@ -26,16 +26,18 @@ class Slot:
     register: attribute of `Registers`, or "" where the config's ``type`` decides (models).
     form: "one", "list", or "either" (one component, or a list of them).
     children: sections that stand beside ``type`` and ``kwargs``; extra: plain keys there, with their types.
+    needs: those of the children that cannot be left out.
     """
 
     register: str
     form: str = "one"
     children: Mapping[str, Slot] = field(default_factory=dict)
     extra: Mapping[str, Any] = field(default_factory=dict)
+    needs: tuple[str, ...] = ()
 
 
 DATASET = Slot("datasets", children={"transforms": Slot("transforms", "list")})
-DATALOADER = Slot("dataloaders", children={"dataset": DATASET})
+DATALOADER = Slot("dataloaders", children={"dataset": DATASET}, needs=("dataset",))
 SECTIONS: dict[str, Slot] = {
     "trainer": Slot("trainers"),
     "model": Slot(""),
@@ -50,6 +52,8 @@ SECTIONS: dict[str, Slot] = {
     "hooks": Slot("hooks", "list"),
     "loggers": Slot("loggers", "list"),
 }
+FROM_ENVIRONMENT = ("integer", "number", "boolean")  # JSON's types that a reference to the environment may stand for
+ENVIRONMENT = {"$ref": "#/$defs/environment"}
 PLAIN_KEYS: dict[str, Any] = {"name": str, "type": str, "fullName": str}
 
 
@@ -69,7 +73,7 @@ def validate(raw: Raw) -> list[Problem]:
             problems.append(Problem(key, f"is not a section of a config. {nearest(key, known)}"))
     if isinstance(raw.get("type"), str) and raw["type"] not in Registers.tasks:
         problems.append(Problem("type", Registers.tasks.unknown(raw["type"])))
-    return problems + _missing_sections(raw)
+    return problems + _missing_sections(raw) + _unlabelled_training(raw)
 
 
 def _name_problems(name: str) -> list[Problem]:
@@ -85,6 +89,17 @@ def _name_problems(name: str) -> list[Problem]:
 def section_problems(key: str, value: Any, where: str) -> list[Problem]:
     """What is wrong with a section ``key`` that stands somewhere else, ``where``: a loss inside a hook."""
     return _validate_slot(SECTIONS[key], value, where)
+
+
+def _unlabelled_training(raw: Raw) -> list[Problem]:
+    """Pictures without labels, where a model is to learn from labels."""
+    loader = raw.get("dataloader")
+    section = loader.get("dataset") if isinstance(loader, dict) else None
+    name = section.get("type") if isinstance(section, dict) else None
+    if name not in Registers.datasets or getattr(Registers.datasets.get(name), "labelled", True):
+        return []
+    message = f"{name} has no labels to learn from; it is for demo ('images')"
+    return [Problem("dataloader.dataset.type", message)]
 
 
 def _missing_sections(raw: Raw) -> list[Problem]:
@@ -148,7 +163,7 @@ def _validate_slot(slot: Slot, value: Any, where: str) -> list[Problem]:
 def _validate_component(slot: Slot, section: Any, where: str) -> list[Problem]:
     if not isinstance(section, dict):
         return [_not_an_object(where, section)]
-    problems: list[Problem] = []
+    problems = [Problem(f"{where}.{key}", "the section is missing") for key in slot.needs if key not in section]
     allowed = ["type", "kwargs", *slot.children, *slot.extra]
     for key, value in section.items():
         if key in slot.children:
@@ -197,6 +212,13 @@ def _not_an_object(where: str, value: Any) -> Problem:
 def json_schema() -> dict[str, Any]:
     """JSON Schema (draft 2020-12) of a config, for editors: completion, hover text, red underlines."""
     definitions: dict[str, Any] = {"dataset": _slot_schema(DATASET), "dataloader": _slot_schema(DATALOADER)}
+    definitions["environment"] = {
+        "description": "taken from the environment: ${NAME}, or ${NAME:default}",
+        "type": "string",
+        "pattern": f"^{ENV_REFERENCE.pattern}$",
+    }
+    for kind in FROM_ENVIRONMENT:
+        definitions[kind] = {"anyOf": [{"type": kind}, ENVIRONMENT]}
     properties: dict[str, Any] = {
         "$schema": {"type": "string"},
         "_base_": {
@@ -242,7 +264,10 @@ def _slot_schema(slot: Slot) -> dict[str, Any]:
             "kwargs": {"type": "object"},
             "_delete_": {"type": "boolean"},
             **children,
-            **{key: {"type": "number" if kind is float else "string"} for key, kind in slot.extra.items()},
+            **{
+                key: or_environment({"type": "number" if kind is float else "string"})
+                for key, kind in slot.extra.items()
+            },
         },
         "additionalProperties": False,
         "allOf": [
@@ -275,8 +300,38 @@ def _value_schema(parameter: inspect.Parameter) -> dict[str, Any]:
         schema: dict[str, Any] = type_adapter(parameter.annotation).json_schema()
     except Exception:  # a type that JSON cannot describe: the component checks it itself
         schema = {}
+    schema = or_environment(schema)
     default = parameter.default
     if default is not parameter.empty and isinstance(default, (str, int, float, bool, type(None))):
         schema = {**schema, "default": default}
-    # `${ENV}` may stand for any value
     return schema
+
+
+def or_environment(schema: dict[str, Any]) -> dict[str, Any]:
+    """The same, and wherever it wants anything but free text, a reference to the environment: the loader makes a value
+    of it. Numbers and booleans become named definitions, which keeps what an editor shows short."""
+    kind = schema.get("type")
+    if kind in FROM_ENVIRONMENT and schema.keys() == {"type"}:
+        return {"$ref": f"#/$defs/{kind}"}
+    inner = {key: _items_or_environment(value) for key, value in schema.items()}
+    choices = inner.get("anyOf")
+    if choices is not None:
+        takes_text = any(choice in ({"type": "string"}, {}) or "$ref" in choice for choice in choices)
+        return inner if takes_text else {**inner, "anyOf": [*choices, ENVIRONMENT]}
+    closed = kind in ("array", "object", *FROM_ENVIRONMENT) or "enum" in schema or "const" in schema
+    return {"anyOf": [inner, ENVIRONMENT]} if closed else inner
+
+
+def _items_or_environment(value: Any) -> Any:
+    """The schemas inside a schema: what a list holds, and what may be chosen between (which is offered a reference once)."""
+    if isinstance(value, dict) and "type" in value:
+        return or_environment(value)
+    if isinstance(value, list) and all(isinstance(item, dict) for item in value):
+        return [_plain_or_environment(item) for item in value]
+    return value
+
+
+def _plain_or_environment(schema: dict[str, Any]) -> dict[str, Any]:
+    changed = or_environment(schema)
+    several = changed.get("anyOf", [])
+    return several[0] if len(several) == 2 and several[1] == ENVIRONMENT and "anyOf" not in schema else changed

@@ -37,6 +37,20 @@ def check_kwargs(
     return problems
 
 
+def out_of_limits(kwargs: Mapping[str, Any], limits: Mapping[str, tuple[float, float]], where: str) -> list[Problem]:
+    """Settings outside the smallest and largest value that they may have, both included. Values that are no numbers are
+    not judged here."""
+    return [
+        Problem(f"{where}.{key}", f"expected {_range(low, high)}, got {kwargs[key]:g}")
+        for key, (low, high) in limits.items()
+        if isinstance(kwargs.get(key), int | float) and not low <= kwargs[key] <= high
+    ]
+
+
+def _range(low: float, high: float) -> str:
+    return f"a number from {low:g} to {high:g}" if high != float("inf") else f"a number from {low:g} up"
+
+
 @cache
 def config_parameters(component: Component) -> dict[str, inspect.Parameter]:
     """The named parameters of a component, with their annotations resolved."""

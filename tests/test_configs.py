@@ -41,6 +41,28 @@ def test_the_schema_finds_what_is_wrong(shipped_schema):
     assert list(validator.iter_errors({"dataloader": {"dataset": {"transforms": [{"type": "HorizontlFlip"}]}}}))
 
 
+@pytest.mark.parametrize(
+    ("section", "fits"),
+    [
+        ({"trainer": {"type": "TrainVal", "kwargs": {"max_epochs": "${EPOCHS}", "save_minutes": "${M:2.5}"}}}, True),
+        ({"trainer": {"type": "TrainVal", "kwargs": {"amp": "${AMP:false}", "clip_norm": "${CLIP}"}}}, True),
+        ({"preprocess": {"size": ["${SIDE:64}", 64], "mean": "${MEAN}", "resize": "${HOW:crop}"}}, True),
+        ({"loss": [{"type": "FocalLoss", "weight": "${WEIGHT:0.5}", "kwargs": {"alpha": "${ALPHA}"}}]}, True),
+        ({"model": {"kwargs": {"freeze": "${FREEZE}", "drop_rate": "${DROP:0.1}"}}}, True),
+        ({"dataloader": {"dataset": {"transforms": [{"type": "HorizontalFlip", "kwargs": {"p": "${P}"}}]}}}, True),
+        ({"trainer": {"type": "TrainVal", "kwargs": {"max_epochs": "ten"}}}, False),
+        ({"trainer": {"type": "TrainVal", "kwargs": {"max_epochs": "1${EPOCHS}"}}}, False),  # stays text
+        ({"trainer": {"type": "TrainVal", "kwargs": {"max_epochs": 1.5}}}, False),
+        ({"preprocess": {"size": ["${SIDE}"]}}, False),
+        ({"preprocess": {"resize": "squeeze"}}, False),
+        ({"loss": {"type": "FocalLoss", "kwargs": {"activation": "${NOT CLOSED"}}}, False),
+    ],
+)
+def test_the_schema_knows_what_the_loader_takes_from_the_environment(section, fits, shipped_schema):
+    errors = list(jsonschema.Draft202012Validator(shipped_schema).iter_errors({"type": "cls", **section}))
+    assert bool(errors) is not fits, errors
+
+
 def test_the_shipped_schema_is_todays(shipped_schema):
     """`make schema` writes it anew; components of other packages may differ with their versions, ours may not.
 

@@ -7,9 +7,8 @@ from dataclasses import replace
 from typing import Any, Literal
 
 import numpy as np
-import torch
-from torch import Tensor
 
+from dao.dataloaders.datasets.anomaly import GOOD, learnt_from
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.loader import ImageLoader
 from dao.dataloaders.reader import BatchReader
@@ -23,7 +22,7 @@ from dao.utils import dist
 
 
 class AnomalyReader(BatchReader):
-    """Training targets say which pictures only the threshold learns from; in evaluation they are the truth."""
+    """Nothing in training, where every picture is a good one; in evaluation the truth."""
 
     def begin(self, sample: Sample, rng: np.random.Generator) -> Sample:
         """Without its mask: nothing is learnt from it, and it has the size the picture had on disk."""
@@ -32,23 +31,27 @@ class AnomalyReader(BatchReader):
     def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
         """What a threshold is taken from is what the model will meet: as it is, unless it is a view of a known one."""
         record: Any = self.dataset.records[sample.index]
-        as_it_is = self.training and getattr(record, "held_out", False) and not record.view
-        return super()._transform(sample, key._replace(augment=False) if as_it_is else key, bad)
+        as_it_is = getattr(record, "held_out", False) and not getattr(record, "view", False)
+        changed = super()._transform(sample, key._replace(augment=False) if as_it_is else key, bad)
+        hw = (changed.image.shape[0], changed.image.shape[1])
+        return changed if self.training or hw == changed.original_hw else replace(changed, original_hw=hw)
 
-    def collate_targets(self, samples: Sequence[Sample]) -> Tensor | list[AnomalyTruth]:
-        """Training: (B,) bool, whether a picture is held out. Evaluation: one AnomalyTruth a picture."""
-        records: list[Any] = [self.dataset.records[sample.index] for sample in samples]
+    def collate_targets(self, samples: Sequence[Sample]) -> list[AnomalyTruth] | None:
+        """Training: nothing. Evaluation: one AnomalyTruth a picture."""
         if self.training:
-            return torch.tensor([getattr(record, "held_out", False) for record in records], dtype=torch.bool)
+            return None
+        records: list[Any] = [self.dataset.records[sample.index] for sample in samples]
         return [
-            AnomalyTruth(record.kind, bool(record.label), None if sample.mask is None else sample.mask > 0)
+            AnomalyTruth(
+                getattr(record, "kind", GOOD), bool(record.label), None if sample.mask is None else sample.mask > 0
+            )
             for record, sample in zip(records, samples, strict=True)
         ]
 
 
 @Registers.dataloaders.register()
 class AnomalyDataloader(ImageLoader):
-    """Batches for anomaly detection: in training with whether a picture is held out, in evaluation with its truth.
+    """Batches for anomaly detection: in training of what is not held out, in evaluation of everything, with its truth.
 
     complete: every picture exactly once on all processes together, which a model that is fitted wants; a method trained
         by gradient on several processes sets it to false, so that no process is left with an empty batch.
@@ -82,8 +85,8 @@ class AnomalyDataloader(ImageLoader):
             )
             raise ConfigError(Problem("dataloader.dataset.transforms", message))
         super().__init__(
-            dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed,
-            batch_size=batch_size, num_workers=num_workers, cache=cache, resize_first=resize_first,
+            dataset=learnt_from(dataset) if training else dataset, transforms=transforms, preprocess=preprocess,
+            training=training, seed=seed, batch_size=batch_size, num_workers=num_workers, cache=cache, resize_first=resize_first,
             prefetch_factor=prefetch_factor, keep_samples=keep_samples,
         )  # fmt: skip
         # a neighbour in a bad picture's place would be counted twice by a model that is fitted

@@ -9,19 +9,22 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dao.dataloaders.datasets.base import ImageDataset, some
-from dao.dataloaders.datasets.image_io import decode_image, read_bytes
+from dao.dataloaders.datasets.image_io import decode_all_bits, read_bytes, to_uint8
 from dao.errors import DataError
 
 
 @dataclass(slots=True)
 class Picture:
-    """What reading one file told: its size when it could be decoded, its fingerprint when it could be read."""
+    """What reading one file told: its size and the fingerprint of its pixels when it could be decoded."""
 
     path: str
     labels: tuple[int, ...]
     hw: tuple[int, int] | None = None
-    sha1: str = ""
+    pixels: str = ""
     reason: str = ""
     missing: bool = False
 
@@ -30,8 +33,9 @@ class Picture:
 class DatasetReport:
     """The state of one dataset.
 
-    unreadable: path and reason; missing: paths; duplicates: groups of byte-identical files;
+    unreadable: path and reason; missing: paths; duplicates: groups of files that hold the same picture, pixel for pixel;
     contradictions: those of them whose labels differ; problems: one sentence each, empty for a sound set.
+    fingerprints: of each picture's pixels, by its path.
     """
 
     name: str
@@ -45,7 +49,7 @@ class DatasetReport:
     smallest_hw: tuple[int, int] | None = None
     largest_hw: tuple[int, int] | None = None
     problems: list[str] = field(default_factory=list)
-    fingerprints: dict[str, str] = field(default_factory=dict)  # path -> sha1
+    fingerprints: dict[str, str] = field(default_factory=dict)
 
     def render(self) -> list[str]:
         """The report as lines of text."""
@@ -59,8 +63,11 @@ class DatasetReport:
         return lines
 
 
-def check_dataset(dataset: ImageDataset, name: str) -> DatasetReport:
-    """Decode and fingerprint every picture of a dataset, by threads."""
+def check_dataset(dataset: ImageDataset, name: str, judges: bool = False) -> DatasetReport:
+    """Decode and fingerprint every picture of a dataset, by threads.
+
+    judges: whether models are judged by it, and not made from it.
+    """
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         pictures = list(pool.map(lambda index: _look_at(dataset, index), range(len(dataset))))
     report = DatasetReport(name, list(dataset.classes), dataset.class_counts(), len(pictures))
@@ -69,12 +76,13 @@ def check_dataset(dataset: ImageDataset, name: str) -> DatasetReport:
     sizes = sorted((p.hw for p in pictures if p.hw), key=lambda hw: hw[0] * hw[1])
     if sizes:
         report.smallest_hw, report.largest_hw = sizes[0], sizes[-1]
-    report.fingerprints = {p.path: p.sha1 for p in pictures if p.sha1}
-    for twins in _identical(pictures):
+    report.fingerprints = {p.path: p.pixels for p in pictures if p.pixels}
+    once = list({p.path: p for p in pictures}.values()) if dataset.repeats else pictures
+    for twins in _identical(once):
         report.duplicates.append([p.path for p in twins])
         if len({p.labels for p in twins}) > 1:
             report.contradictions.append([p.path for p in twins])
-    report.problems = _problems(report) + dataset.problems
+    report.problems = _problems(report, () if judges else dataset.learns_without) + dataset.problems
     return report
 
 
@@ -82,10 +90,9 @@ def _look_at(dataset: ImageDataset, index: int) -> Picture:
     record = dataset.records[index]
     picture = Picture(record.path, record.labels)
     try:
-        data = read_bytes(record.path)
-        picture.sha1 = hashlib.sha1(data, usedforsecurity=False).hexdigest()
-        height, width = decode_image(data, record.path).shape[:2]
-        picture.hw = (height, width)
+        decoded = decode_all_bits(read_bytes(record.path), record.path)
+        picture.pixels = fingerprint(decoded)
+        picture.hw = to_uint8(decoded, record.path).shape[:2]
         picture.reason = dataset.picture_problem(index, picture.hw)
     except DataError as error:
         picture.missing = not Path(record.path).exists()
@@ -93,39 +100,48 @@ def _look_at(dataset: ImageDataset, index: int) -> Picture:
     return picture
 
 
+def fingerprint(pixels: NDArray[np.generic]) -> str:
+    """The same for the same picture, whatever the file's format, name and remarks; of all bits that it has."""
+    colour = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+    digest = hashlib.sha1(f"{colour.shape} {colour.dtype}".encode(), usedforsecurity=False)
+    digest.update(np.ascontiguousarray(colour).data)
+    return digest.hexdigest()
+
+
 def _identical(pictures: Sequence[Picture]) -> list[list[Picture]]:
-    by_sha1: dict[str, list[Picture]] = {}
+    by_pixels: dict[str, list[Picture]] = {}
     for picture in pictures:
-        if picture.sha1:
-            by_sha1.setdefault(picture.sha1, []).append(picture)
-    return [twins for twins in by_sha1.values() if len(twins) > 1]
+        if picture.pixels:
+            by_pixels.setdefault(picture.pixels, []).append(picture)
+    return [twins for twins in by_pixels.values() if len(twins) > 1]
 
 
-def _problems(report: DatasetReport) -> list[str]:
+def _problems(report: DatasetReport, learns_without: Sequence[str]) -> list[str]:
     problems = [f"unreadable: {path}: {reason}" for path, reason in report.unreadable]
     problems += [f"missing: {path}" for path in report.missing]
-    empty = [name for name, count in zip(report.classes, report.class_counts) if count == 0]
+    counts = zip(report.classes, report.class_counts, strict=True)
+    empty = [name for name, count in counts if count == 0 and name not in learns_without]
     if empty and report.total and any(report.class_counts):
         problems.append(f"classes without a picture: {some(empty)}")
-    problems += [f"same file with different labels: {' = '.join(paths)}" for paths in report.contradictions]
+    problems += [f"same picture with different labels: {' = '.join(paths)}" for paths in report.contradictions]
     agreeing = [paths for paths in report.duplicates if paths not in report.contradictions]
-    problems += [f"same file more than once: {' = '.join(paths)}" for paths in agreeing]
+    problems += [f"same picture more than once: {' = '.join(paths)}" for paths in agreeing]
     return problems
 
 
 def cross_split_duplicates(reports: Sequence[DatasetReport]) -> list[str]:
-    """One sentence for each file that lies, byte for byte, in more than one of the datasets.
+    """What the datasets of a run have in common and must not: pictures that are the same, pixel for pixel.
 
-    A picture that was trained on says nothing when it is evaluated. The same path in two datasets counts as well;
-    datasets that are one and the same (an evaluation of the training set) are not compared.
+    A picture that was trained on says nothing when it is evaluated. The same path in two datasets counts as well.
+    One sentence a picture, and one alone where all pictures of a dataset are in another.
     """
     problems = []
     for i, first in enumerate(reports):
-        by_sha1 = {sha1: path for path, sha1 in first.fingerprints.items()}
+        known = {pixels: path for path, pixels in first.fingerprints.items()}
         for second in reports[i + 1 :]:
-            if second.fingerprints == first.fingerprints:
-                continue
-            for path, sha1 in second.fingerprints.items():
-                if sha1 in by_sha1:
-                    problems.append(f"in {first.name} and in {second.name}: {by_sha1[sha1]} = {path}")
+            shared = [(known[pixels], path) for path, pixels in second.fingerprints.items() if pixels in known]
+            if shared and len(shared) == len(second.fingerprints):
+                problems.append(f"all {len(shared)} pictures of {second.name} are in {first.name}")
+            else:
+                problems += [f"in {first.name} and in {second.name}: {one} = {other}" for one, other in shared]
     return problems

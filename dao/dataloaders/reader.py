@@ -114,7 +114,7 @@ class BatchReader:
             targets=self.collate_targets([sample for sample, _ in fitted]),
             paths=[sample.path for sample in samples],
             indices=[sample.index for sample in samples],
-            original_hw=[sample.original_hw for sample in samples],
+            original_hw=[sample.original_hw for sample in changed],
             samples=kept if self.keep_samples else None,
             bad=bad,
         )

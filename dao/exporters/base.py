@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
 from torch import nn
 
 from dao.errors import ConfigError, Problem
+from dao.predictor import Backend
 from dao.tasks.base import Task
 
 Layout = Literal["nhwc", "nchw"]
@@ -20,6 +23,9 @@ class Exporter(ABC):
     """Writes one file that answers without this code.
 
     suffix: of the file; name: what reports call the format.
+    backend: what runs such a file, called with its path and a device: a `dao.predictor.Backend`. By it the file is proven
+    after it was written, and can be named wherever a checkpoint can be shown (Demo, Predictor). None where this
+    machine cannot run it: then the file is written, and said not to be proven.
     dynamic: any batch and any picture size; otherwise ``batch_size`` pictures of ``image_size``, else of the model's
     own input size. layout: order of the uint8 input's axes.
     facts: what the file is to answer by where that differs from the checkpoint, e.g. {"score_threshold": 0.3}.
@@ -27,6 +33,10 @@ class Exporter(ABC):
 
     suffix: ClassVar[str]
     name: ClassVar[str]
+    backend: ClassVar[Callable[[Path, torch.device], Backend] | None] = None
+    # of exporters that have no such settings
+    dynamic, batch_size, image_size, layout = True, 1, None, "nhwc"
+    facts: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(
         self,

@@ -13,6 +13,7 @@ import torch
 from loguru import logger
 
 from dao.exporters.base import Exporter, Layout
+from dao.predictor import OnnxBackend
 from dao.register import Registers
 from dao.tasks.base import Task
 
@@ -25,7 +26,7 @@ class OnnxExporter(Exporter):
     simplify: fold constants and fuse (onnxslim); kept only if the checker still accepts the result.
     """
 
-    suffix, name = ".onnx", "ONNX"
+    suffix, name, backend = ".onnx", "ONNX", OnnxBackend
 
     def __init__(
         self,

@@ -10,6 +10,7 @@ from loguru import logger
 
 from dao.errors import ConfigError, Problem
 from dao.exporters.base import Exporter
+from dao.predictor import TorchBackend
 from dao.register import Registers
 from dao.tasks.base import Task
 from dao.utils import checkpoint
@@ -24,7 +25,7 @@ class SafetensorsExporter(Exporter):
     their names. To go on with a run it takes a checkpoint.
     """
 
-    suffix, name = ".safetensors", "safetensors"
+    suffix, name, backend = ".safetensors", "safetensors", TorchBackend
 
     def __init__(self, facts: dict[str, Any] | None = None) -> None:
         super().__init__(facts=facts)

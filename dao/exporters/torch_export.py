@@ -9,6 +9,7 @@ import torch
 from loguru import logger
 
 from dao.exporters.base import Exporter
+from dao.predictor import TorchExportBackend
 from dao.register import Registers
 from dao.tasks.base import Task
 
@@ -17,7 +18,7 @@ from dao.tasks.base import Task
 class TorchExporter(Exporter):
     """An exported program (.pt2), for torch in Python or, compiled by AOTInductor, in C++."""
 
-    suffix, name = ".pt2", "torch.export"
+    suffix, name, backend = ".pt2", "torch.export", TorchExportBackend
 
     def export(self, task: Task, path: Path) -> None:
         module, image, free = self.traceable(task)

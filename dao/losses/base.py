@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import ConfigError, Problem
+from dao.signature import out_of_limits
 from dao.utils import dist
 
 Weights = list[float] | Literal["balanced"] | None
@@ -25,11 +26,7 @@ class Loss(nn.Module):
     @classmethod
     def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Settings of a config outside their limits."""
-        return [
-            Problem(f"{where}.{key}", f"expected a number from {low:g} to {high:g}, got {kwargs[key]:g}")
-            for key, (low, high) in cls.limits.items()
-            if isinstance(kwargs.get(key), int | float) and not low <= kwargs[key] <= high
-        ]
+        return out_of_limits(kwargs, cls.limits, where)
 
 
 def balanced_weights(class_counts: list[int] | None, where: str) -> Tensor:

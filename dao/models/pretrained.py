@@ -55,6 +55,23 @@ def _offline_when_the_hub_is_out_of_reach() -> Iterator[None]:
         constants.HF_HUB_OFFLINE = before
 
 
+def refuse_unknown(model_name: str, where: str) -> None:
+    """Raise ConfigError, with what is known, for a name that timm does not have, or a tag ("resnet18.a1_in1k") of none
+    of that model's weights."""
+    import timm
+
+    if not timm.is_model(model_name.split("/")[-1].split(".")[0]):
+        raise ConfigError(Problem(where, f"timm has no '{model_name}'. {nearest(model_name, timm.list_models())}"))
+    architecture, _, tag = model_name.split("/")[-1].partition(".")
+    if (
+        tag
+        and "/" not in model_name
+        and f"{architecture}.{tag}" not in (known := timm.list_pretrained(f"{architecture}.*"))
+    ):
+        message = f"timm has no weights '{tag}' of {architecture}. {nearest(model_name, known)}"
+        raise ConfigError(Problem(where, message))
+
+
 def load_local_weights(model: nn.Module, path: str, parts: Sequence[nn.Module] = ()) -> checkpoint.FitReport:
     """Fill a model from a file and log what fitted. Raises CheckpointError when nothing, or next to nothing, did.
 
@@ -84,11 +101,17 @@ def _to_grey(model: nn.Module, weights: checkpoint.StateDict) -> checkpoint.Stat
 def freeze_modules(model: nn.Module, patterns: list[str]) -> None:
     """Stop the gradient of every module whose name matches a pattern from its start, and keep it in eval mode.
 
-    Raises ConfigError for a pattern that matches no module: a freeze that freezes nothing must not pass in silence.
+    Raises ConfigError for a pattern that matches no module (a freeze that freezes nothing must not pass in silence) and
+    for one that is no regular expression.
     """
     names = [name for name, _ in model.named_modules() if name]
-    for pattern in patterns:
-        hit = [name for name in names if re.match(rf"(?:{pattern})(?:\.|$)", name)]
+    for number, pattern in enumerate(patterns):
+        try:
+            whole = re.compile(rf"(?:{re.compile(pattern).pattern})(?:\.|$)")
+        except re.error as error:
+            message = f"'{pattern}' is not a regular expression: {error}"
+            raise ConfigError(Problem(f"model.kwargs.freeze.{number}", message)) from None
+        hit = [name for name in names if whole.match(name)]
         if not hit:
             top = [name for name, _ in model.named_children()]
             raise ConfigError(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import torch
 from timm.layers import SyncBatchNormAct, convert_sync_batchnorm
 from torch import Tensor, nn
@@ -23,6 +26,26 @@ def synchronised(net: nn.Module, device: torch.device) -> nn.Module:
             if isinstance(module, nn.SyncBatchNorm):
                 module.__class__ = PortableSyncAct if isinstance(module, SyncBatchNormAct) else PortableSync
     return net
+
+
+@contextmanager
+def fixed_statistics(net: nn.Module) -> Iterator[None]:
+    """Batch norms answer by their statistics inside the block, and learn none; those over all processes go on, as the
+    others wait for them."""
+    own = [
+        module
+        for module in net.modules()
+        if isinstance(module, _BatchNorm)
+        and module.training
+        and not isinstance(module, nn.SyncBatchNorm | PortableSync)
+    ]
+    for module in own:
+        module.eval()
+    try:
+        yield
+    finally:
+        for module in own:
+            module.train()
 
 
 class PortableSync(_BatchNorm):

@@ -13,6 +13,7 @@ import torch
 from loguru import logger
 
 from dao.errors import Problem
+from dao.signature import out_of_limits
 
 WarmupShape = Literal["linear", "quadratic"]
 INFINITY = float("inf")
@@ -58,12 +59,7 @@ class Scheduler(ABC):
     @classmethod
     def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Settings of a config outside their limits."""
-        limits = {**Scheduler.limits, **cls.limits}
-        return [
-            Problem(f"{where}.{key}", f"expected a number from {low:g} to {high:g}, got {kwargs[key]:g}")
-            for key, (low, high) in limits.items()
-            if isinstance(kwargs.get(key), int | float) and not low <= kwargs[key] <= high
-        ]
+        return out_of_limits(kwargs, {**Scheduler.limits, **cls.limits}, where)
 
     @staticmethod
     def _shortened(wanted: int, room: int) -> int:

@@ -12,13 +12,24 @@ from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dao.calibrators.base import CalibrationScores, Calibrator
+from dao.calibrators.base import Calibrator
 from dao.calibrators.rules import FalseAlarmRate
-from dao.errors import ConfigError, DataError, Problem
-from dao.evaluators.score_histogram import ScoreHistogram
+from dao.dataloaders.datasets.anomaly import kept_for_threshold
+from dao.dataloaders.pictures import TrainingPictures
+from dao.errors import ConfigError, Problem
+from dao.models.sync_bn import fixed_statistics
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, Prediction
+from dao.tasks.anomaly_calibration import (
+    HELD_OUT,
+    IN_SAMPLE_ALONE,
+    VIEWS,
+    inputs_of_good,
+    score_kept,
+    score_set,
+    thresholds,
+)  # fmt: skip
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
 from dao.utils import dist
@@ -26,7 +37,6 @@ from dao.utils.roi import raster
 
 TYPICAL = 0.1  # what the middle good picture's score becomes; the threshold becomes 0.5
 SLOPE = math.log((1 - TYPICAL) / TYPICAL)
-IN_SAMPLE = 64  # training pictures that thresholds come from where nothing else is to be had
 SAME_SCORE = 1e-3  # normalised scores of one picture differ by less, whatever runs the model
 
 
@@ -61,9 +71,8 @@ class AnomalyTask(Task):
         super().__init__(model, preprocess, classes, loss, {**unset, **(facts or {})})
         if self.facts["region"]:
             self._look_within()
-        self.held_out: list[Tensor] = []
-        self.seen: list[Tensor] = []
-        self.from_views = False
+        self.any_held_out, self.kept_are = False, IN_SAMPLE_ALONE
+        self.pictures: TrainingPictures | None = None
 
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> AnomalyTask:
         if "region" in facts:
@@ -102,14 +111,20 @@ class AnomalyTask(Task):
                 "place of its input; use 'stretch' or 'letterbox', or PatchCore, which does not mind the place"
             )
             raise ConfigError(Problem("preprocess.resize", message))
-        self.from_views = any(getattr(record, "view", False) for record in dataset.records)
-        pictures = sum(not getattr(record, "held_out", False) for record in dataset.records)
+        held = [record for record in dataset.records if getattr(record, "held_out", False)]
+        self.any_held_out, pictures = bool(held), len(dataset.records) - len(held)
+        if held:
+            self.kept_are = VIEWS if any(getattr(record, "view", False) for record in held) else HELD_OUT
         self.model.expect(pictures, self.preprocess.size)
+        self.pictures = TrainingPictures(dataset, self.preprocess, self.blanked)
         if getattr(self.model, "features", None) is not None and self.model.features.random:
             logger.warning(
                 "the backbone's weights are random: enough to try the tool and for defects that stand out. For work set "
                 "model.kwargs.pretrained, or checkpoint_path where there is no internet"
             )
+
+    def plan(self, iterations: int) -> None:
+        self.model.plan(iterations)
 
     @property
     def passes(self) -> int | None:
@@ -118,110 +133,76 @@ class AnomalyTask(Task):
 
     def begin_pass(self, augment: bool) -> None:
         super().begin_pass(augment)
-        self.held_out, self.seen = [], []
         self.model.begin()
 
-    @property
-    def remembers(self) -> bool:  # type: ignore[override]
-        """Pictures for the threshold. A model that is fitted in one pass begins that anew when it was stopped."""
-        return not self.model.fitted_in_one_pass
-
-    def remember(self, batch: Batch) -> None:
-        held = batch.targets.to(batch.images.device)
-        if held.any():
-            self.held_out.append(batch.images[held].cpu())
-        elif sum(map(len, self.seen)) < IN_SAMPLE:
-            self.seen.append(batch.images.cpu())
-
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
-        self.remember(batch)
-        held = batch.targets.to(batch.images.device)
-        fit_on = [i for i, out in zip(batch.indices, held.tolist()) if not out]
-        images = self._blanked(self.preprocess.normalise(batch.images[~held]))
+        images = self.blanked(self.preprocess.normalise(batch.images))
         if not self.model.fitted_in_one_pass:
             return self._descend(images, batch)
         if len(images):
-            self.model.collect(images, fit_on)
+            self.model.collect(images, batch.indices)
         return {}
 
     def _descend(self, images: Tensor, batch: Batch) -> dict[str, Tensor]:
         """The model's own losses of the pictures that it may learn from.
 
-        Where chance made a batch of held-out ones alone, or a process ran out of pictures before the others, a blank
-        one passes through and weighs nothing: with several processes each must take its step.
+        Where a process ran out of pictures before the others, or none of a batch can be read, there are none. One process
+        alone then leaves the batch out. Of several each must take its step: a blank picture passes through, which
+        weighs nothing (weight decay and momentum still do) and leaves batch norms' statistics alone, unless those are
+        taken over all processes.
         """
         if len(images):
-            return self.net(images)
+            return self._pass(images)
+        if dist.world_size() == 1:
+            return {}
         blank = batch.images.new_zeros((1, *batch.images.shape[1:]))
-        passed = self.net(self._blanked(self.preprocess.normalise(blank)))
+        with fixed_statistics(self.model):
+            passed = self._pass(self.blanked(self.preprocess.normalise(blank)))
         return {name: 0.0 * value for name, value in passed.items()}
+
+    def _pass(self, images: Tensor) -> dict[str, Tensor]:
+        if self.pictures is None:
+            raise RuntimeError("prepare(dataset) comes before the first training step")
+        return self.net(images, **self.model.beside(images, self.pictures))  # type: ignore[no-any-return]
 
     def end_of_pass(self) -> None:
         if self.model.fitted_in_one_pass:
             self.model.fit()
 
+    def set_apart(self, dataset: Any) -> Any:
+        """What the threshold comes from where the config names no calibration set."""
+        return kept_for_threshold(dataset)
+
     @torch.inference_mode()
-    def calibrate(self, calibrator: Any | None, batches: Iterable[Batch] | None) -> None:
+    def calibrate(
+        self, calibrator: Any | None, batches: Iterable[Batch] | None, kept: Iterable[Batch] | None = None
+    ) -> None:
         rule: Calibrator = calibrator if calibrator is not None else FalseAlarmRate()
-        scores = self._score_batches(batches) if batches is not None else self._score_kept()
-        picture, pixel = rule.picture(scores), rule.pixel(scores)
-        middle, pixel_middle = float(np.median(scores.good)), scores.good_pixels.quantile(0.5)
-        if pixel.value <= pixel_middle:
-            pixel_middle = 0.99 * pixel.value
-        self.facts |= {
-            "picture_threshold": picture.value,
-            "picture_typical": min(middle, picture.value - 1e-6 * max(1.0, abs(picture.value))),
-            "pixel_threshold": pixel.value,
-            "pixel_typical": pixel_middle,
-            "calibration": f"pictures: {picture.how}; pixels: {pixel.how}; from {scores.source}",
-        }
+        scale_from = kept if kept is not None and (self.any_held_out or batches is None) else batches
+        self.model.settle(inputs_of_good(self, scale_from or ()))
+        if batches is not None:
+            scores = score_set(self, batches)
+        else:
+            if not self.any_held_out:
+                logger.warning(
+                    "no picture was held out for the threshold: it comes from training pictures, so expect more false "
+                    "alarms; set dataset.kwargs.held_out, or name a calibration set"
+                )
+            scores = score_kept(self, kept or (), self.kept_are)
+        found = thresholds(rule, scores)
+        self.facts |= found
         # of a model that is trained they are found anew after every epoch
         logger.log("INFO" if self.model.fitted_in_one_pass else "DEBUG", "thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
-                   picture.value, pixel.value, self.facts["calibration"])  # fmt: skip
-
-    def _score_kept(self) -> CalibrationScores:
-        """Scores of the pictures that were held out of training; of training pictures where none were."""
-        held = any(part for part in dist.all_gather_object(bool(self.held_out)))
-        source = "good pictures held out of the training set"
-        if self.from_views:
-            source = "augmented views of the few good pictures it learnt from: other good parts may differ by more"
-        if not held:
-            source = "the training pictures themselves, for want of others: good parts will score higher than these did"
-            logger.warning(
-                "no picture was held out for the threshold: it comes from training pictures, so expect more false "
-                "alarms; set dataset.kwargs.held_out, or name a calibration set"
-            )
-        good, pixels = [], ScoreHistogram()
-        for images in self.held_out if held else self.seen:
-            outputs = self.infer(self.preprocess.normalise(images.to(self.preprocess.mean.device)))
-            good += outputs["raw_score"].tolist()
-            looked_at = self.model.region
-            raw_map = outputs["raw_map"]
-            pixels.add((raw_map if looked_at is None else raw_map[:, :, looked_at[0, 0] > 0]).cpu().numpy())
-        self.held_out, self.seen = [], []
-        return _gathered(CalibrationScores(np.array(good, np.float64), good_pixels=pixels, source=source))
-
-    def _score_batches(self, batches: Iterable[Batch]) -> CalibrationScores:
-        good: list[float] = []
-        bad: list[float] = []
-        pixels = ScoreHistogram(), ScoreHistogram()
-        for batch in batches:
-            batch.images = batch.images.to(self.preprocess.mean.device)
-            for prediction, truth in zip(self.predict(batch), batch.targets, strict=True):
-                (bad if truth.bad else good).append(prediction.raw_score)
-                for defective, histogram in enumerate(pixels) if truth.mask is not None else ():
-                    histogram.add(prediction.raw_map[(truth.mask == bool(defective)) & prediction.looked_at])
-        source = "the calibration set"
-        return _gathered(CalibrationScores(np.array(good), np.array(bad), *pixels, source=source))
+                   found["picture_threshold"], found["pixel_threshold"], found["calibration"])  # fmt: skip
 
     # -- answering
 
-    def _blanked(self, images: Tensor) -> Tensor:
+    def blanked(self, images: Tensor) -> Tensor:
         """Grey outside the region: a layer looks far beyond the place that it speaks of."""
         return images if self.model.region is None else images * self.model.region
 
     def infer(self, images: Tensor) -> dict[str, Tensor]:
-        raw_map, raw_score = self.model(self._blanked(images))
+        raw_map, raw_score = self.model(self.blanked(images))
         if self.model.region is not None and self.model.scored_by_map:
             raw_map = raw_map * self.model.region
             raw_score = raw_map.amax(dim=(1, 2, 3))
@@ -355,18 +336,3 @@ class AnomalyTask(Task):
         """The same verdict; either one where the score lies on the threshold itself."""
         on_it = abs(first.anomaly_score - 0.5) < SAME_SCORE
         return first.label == second.label or on_it
-
-
-def _gathered(own: CalibrationScores) -> CalibrationScores:
-    """The scores of all processes, the same on each."""
-    parts = dist.all_gather_object(own)
-    total = CalibrationScores(
-        np.sort(np.concatenate([p.good for p in parts])), np.sort(np.concatenate([p.bad for p in parts])),
-        source=own.source,
-    )  # fmt: skip
-    for part in parts:
-        total.good_pixels.merge(part.good_pixels)
-        total.bad_pixels.merge(part.bad_pixels)
-    if not len(total.good):
-        raise DataError("no good picture could be scored, so there is no threshold")
-    return total

@@ -87,6 +87,8 @@ class Task(ABC):
         if kind not in self.resizes:
             message = f"'{kind}' cannot be used by this type of task; it takes {', '.join(self.resizes)}"
             raise ConfigError(Problem("preprocess.resize", message))
+        if loss is not None:
+            self.check_loss(loss)
 
     # -- from data
 
@@ -102,7 +104,10 @@ class Task(ABC):
         """Named losses of a batch, scalars; "loss" is the one to differentiate."""
 
     def check_loss(self, loss: nn.Module) -> None:
-        """Raise ConfigError for a loss that would train without complaint, and teach the wrong thing."""
+        """Raise ConfigError for a loss that does not fit the task, or would teach it the wrong thing."""
+        for term in getattr(loss, "losses", ()):
+            if getattr(term, "takes_boxes", False):
+                raise ConfigError(Problem("loss.type", f"{type(term).__name__} judges boxes, and this task has none"))
 
     def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
         """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""
@@ -111,6 +116,9 @@ class Task(ABC):
     def prepare(self, dataset: Any) -> None:
         """Before training on a dataset starts: refuse what cannot end well (work that will not fit into memory)."""
 
+    def plan(self, iterations: int) -> None:
+        """Before training starts: it takes so many iterations. What divides them into phases raises ConfigError."""
+
     @property
     def passes(self) -> int | None:
         """How many passes over the data training takes, whatever the config says; None: as it says.
@@ -118,11 +126,6 @@ class Task(ABC):
         A model with such a number collects while it passes: one that is stopped inside a pass starts that pass anew.
         """
         return None
-
-    remembers = False  # whether a pass keeps something of its batches beside what they teach
-
-    def remember(self, batch: Batch) -> None:
-        """Keep what is to be kept of a training batch; of those before the place that a stopped pass goes on from, too."""
 
     def begin_pass(self, augment: bool) -> None:
         """Before each pass over the training data, with or without augmentation: losses that ask for it are told."""
@@ -133,10 +136,17 @@ class Task(ABC):
     def end_of_pass(self) -> None:
         """After each pass over the training data; fitted models do their work here."""
 
-    def calibrate(self, calibrator: Any | None, batches: Iterable[Batch] | None) -> None:
+    def set_apart(self, dataset: Any) -> Any:
+        """What of the training data is not for `training_step` but for `calibrate`: a dataset, or None where nothing is."""
+        return None
+
+    def calibrate(
+        self, calibrator: Any | None, batches: Iterable[Batch] | None, kept: Iterable[Batch] | None = None
+    ) -> None:
         """After `end_of_pass`: find what is learnt from pictures that did not train the model (thresholds).
 
-        calibrator, batches: what the config's "calibration" names, None where it names nothing. Called on every process.
+        calibrator, batches: what the config's "calibration" names, None where it names nothing; kept: those that
+        `set_apart` gave. All as in evaluation. Called on every process.
         """
 
     # -- answering

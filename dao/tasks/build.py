@@ -15,7 +15,8 @@ from dao.register import Registers, to_plain
 from dao.tasks.base import ModelCard, Task
 from dao.utils import checkpoint
 
-WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "freeze")  # what a model starts from
+# what a model starts from, or is trained with
+WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "teacher_path", "penalty_folder", "freeze")
 
 
 def build_dataset(section: Mapping[str, Any], where: str, classes: Sequence[str] | None = None) -> Any:
@@ -39,9 +40,16 @@ def build_loader(
     from dao.dataloaders.transforms import build_transforms
 
     transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), f"{where}.dataset.transforms")
-    return Registers.dataloaders.build(
-        section, where, dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed
-    )
+    try:
+        return Registers.dataloaders.build(
+            section, where, dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed
+        )
+    except ConfigError as error:  # a loader knows its place as "dataloader", and may be the evaluator's
+        named = [
+            Problem(p.where.replace("dataloader", where, 1) if p.where.startswith("dataloader") else p.where, p.what)
+            for p in error.problems
+        ]
+        raise ConfigError(named, error.source) from error
 
 
 def task_class(name: str) -> type[Task]:

@@ -41,14 +41,13 @@ class ClassificationTask(Task):
         self.multi_label = bool(self.facts["multi_label"])
         if self.multi_label:
             self.facts.setdefault("threshold", MULTI_LABEL_THRESHOLD)
-        if loss is not None:
-            self.check_loss(loss)
 
     def check_loss(self, loss: nn.Module) -> None:
         """Softmax losses on multi-hot targets train without complaint and learn the wrong thing: refuse them."""
+        super().check_loss(loss)
         names = {type(module).__name__ for module in loss.modules()}
         wrong = names & {"CrossEntropyLoss", "SoftTargetCrossEntropy"}
-        if self.multi_label and wrong:
+        if self.facts["multi_label"] and wrong:
             message = f"{wrong.pop()} is for one label a picture, and this data has several; use BCEWithLogitsLoss"
             raise ConfigError(Problem("loss.type", message))
 

@@ -49,8 +49,6 @@ class DetectionTask(Task):
     ) -> None:
         super().__init__(model, preprocess, classes, loss, {**asdict(model.answers), "raw": False, **(facts or {})})
         settings_of(self.facts)
-        if loss is not None:
-            self.check_loss(loss)
 
     def check_loss(self, loss: nn.Module) -> None:
         """Losses of pictures or pixels do not judge boxes."""

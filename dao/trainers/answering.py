@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from dao.config import Raw, merge
-from dao.errors import DataError
+from dao.errors import DataError, Problem
+from dao.predictor import TorchBackend, backend_of
 from dao.structures import Sample, Unreadable
 from dao.tasks import build
 from dao.trainers.base import BadPictures
@@ -24,7 +25,7 @@ def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
 
     The preprocessing and the model are the checkpoint's in any case: it cannot answer with others.
     """
-    if not path or Path(path).suffix.lower() in exported_suffixes():
+    if not isinstance(path, str) or not path or is_exported(path):
         return raw
     content = checkpoint.load(checkpoint.find(path))
     known = json.loads(content["config"])
@@ -35,11 +36,17 @@ def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
     return {**merged, "type": card.task, "model": base["model"], "preprocess": card.preprocess}
 
 
-def exported_suffixes() -> tuple[str, ...]:
-    """Files that answer without a checkpoint."""
-    from dao.predictor import BACKENDS
+def is_exported(path: str) -> bool:
+    """Whether a file answers without the model it was made from; weights as safetensors do not."""
+    return backend_of(path) not in (None, TorchBackend)
 
-    return tuple(BACKENDS)
+
+def refuse_exported(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+    """For stages that need a checkpoint: an exported file has the answers of a model, and not its parts."""
+    if not is_exported(kwargs["ckpt"]):
+        return []
+    message = "is an exported file, and a run folder or checkpoint is needed here; Demo and dao.predictor take one"
+    return [Problem(f"{where}.ckpt", message)]
 
 
 def stage_folder(ckpt: str, stage: str, name: str) -> Path:

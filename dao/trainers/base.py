@@ -83,12 +83,14 @@ class Trainer:
     def train_in_epoch(self) -> None:
         """All passes."""
         for self.epoch in range(self.start_epoch, self.max_epochs):  # noqa: B020 (the epoch is the trainer's state)
+            if self.stop_reason:
+                return
             self.before_epoch()
             self.train_in_iter()
             if self.stopping and self.iter + 1 < self.iters_per_epoch:
                 return
             self.after_epoch()
-            if self.stop_reason or self.stopping:
+            if self.stopping:
                 return
 
     def train_in_iter(self) -> None:
@@ -141,6 +143,11 @@ class Trainer:
             getattr(hook, stage)(self)
 
     # -- what a stage fills in
+
+    def rehearse(self) -> str:
+        """For --check: build everything, try a batch, and say in a line what it took; "" where there is nothing to try.
+        Called instead of `run`."""
+        return ""
 
     def setup(self) -> None:
         """Build run folder, model, data and whatever else the stage needs."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +11,10 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from dao.config import Config, Raw
-from dao.errors import DataError
+from dao.errors import DataError, Problem
 from dao.predictor import Predictor
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.structures import Prediction, Sample
 from dao.tasks import build
 from dao.trainers.answering import complete_from_checkpoint, readable, stage_folder
@@ -28,7 +29,8 @@ class Demo(Trainer):
     """Draw a model's answers on pictures: annotated copies, a contact sheet, results.json.
 
     ckpt: a checkpoint, a run folder, or an exported file; all give the same answer.
-    heatmap: show where the model looked (needs a checkpoint). sheet: pictures on the contact sheet, at most.
+    heatmap: show where the model looked (needs a checkpoint). sheet: pictures on the contact sheet, at
+    most; 0 for no sheet.
     """
 
     needs = ("images",)
@@ -36,6 +38,11 @@ class Demo(Trainer):
     @classmethod
     def complete(cls, raw: Raw) -> Raw:
         return complete_from_checkpoint(raw, raw["trainer"].get("kwargs", {}).get("ckpt"))
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Numbers that are out of range."""
+        return out_of_limits(kwargs, {"sheet": (0, float("inf"))}, where)
 
     def __init__(self, config: Config, options: Options, ckpt: str, heatmap: bool = True, sheet: int = 24) -> None:
         super().__init__(config, options)
@@ -97,8 +104,10 @@ class Demo(Trainer):
             raise DataError(
                 f"not one of {len(self.dataset)} pictures could be read; see {self.run_dir / 'results.json'}"
             )
-        write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.tiles, self.captions))
-        logger.success("{} pictures, contact_sheet.png and results.json in {}", len(self.results), self.run_dir)
+        if self.tiles:
+            write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.tiles, self.captions))
+        sheet = ", contact_sheet.png" if self.tiles else ""
+        logger.success("{} pictures{} and results.json in {}", len(self.results), sheet, self.run_dir)
 
     def close(self) -> None:
         log.close_file()

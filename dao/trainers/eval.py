@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
 from loguru import logger
 
 from dao.config import Config, Raw
 from dao.errors import ConfigError, Problem
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.tasks import build
-from dao.trainers.answering import complete_from_checkpoint, section_name, stage_folder
+from dao.trainers import rehearsal
+from dao.trainers.answering import complete_from_checkpoint, refuse_exported, section_name, stage_folder
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.utils import checkpoint, dist, run_folder
@@ -26,17 +32,31 @@ class Eval(Trainer):
     needs = ("type", "evaluator")
     many_processes = True
 
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """An exported file in the checkpoint's place, and numbers that are out of range."""
+        return refuse_exported(kwargs, where) + out_of_limits(kwargs, {"max_bad_fraction": (0, 1)}, where)
+
     @classmethod
     def complete(cls, raw: Raw) -> Raw:
         return complete_from_checkpoint(raw, raw["trainer"].get("kwargs", {}).get("ckpt"))
 
     def __init__(
-        self, config: Config, options: Options, ckpt: str, prefer: str = "best", max_bad_fraction: float = 0.01
+        self,
+        config: Config,
+        options: Options,
+        ckpt: str,
+        prefer: Literal["best", "latest"] = "best",
+        max_bad_fraction: float = 0.01,
     ) -> None:
         super().__init__(config, options)
         self.ckpt, self.prefer, self.max_bad_fraction = ckpt, prefer, max_bad_fraction
 
-    def setup(self) -> None:
+    def rehearse(self) -> str:
+        return rehearsal.of_evaluation(self)
+
+    def build(self) -> Path:
+        """Model, pictures and evaluator; returns the checkpoint that was taken."""
         path = checkpoint.find(self.ckpt, self.prefer)
         self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
         self.task.model.to(self.device)
@@ -51,11 +71,16 @@ class Eval(Trainer):
         self.bad = BadPictures(len(dataset), self.max_bad_fraction)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.task.classes)
         self.task = answering_as_counted(self.task, self.evaluator)
+        return path
+
+    def setup(self) -> None:
+        path = self.build()
+        section = self.config.evaluator
         self.run_dir = stage_folder(str(path), "eval", section_name(section.dataloader.dataset))
         if dist.is_main():
             log.to_file(self.run_dir / "log.txt")
             run_folder.write_json(self.run_dir / "config.json", plain(self.config))
-        logger.info("{} on {} pictures -> {}", path, len(dataset), self.run_dir)
+        logger.info("{} on {} pictures -> {}", path, self.bad.total, self.run_dir)
 
     def before_epoch(self) -> None:
         self.evaluator.reset()
@@ -74,5 +99,6 @@ class Eval(Trainer):
         logger.success("report: {}", self.run_dir)
 
     def close(self) -> None:
-        self.loader.close()  # type: ignore[attr-defined]
+        if hasattr(self.loader, "close"):  # not where building it failed
+            self.loader.close()
         log.close_file()

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from loguru import logger
@@ -12,12 +12,13 @@ from loguru import logger
 from dao.config import Config, Raw
 from dao.errors import ConfigError, DataError, ParityError, Problem
 from dao.exporters.base import Exporter
-from dao.predictor import BACKENDS, Backend, TorchBackend
+from dao.predictor import Backend, TorchBackend
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.structures import Sample
 from dao.tasks import build
 from dao.tiling import windows
-from dao.trainers.answering import complete_from_checkpoint, readable, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, readable, refuse_exported, stage_folder
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import checkpoint, run_folder
 from dao.utils import logger as log
@@ -34,6 +35,12 @@ class Export(Trainer):
 
     needs = ("type", "export")
 
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """An exported file in the checkpoint's place, and numbers that are out of range."""
+        limits = {"parity_images": (1, float("inf")), "atol": (0, float("inf"))}
+        return refuse_exported(kwargs, where) + out_of_limits(kwargs, limits, where)
+
     @classmethod
     def complete(cls, raw: Raw) -> Raw:
         return complete_from_checkpoint(raw, raw["trainer"].get("kwargs", {}).get("ckpt"))
@@ -43,7 +50,7 @@ class Export(Trainer):
         config: Config,
         options: Options,
         ckpt: str,
-        prefer: str = "best",
+        prefer: Literal["best", "latest"] = "best",
         parity_images: int = 16,
         atol: float = 1e-3,
     ) -> None:
@@ -60,23 +67,34 @@ class Export(Trainer):
         run_folder.write_json(self.run_dir / "config.json", plain(self.config))
         self.exported: dict[Path, tuple[Exporter, Backend, Backend]] = {}
         self.differences: dict[Path, list[dict[str, Any]]] = {}
+        self.unproven: list[Path] = []
         several = isinstance(self.config.export, list)
         for number, section in enumerate(self.config.export if several else [self.config.export]):
             self._export(section, f"export.{number}" if several else "export")
 
     def _export(self, section: Any, where: str) -> None:
         exporter: Exporter = Registers.exporters.build(section, where)
+        if not isinstance(exporter, Exporter):
+            message = f"builds a {type(exporter).__name__}, not a dao.exporters.base.Exporter"
+            raise ConfigError(Problem(f"{where}.type", message))
         task = self.task.with_facts(exporter.facts, f"{where}.kwargs.facts")
         path = self.run_dir / f"{self.config.name}{exporter.suffix}"
-        if path in self.exported:  # a second file of the same kind, with other settings
-            path = path.with_stem(f"{path.stem}-{len(self.exported) + 1}")
+        count = len(self.exported) + len(self.unproven)
+        if path.exists():  # a second file of the same kind, with other settings
+            path = self.run_dir / f"{self.config.name}-{count + 1}{exporter.suffix}"
         self.task.model.cpu()
         self.task.preprocess.cpu()
         exporter.export(task, path)
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
         own = TorchBackend.of(task, self.device)
-        self.exported[path] = exporter, own, BACKENDS[exporter.suffix](path, self.device)
+        backend = type(exporter).backend
+        if backend is None:
+            self.unproven.append(path)
+            logger.warning("{} is not proven: {} names no backend, so nothing here can run the file",
+                           path, type(exporter).__name__)  # fmt: skip
+            return
+        self.exported[path] = exporter, own, backend(path, self.device)
         self.differences[path] = []
 
     def _pictures(self) -> Any:
@@ -128,7 +146,8 @@ class Export(Trainer):
     def after_epoch(self) -> None:
         super().after_epoch()
         report = {path.name: self._summary(rows) for path, rows in self.differences.items()}
-        run_folder.write_json(self.run_dir / "parity.json", {"atol": self.atol, "files": report})
+        content = {"atol": self.atol, "files": report, "unproven": [path.name for path in self.unproven]}
+        run_folder.write_json(self.run_dir / "parity.json", content)
         failed = [name for name, summary in report.items() if not summary["passed"]]
         for name, summary in report.items():
             logger.log(

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,6 +20,7 @@ from dao.trainers.update import updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
+    from dao.trainers.hooks.base import Hook
     from dao.trainers.trainval import TrainVal
 
 
@@ -41,10 +45,7 @@ def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] |
         raise error
     if path is None:
         return None
-    if not all(dist.all_gather_object(path.is_file())):
-        data = dist.broadcast_object(path.read_bytes() if dist.is_main() else b"")
-        return path, content if content is not None else checkpoint.load(path, data)
-    return path, content if content is not None else checkpoint.load(path)
+    return path, checkpoint.load_everywhere(path, content)
 
 
 def _load_or_previous(path: Path) -> tuple[Path, dict[str, Any]]:
@@ -56,8 +57,9 @@ def _load_or_previous(path: Path) -> tuple[Path, dict[str, Any]]:
         if path.name != "latest.ckpt" or not previous.is_file():
             raise
         content = checkpoint.load(previous)
-        path.replace(path.with_name("damaged.ckpt"))
-        checkpoint.keep(previous, path)
+        with closing(run_folder.lock(run_folder.of_checkpoint(path))):  # a run that still writes there is left alone
+            path.replace(path.with_name("damaged.ckpt"))
+            checkpoint.keep(previous, path)
         logger.warning(
             "{}; it is kept as damaged.ckpt, and {}, the one before it, is gone on from", error, previous.name
         )
@@ -72,7 +74,8 @@ def content_of(trainer: TrainVal) -> dict[str, Any]:
         "ema": trainer.ema_model.state_dict() if trainer.ema_model is not None else None,
         "update": trainer.update.state_dict(),
         "scheduler": trainer.scheduler.state_dict() if trainer.scheduler is not None else None,
-        "hooks": {type(hook).__name__: hook.state_dict() for hook in trainer.hooks},
+        "hooks": {name: hook.state_dict() for name, hook in _named(trainer.hooks)},
+        "owes_end_of_epoch": trainer.owes_end_of_epoch,
         "epoch": trainer.epoch + 1 if done else trainer.epoch,
         "iter": 0 if done else trainer.iter + 1,
         "iters_per_epoch": trainer.iters_per_epoch,
@@ -103,12 +106,13 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
         _load_update(trainer, content)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
-    for hook in trainer.hooks:
-        hook.load_state_dict(content["hooks"].get(type(hook).__name__, {}))
+    for name, hook in _named(trainer.hooks):
+        hook.load_state_dict(content["hooks"].get(name, {}))
     trainer.task.facts |= {name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts}
     trainer.start_epoch, trainer.start_iter = content["epoch"], content["iter"]
     if trainer.task.passes:  # what it had collected is not in the checkpoint
         trainer.start_iter = 0
+    trainer.owes_end_of_epoch = bool(content["owes_end_of_epoch"]) and trainer.start_epoch > 0
     trainer.metrics, trainer.best = dict(content["metrics"]), dict(content["best"])
     if trainer.start_iter and _slicing(content) != (trainer.iters_per_epoch, trainer.accumulate, dist.world_size()):
         logger.warning("epochs were cut into other batches than now: epoch {} starts from its beginning",
@@ -118,6 +122,15 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
     logger.info("resumed from {}: epoch {}, iteration {}", path, trainer.start_epoch + 1, trainer.start_iter + 1)
     if trainer.start_epoch >= trainer.max_epochs:
         logger.warning("all {} epochs are done; raise trainer.kwargs.max_epochs to train on", trainer.max_epochs)
+
+
+def _named(hooks: Sequence[Hook]) -> Iterator[tuple[str, Hook]]:
+    """Each hook by its class, and by its number where there are several of one: "StopAt", "StopAt.2"."""
+    seen: Counter[str] = Counter()
+    for hook in hooks:
+        name = type(hook).__name__
+        seen[name] += 1
+        yield (name if seen[name] == 1 else f"{name}.{seen[name]}"), hook
 
 
 def _load_update(trainer: TrainVal, content: dict[str, Any]) -> None:

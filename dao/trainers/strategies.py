@@ -34,12 +34,15 @@ def wrap(trainer: TrainVal) -> None:
     net = trainer.task.model
     if trainer.sync_bn and dist.world_size() > 1:
         net = trainer.task.model = trainer.trained = _synchronised(trainer, net)
+    if trainer.static_graph:
+        refuse_for_phases(trainer, "static_graph")
     if trainer.grad_checkpointing:
         recompute(net)
     if trainer.compile:
         net = torch.compile(net)  # type: ignore[assignment]
     if isinstance(trainer.update, GradientUpdate):
-        net = dist.wrap_model(net, trainer.device, static_graph=trainer.static_graph)
+        in_phases = getattr(trainer.task.model, "in_phases", False)  # then not every weight has a gradient each time
+        net = dist.wrap_model(net, trainer.device, find_unused=in_phases, static_graph=trainer.static_graph)
         trainer.update.net = net
     trainer.task.net = net
 
@@ -99,10 +102,21 @@ def refuse_for_fitted(trainer: TrainVal) -> None:
         raise ConfigError(problems)
 
 
+def refuse_for_phases(trainer: TrainVal, setting: str) -> None:
+    """Raise ConfigError for a model that trains its parts in turn, where ``setting`` expects the same of every iteration."""
+    if getattr(trainer.task.model, "in_phases", False):
+        name = type(trainer.task.model).__name__
+        where = "strategy" if setting == "fsdp" else setting
+        raise ConfigError(
+            Problem(f"trainer.kwargs.{where}", f"{name} trains its parts in turn, which {setting} cannot do")
+        )
+
+
 def refuse_with_shares(trainer: TrainVal) -> None:
     """Raise ConfigError for settings that do not go together with fsdp, on however many processes."""
     from dao.utils import sharding
 
+    refuse_for_phases(trainer, "fsdp")
     half = amp_dtype(trainer.device) if trainer.amp else None
     settings = {"ema": trainer.ema, "compile": trainer.compile, "static_graph": trainer.static_graph}
     sharding.refuse(trainer.optimizer, half, settings)

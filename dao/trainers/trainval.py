@@ -19,20 +19,34 @@ from dao.errors import ConfigError, Problem
 from dao.preflight import check_same_data
 from dao.preprocess import Preprocess
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.structures import Batch
 from dao.tasks import build
 from dao.tasks.base import Task
+from dao.trainers import rehearsal, strategies
 from dao.trainers import resume as resume_state
-from dao.trainers import strategies
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.trainers.hooks import defaults
+from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
 from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 from dao.utils.saver import Saver
-from dao.utils.seeding import seed_everything
+from dao.utils.seeding import mix, seed_everything
+
+SET_APART = 0xC  # sets the random numbers of pictures set apart from those of the others
+
+INFINITY = float("inf")
+
+
+# smallest and largest values, both included
+LIMITS = {
+    "max_epochs": (1, INFINITY), "no_aug_epochs": (0, INFINITY), "eval_interval": (0, INFINITY), "seed": (0, INFINITY),
+    "accumulate": (1, INFINITY), "log_interval": (1, INFINITY), "save_interval": (0, INFINITY), "keep": (0, INFINITY),
+    "save_minutes": (0, INFINITY), "save_iters": (0, INFINITY), "max_bad_fraction": (0, 1),
+}  # fmt: skip
 
 
 @Registers.trainers.register()
@@ -43,7 +57,7 @@ class TrainVal(Trainer):
     max_epochs, no_aug_epochs: passes over the data; in the last ``no_aug_epochs`` augmentation is off.
     eval_interval: epochs between validations; 0 for none.
     seed: of everything random; amp: mixed precision; ema: keep an average of the weights and answer with it.
-    accumulate: iterations per weight update; clip_norm: largest gradient norm.
+    accumulate: iterations per weight update; clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
     channels_last: the memory layout that convolutions prefer.
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
     grad_checkpointing: keep what passes between the model's stages only, and compute the inside anew for the gradient:
@@ -111,9 +125,12 @@ class TrainVal(Trainer):
         self.ema_model: torch.nn.Module | None = None
         self.evaluator: Any = None
         self.eval_loader: Any = None
+        self.calibrator: Any = None
         self.calibration_loader: Any = None
+        self.kept_loader: Any = None  # training pictures that the task sets apart
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
+        self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
         self.scalars: dict[str, float] = {}
         self.updated = False
         self.data_seconds = self.iter_seconds = 0.0
@@ -126,22 +143,10 @@ class TrainVal(Trainer):
     @classmethod
     def check_config(cls, kwargs: dict[str, Any], where: str) -> list[Problem]:
         """Values that have the right type and still make no sense."""
-        least = {
-            "max_epochs": 1,
-            "no_aug_epochs": 0,
-            "eval_interval": 0,
-            "accumulate": 1,
-            "log_interval": 1,
-            "keep": 0,
-            "save_iters": 0,
-        }
-        problems = [
-            Problem(f"{where}.{key}", f"must be at least {bound}, got {kwargs[key]}")
-            for key, bound in least.items()
-            if key in kwargs and kwargs[key] < bound
-        ]
-        if not 0 <= kwargs.get("max_bad_fraction", 0) <= 1:
-            problems.append(Problem(f"{where}.max_bad_fraction", f"must lie in 0..1, got {kwargs['max_bad_fraction']}"))
+        problems = out_of_limits(kwargs, LIMITS, where)
+        if kwargs.get("clip_norm") is not None and not kwargs["clip_norm"] > 0:
+            message = f"must be above 0, got {kwargs['clip_norm']:g}: it would stop all learning. For no clipping leave it out"
+            problems.append(Problem(f"{where}.clip_norm", message))
         if kwargs.get("static_graph") and kwargs.get("accumulate", 1) > 1:
             message = "torch's DDP cannot leave out the exchange of gradients in a graph it takes for static"
             problems.append(Problem(f"{where}.static_graph", f"does not go with accumulate: {message}"))
@@ -209,6 +214,7 @@ class TrainVal(Trainer):
             if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
                 logger.info("{} pass over the data is all that this model takes", task_passes)
             self.max_epochs = task_passes
+        self.task.plan(self.max_epochs * self.iters_per_epoch)
 
     def _build_update(self) -> None:
         """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
@@ -239,13 +245,14 @@ class TrainVal(Trainer):
         if not self.ema:
             return
         self.ema_model = copy.deepcopy(self.task.model).eval().requires_grad_(False)
+        if callable(drop := getattr(self.ema_model, "stop_learning", None)):
+            drop()
         if resumed is not None and resumed["ema"]:
             self.ema_model.load_state_dict(resumed["ema"])
 
     def _build_calibration(self) -> None:
         """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
-        self.calibrator: Any = None
-        self.calibration_loader: Any = None
+        self._build_kept()
         section = self.config.get("calibration")
         if section is None:
             return
@@ -256,6 +263,16 @@ class TrainVal(Trainer):
             self.calibration_loader = build.build_loader(
                 section.dataloader, where, dataset, self.preprocess, False, self.seed
             )
+
+    def _build_kept(self) -> None:
+        """The training pictures that the task sets apart, read as in evaluation."""
+        kept = self.task.set_apart(self.dataset)
+        if kept is None:
+            return
+        section = plain(self.config.dataloader)
+        section["kwargs"] = {**section.get("kwargs", {}), "cache": False}  # they are read once a pass, in full size
+        seed = mix(self.seed, SET_APART)  # views of a picture are to be others than those it is learnt by
+        self.kept_loader = build.build_loader(section, "dataloader", kept, self.preprocess, False, seed)
 
     def _build_evaluator(self) -> None:
         section = self.config.get("evaluator")
@@ -329,27 +346,33 @@ class TrainVal(Trainer):
         """All that is needed to go on, or to answer."""
         return resume_state.content_of(self)
 
+    def rehearse(self) -> str:
+        return rehearsal.of_training(self)
+
     # -- the loop
+
+    def before_train(self) -> None:
+        super().before_train()
+        if self.owes_end_of_epoch:
+            self._end_owed_epoch()
+
+    def _end_owed_epoch(self) -> None:
+        """A run stopped between an epoch's checkpoint and its validation owes that, and all that hangs on it."""
+        self.epoch, self.iter = self.start_epoch - 1, self.iters_per_epoch - 1
+        saved = next(i for i, hook in enumerate(self.hooks) if type(hook) is LatestCheckpoint)
+        for hook in self.hooks[saved + 1 :]:
+            hook.after_epoch(self)
 
     def before_epoch(self) -> None:
         augment = self.epoch < self.max_epochs - self.no_aug_epochs
+        self.owes_end_of_epoch = False
         if self.sharded:
             self.task.model.cpu()  # it is asked again when the epoch is done
         self.task.model.train()
         self.task.net.train()
         super().before_epoch()
         self.task.begin_pass(augment)  # after the hooks, one of which may have changed the loss
-        if self.start_iter and self.task.remembers:
-            self._look_again(augment)
         self.loader.set_epoch(self.epoch, start_iter=self.start_iter, augment=augment)  # type: ignore[attr-defined]
-
-    def _look_again(self, augment: bool) -> None:
-        """Show the task the batches before the one that this pass goes on from."""
-        self.loader.set_epoch(self.epoch, start_iter=0, augment=augment)  # type: ignore[attr-defined]
-        for number, batch in enumerate(self.loader, start=1):
-            self.task.remember(batch)
-            if number == self.start_iter:
-                return
 
     def fetch(self) -> Iterable[Batch]:
         """The epoch's batches on the device, with the time each one was waited for."""
@@ -417,7 +440,7 @@ class TrainVal(Trainer):
         strategies.gather_weights(self)
         self.bad.gather()
         with self.task.using(self.answering_model):
-            self.task.calibrate(self.calibrator, self.calibration_loader)
+            self.task.calibrate(self.calibrator, self.calibration_loader, self.kept_loader)
         super().after_epoch()
 
     def refuse_non_finite(self) -> None:
@@ -432,7 +455,7 @@ class TrainVal(Trainer):
         return self.ema_model if self.ema_model is not None else self.task.model
 
     def close(self) -> None:
-        for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader)):
+        for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader, self.kept_loader)):
             loader.close()
         try:
             self.saver.end(failed=not self.finished and not self.stopping)

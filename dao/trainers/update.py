@@ -38,8 +38,8 @@ class Update(Protocol):
     def sync(self, i: int, iters: int) -> AbstractContextManager[Any]:
         """Context for forward and backward of iteration ``i``: gradients travel only when a window ends."""
 
-    def __call__(self, loss: Tensor, i: int, iters: int) -> bool:
-        """Take in one loss; True when the weights changed."""
+    def __call__(self, loss: Tensor | None, i: int, iters: int) -> bool:
+        """Take in one loss, None where a batch had nothing to learn from; True when the weights changed."""
 
     def state_dict(self) -> dict[str, Any]: ...
 
@@ -88,6 +88,7 @@ class GradientUpdate:
         self.accumulate, self.clip_norm, self.amp = accumulate, clip_norm, amp
         self.sharded = sharded
         self.dtype = amp_dtype(device)
+        self.gathered = False  # gradients that no step has been taken by
         self.scaler = torch.amp.GradScaler(device.type, enabled=amp and self.dtype is torch.float16)
 
     def autocast(self) -> AbstractContextManager[Any]:
@@ -101,11 +102,14 @@ class GradientUpdate:
         wrapped = isinstance(self.net, nn.parallel.DistributedDataParallel)
         return self.net.no_sync() if wrapped and not is_update_iter(i, iters, self.accumulate) else nullcontext()
 
-    def __call__(self, loss: Tensor, i: int, iters: int) -> bool:
+    def __call__(self, loss: Tensor | None, i: int, iters: int) -> bool:
         divisor = window_size(i, iters, self.accumulate)
-        self.scaler.scale(loss / divisor if divisor > 1 else loss).backward()
-        if not is_update_iter(i, iters, self.accumulate):
+        if loss is not None:
+            self.scaler.scale(loss / divisor if divisor > 1 else loss).backward()
+            self.gathered = True
+        if not self.gathered or not is_update_iter(i, iters, self.accumulate):
             return False
+        self.gathered = False
         if self.clip_norm is not None:
             self.scaler.unscale_(self.optimizer)
             nn.utils.clip_grad_norm_(self.net.parameters(), self.clip_norm)

@@ -23,6 +23,7 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, RunError
+from dao.utils import dist
 
 FORMAT = 1
 StateDict = dict[str, Tensor]
@@ -51,8 +52,10 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
             keep(path, previous)
         temporary.replace(path)
         _sync_directory(path.parent)
-    except (OSError, RuntimeError, CheckpointError) as error:  # torch reports a failed write as RuntimeError
+    except (OSError, RuntimeError, CheckpointError) as error:
         temporary.unlink(missing_ok=True)
+        if isinstance(error, RuntimeError) and "StreamWriter" not in str(error):  # torch's word for a failed write
+            raise
         kept = "; the one written before it is untouched" if path.exists() else ""
         raise RunError(f"{path} could not be written: {error}{kept}. Is the disk full?") from error
 
@@ -118,6 +121,17 @@ def load(path: Path, data: bytes | None = None) -> dict[str, Any]:
     if wanted is not None and wanted != checksum({k: v for k, v in content.items() if k != "format"}):
         raise CheckpointError(f"{path} was damaged after it was written: its checksum does not hold")
     return content
+
+
+def load_everywhere(path: Path, content: dict[str, Any] | None = None) -> dict[str, Any]:
+    """As `load`, on every process; a machine that does not share process 0's disk is sent the file.
+
+    content: the file's, where this process has read it already.
+    """
+    if all(dist.all_gather_object(path.is_file())):
+        return content if content is not None else load(path)
+    data = dist.broadcast_object(path.read_bytes() if dist.is_main() else b"")
+    return content if content is not None else load(path, data)
 
 
 def read_file(path: Path, data: bytes | None = None) -> Any:

@@ -203,12 +203,17 @@ def broadcast_buffers(*models: nn.Module) -> None:
                 torch_dist.broadcast(buffer, src=0)
 
 
-def wrap_model(model: nn.Module, device: torch.device, static_graph: bool = False) -> nn.Module:
+def wrap_model(
+    model: nn.Module, device: torch.device, find_unused: bool = False, static_graph: bool = False
+) -> nn.Module:
     """The model as DistributedDataParallel when several processes train it, else as it is.
 
-    static_graph: every iteration uses the same layers, so that DDP may plan ahead.
+    find_unused: not every weight has a gradient in every iteration. static_graph: every iteration uses the same layers,
+    so that DDP may plan ahead.
     """
     if not is_active() or not any(p.requires_grad for p in model.parameters()):
         return model
     ids = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=ids, static_graph=static_graph)
+    return nn.parallel.DistributedDataParallel(
+        model, device_ids=ids, find_unused_parameters=find_unused, static_graph=static_graph
+    )

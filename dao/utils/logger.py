@@ -18,14 +18,17 @@ _file_sink: int | None = None
 _early: list[str] = []  # what was said before the run folder was known
 
 
-def to_terminal(verbose: bool = False) -> None:
-    """Log to stderr: everything from rank 0, warnings and worse from the others, which say who they are."""
+def to_terminal(verbose: bool = False, level: str | None = None) -> None:
+    """Log to stderr: everything from rank 0, warnings and worse from the others, which say who they are.
+
+    level: the least that is shown; None for DEBUG when ``verbose``, else INFO.
+    """
     global _file_sink
     logger.remove()
     _file_sink = None
     _early.clear()
     logger.add(_remember, format=FILE_FORMAT, level="DEBUG")
-    level = "DEBUG" if verbose else "INFO"
+    level = level or ("DEBUG" if verbose else "INFO")
     if dist.is_main():
         logger.add(_to_stderr, format=TERMINAL_FORMAT, level=level, colorize=sys.stderr.isatty())
     else:

@@ -239,17 +239,6 @@ def test_a_dead_worker_is_explained(make_loader, monkeypatch):
         list(make_loader(DyingLoader, num_workers=1))
 
 
-def test_a_batch_that_cannot_be_handed_over_ends_the_run_instead_of_being_waited_for(make_loader, monkeypatch):
-    from dao.dataloaders.reader import Fetched
-
-    def full(self, protocol):
-        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
-
-    monkeypatch.setattr(Fetched, "__reduce_ex__", full)  # forked workers find it so; what torch says of a full /dev/shm
-    with pytest.raises(RunError, match=r"(?s)loader process died.*num_workers \(now 1"):
-        list(make_loader(num_workers=1))
-
-
 @pytest.mark.parametrize(
     "error",
     [
@@ -268,6 +257,19 @@ def test_every_way_a_worker_can_be_lost_is_explained(make_loader, monkeypatch, e
     monkeypatch.setattr(type(loader._loader), "__iter__", lost)
     with pytest.raises(RunError, match=r"(?s)loader process died.*shared memory.*num_workers"):
         list(loader)
+
+
+def test_a_batch_that_cannot_be_handed_over_ends_the_run_instead_of_being_waited_for(make_loader, monkeypatch):
+    from dao.dataloaders.reader import Fetched
+
+    def full(self, protocol):
+        raise RuntimeError("unable to allocate shared memory(shm): No space left on device (28)")
+
+    monkeypatch.setattr(
+        Fetched, "__reduce_ex__", full
+    )  # found by forked workers; what torch says when /dev/shm is full
+    with pytest.raises(RunError, match=r"(?s)loader process died.*num_workers \(now 1"):
+        list(make_loader(num_workers=1))
 
 
 @pytest.mark.parametrize("kind", [RuntimeError, ConnectionRefusedError])

@@ -81,11 +81,19 @@ STFPM = {
     "trainer.kwargs.max_epochs": 12,
     "trainer.kwargs.eval_interval": 12,
 }
+EFFICIENT = {  # on pictures of 40 pixels a place that sees 33 needs padding
+    "model": {"type": "EfficientAD", "kwargs": {"backbone": "test_resnet", "layers": ["layer1"], "padding": True}},
+    "optimizer": {"type": "adam", "kwargs": {"lr": 0.0003}},
+    "trainer.kwargs.max_epochs": 12,
+    "trainer.kwargs.eval_interval": 12,
+}
+ALL = {"padim": {}, "patchcore": PATCHCORE, "spade": SPADE, "stfpm": STFPM, "efficientad": EFFICIENT}
 
 
-@pytest.mark.parametrize("changes", [{}, PATCHCORE, SPADE, STFPM], ids=["padim", "patchcore", "spade", "stfpm"])
+@pytest.mark.parametrize("changes", ALL.values(), ids=ALL)
 def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config, tmp_path):
-    assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu") == 0
+    rare = {"calibration": {"type": "FalseAlarmRate", "kwargs": {"rate": 0.001}}}  # 4 pictures tell of little more
+    assert run("-c", write_config(tiny_anomaly_config, {**changes, **rare}), "--device", "cpu") == 0
     trained = tmp_path / "runs" / "tinyparts"
     report = json.loads((trained / "eval" / "final" / "metrics.json").read_text())
     assert report["picture"]["auroc"] == 1.0 and report["pixel"]["auroc"] > 0.9
@@ -111,7 +119,7 @@ def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config,
     for ckpt in (trained, exported):
         demo = {
             "trainer": {"type": "Demo", "kwargs": {"ckpt": str(ckpt)}},
-            "images": {"type": "ImageFiles", "kwargs": {"path": f"{tiny_parts}/test/*/01.png"}},
+            "images": {"type": "ImageFiles", "kwargs": {"path": f"{tiny_parts}/test/*/00.png"}},
         }
         assert run("-c", write_config(demo)) == 0
         newest = max(tmp_path.glob("**/demo/*/results.json"), key=lambda path: path.stat().st_mtime_ns)
@@ -120,6 +128,24 @@ def test_all_four_stages(changes, tiny_anomaly_config, tiny_parts, write_config,
     bad = answers[0][0]
     grey = cv2.imread(str(newest.parent / bad["map"]), cv2.IMREAD_UNCHANGED)
     assert grey.shape == (40, 48) and bad["regions"] and (newest.parent / "contact_sheet.png").is_file()
+
+
+def test_the_final_report_goes_by_the_best_checkpoints_thresholds_not_the_last_epochs(
+    tiny_anomaly_config, write_config, tmp_path
+):
+    worst_is_best = {"hooks": [{"type": "BestCheckpoint", "kwargs": {"mode": "min"}}]}
+    changes = {**STFPM, "trainer.kwargs.max_epochs": 4, "trainer.kwargs.eval_interval": 1, **worst_is_best}
+    assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu") == 0
+    trained = tmp_path / "runs" / "tinyparts"
+    best, last = (checkpoint.load(trained / "checkpoints" / f"{name}.ckpt") for name in ("best", "latest"))
+    assert best["epoch"] < last["epoch"]
+    thresholds = [json.loads(content["card"])["facts"]["picture_threshold"] for content in (best, last)]
+    assert thresholds[0] != thresholds[1]
+    assert run("-c", write_config({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(trained)}}})) == 0
+    reports = [json.loads((trained / "eval" / name / "metrics.json").read_text()) for name in ("final", "test")]
+    assert reports[0] == reports[1]
+    scores = [(trained / "eval" / name / "pictures.csv").read_text() for name in ("final", "test")]
+    assert scores[0] == scores[1]
 
 
 @pytest.mark.parametrize("changes", [{}, PATCHCORE, SPADE], ids=["padim", "patchcore", "spade"])
@@ -231,7 +257,10 @@ def own_config(tiny_anomaly_config, parts_with_background):
     return tiny_anomaly_config
 
 
-@pytest.mark.parametrize("changes", [{}, PATCHCORE], ids=["padim", "patchcore"])
+REGIONAL = ("padim", "patchcore", "efficientad")
+
+
+@pytest.mark.parametrize("changes", [ALL[name] for name in REGIONAL], ids=REGIONAL)
 def test_a_region_of_interest_in_all_stages(changes, own_config, parts_with_background, write_config, tmp_path):
     region = {"dataloader.dataset.kwargs.region": REGION}
     assert run("-c", write_config(own_config, {**changes, **region}), "--device", "cpu") == 0
@@ -325,3 +354,59 @@ def test_a_student_is_trained_by_three_processes_and_its_stop_loses_nothing(
     assert whole["epoch"] == parts["epoch"] == 2
     assert all(torch.equal(whole["model"][name], parts["model"][name]) for name in whole["model"])
     assert whole["card"] == parts["card"]  # with its thresholds
+
+
+def test_a_run_that_is_stopped_while_the_teacher_is_distilled_loses_nothing(
+    tiny_anomaly_config, tiny_parts, write_config, tmp_path
+):
+    """Two epochs of 7 iterations, 8 of them the teacher's: stopped in each phase, with an average of the weights."""
+    network = {**EFFICIENT["model"]["kwargs"], "distil_steps": 8, "penalty_folder": str(tiny_parts / "test")}
+    changes = {
+        "model.type": "EfficientAD", "model.kwargs": network, "optimizer": EFFICIENT["optimizer"],
+        "trainer.kwargs.max_epochs": 2, "evaluator": None, "trainer.kwargs.ema": True,
+    }  # fmt: skip
+    for name, stop in (("whole", 0), ("parts", 5), ("parts", 11), ("parts", 0)):
+        hooks = [{"type": "StopAt", "kwargs": {"iteration": stop}}] if stop else []
+        path = write_config(tiny_anomaly_config, {**changes, "name": name, "hooks": hooks})
+        assert run("-c", path, "--device", "cpu", "--resume") == (143 if stop else 0)
+        latest = checkpoint.load(tmp_path / "runs" / name / "checkpoints" / "latest.ckpt")
+        holds_what_it_learns_from = any(name.startswith("teacher.features.") for name in latest["model"])
+        assert latest["model"]["teacher.distilled"] == min(stop or 8, 8) and holds_what_it_learns_from == (stop == 5)
+    whole, parts = (
+        checkpoint.load(tmp_path / "runs" / name / "checkpoints" / "latest.ckpt") for name in ("whole", "parts")
+    )
+    for kind in ("model", "ema"):
+        assert whole[kind].keys() == parts[kind].keys()
+        assert all(torch.equal(whole[kind][name], parts[kind][name]) for name in whole[kind])
+    assert whole["card"] == parts["card"]
+    for name, value in whole["model"].items():
+        if name.startswith("teacher."):  # the average answers by the teacher that the student learnt from
+            assert torch.equal(value, whole["ema"][name])
+    assert not torch.equal(whole["model"]["student.conv1.weight"], whole["ema"]["student.conv1.weight"])
+
+
+def test_processes_distil_one_teacher_together_and_may_be_stopped(tiny_anomaly_config, write_config, tmp_path):
+    """In each phase some weights have no gradient, on every process."""
+    network = {**EFFICIENT["model"]["kwargs"], "distil_steps": 2}
+    changes = {
+        "model.type": "EfficientAD", "model.kwargs": network, "optimizer": EFFICIENT["optimizer"],
+        "trainer.kwargs.max_epochs": 2, "evaluator": None,
+    }  # fmt: skip
+    for stop in (1, 0):
+        hooks = [{"type": "StopAt", "kwargs": {"iteration": stop}}] if stop else []
+        path = write_config(tiny_anomaly_config, {**changes, "hooks": hooks})
+        assert run("-c", path, "--device", "cpu", "--devices", 2, "--resume") == (143 if stop else 0)
+    latest = checkpoint.load(tmp_path / "runs" / "tinyparts" / "checkpoints" / "latest.ckpt")
+    assert latest["model"]["teacher.known"] == 1 and latest["model"]["teacher.distilled"] == 2 and latest["epoch"] == 2
+    assert json.loads(latest["card"])["facts"]["picture_threshold"] > 0
+
+
+def test_a_student_without_an_autoencoder_takes_tiles(tiny_anomaly_config, write_config, tmp_path, capsys):
+    tiled = {**EFFICIENT, "preprocess.resize": "tile", "preprocess.size": [32, 32]}
+    assert run("-c", write_config(tiny_anomaly_config, tiled)) == 2
+    assert "windows from anywhere" in capsys.readouterr().err
+    network = {**EFFICIENT["model"]["kwargs"], "autoencoder": False}
+    changes = {**tiled, "model": {"type": "EfficientAD", "kwargs": network}}
+    assert run("-c", write_config(tiny_anomaly_config, changes), "--device", "cpu") == 0
+    report = json.loads((tmp_path / "runs" / "tinyparts" / "eval" / "final" / "metrics.json").read_text())
+    assert report["picture"]["auroc"] > 0.9 and report["pixel"]["auroc"] > 0.8

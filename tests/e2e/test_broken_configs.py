@@ -1,6 +1,7 @@
 """What a user gets wrong ends in one readable message and exit code 2, before anything is started."""
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -27,10 +28,44 @@ BROKEN = {
     "keyword one level too high": ({"model.freeze": ["conv1"]}, "model.freeze +belongs into kwargs"),
     "missing required keyword": ({"model.kwargs": {}}, "model.kwargs.model_name +.*needs 'model_name'"),
     "missing section": ({"dataloader": None}, "dataloader +the section is missing; TrainVal needs it"),
+    "no dataset": ({"dataloader.dataset": None}, "dataloader.dataset +the section is missing"),
+    "no dataset to judge by": (
+        {"evaluator.dataloader.dataset": None},
+        "evaluator.dataloader.dataset +the section is missing",
+    ),
     "no loss": ({"loss": None}, "loss +the section is missing; training a cls model needs it"),
     "unlabelled training data": (
         {"dataloader.dataset": {"type": "ImageFiles", "kwargs": {"path": "notes"}}},
-        "needs at least 2 classes|no picture",
+        "dataloader.dataset.type +ImageFiles has no labels to learn from",
+    ),
+    "a list for a type": ({"model.type": []}, r"model.type +expected the name of a cls_model, got \[\]"),
+    "a list for a stage": ({"trainer.type": []}, r"trainer.type +expected the name of a trainer, got \[\]"),
+    "a list for a task": ({"type": []}, r"type +expected str, got \[\]"),
+    "negative seed": ({"trainer.kwargs.seed": -1}, "trainer.kwargs.seed +expected a number from 0 up, got -1"),
+    "no clipping by 0": ({"trainer.kwargs.clip_norm": 0}, "trainer.kwargs.clip_norm +must be above 0, got 0"),
+    "another size every 0 iterations": (
+        {"hooks": [{"type": "MultiScale", "kwargs": {"interval": 0}}]},
+        "hooks.0.kwargs.interval +expected a number from 1 up, got 0",
+    ),
+    "sizes from large to small": (
+        {"hooks": [{"type": "MultiScale", "kwargs": {"low": 2.0}}]},
+        "hooks.0.kwargs.low +is 2, above high, which is 1.25",
+    ),
+    "a patience of 0": (
+        {"hooks": [{"type": "EarlyStop", "kwargs": {"patience": 0}}]},
+        "hooks.0.kwargs.patience +expected a number from 1 up, got 0",
+    ),
+    "no regular expression": (
+        {"model.kwargs.freeze": ["conv1", "layer("]},
+        r"model.kwargs.freeze.1 +'layer\(' is not a regular expression: missing \)",
+    ),
+    "unknown weights of a known model": (
+        {"model.kwargs.model_name": "resnet18.a1_in2k"},
+        r"model.kwargs.model_name +timm has no weights 'a1_in2k' of resnet18. Nearest: resnet18.a1_in1k",
+    ),
+    "a negative number of pictures on the sheet": (
+        {"trainer": {"type": "Demo", "kwargs": {"ckpt": "gone", "sheet": -1}}, "images": {"type": "ImageFiles"}},
+        "trainer.kwargs.sheet +expected a number from 0 up, got -1",
     ),
     "input the model cannot take": (
         {"model.kwargs.model_name": "vit_tiny_patch16_224", "preprocess.size": [32, 48]},
@@ -51,7 +86,10 @@ BROKEN = {
     "freeze hits nothing": ({"model.kwargs.freeze": ["layer9"]}, "no module is called 'layer9'"),
     "no weights file": ({"model.kwargs.checkpoint_path": "none.pth"}, "none.pth does not exist"),
     "pretrained twice": ({"model.kwargs.checkpoint_path": "w.pth", "model.kwargs.pretrained": True}, "not both"),
-    "impossible number": ({"trainer.kwargs.max_epochs": 0}, "must be at least 1, got 0"),
+    "impossible number": (
+        {"trainer.kwargs.max_epochs": 0},
+        "trainer.kwargs.max_epochs +expected a number from 1 up, got 0",
+    ),
     "impossible size": ({"preprocess.size": [0, 32]}, "preprocess.size +both sides"),
     "unknown best metric": ({"trainer.kwargs.best_metric": "top_1"}, "the evaluator reports no 'top_1'. Nearest: top1"),
     "resume from nothing": ({"trainer.kwargs.resume": "gone"}, "--resume gone: no checkpoint there"),
@@ -92,10 +130,19 @@ def test_broken_config(name, tiny_config, write_config, tmp_path, capsys):
     code, err = run(capsys, "-c", write_config(tiny_config, changes), "--device", "cpu")
     assert code == 2
     assert "Traceback" not in err
-    import re
-
     assert re.search(message, err), err
     assert not list(tmp_path.glob("runs/**/*.ckpt"))
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_check_says_it_as_well(name, tiny_config, write_config, tmp_path, capsys):
+    """Whatever ends a run before its first iteration ends --check, which builds all that a run builds."""
+    changes, message = BROKEN[name]
+    if name == "unknown best metric" or "resume" in str(changes):
+        pytest.skip("needs the run's folder")
+    code, err = run(capsys, "-c", write_config(tiny_config, changes), "--device", "cpu", "--check")
+    assert code == 2 and "Traceback" not in err
+    assert re.search(message, err), err
 
 
 def test_all_problems_come_at_once(tiny_config, write_config, capsys):
@@ -170,7 +217,7 @@ def test_broken_command_lines(argv, message, tiny_config, write_config, capsys):
     assert code == 2 and message in err
 
 
-@pytest.mark.parametrize("argv", [["-c", "none.json"], ["--list", "losss"], ["--schema", "-m", "none.json"]])
+@pytest.mark.parametrize("argv", [["-c", "none.json"], ["--schema", "-m", "none.json"]])
 def test_a_message_is_shown_once(argv):
     """In a process of its own: here the log has been set up by other tests."""
     root = Path(__file__).parents[2]

@@ -12,6 +12,7 @@ import torch
 
 import main
 from dao.errors import CheckpointError, RunError
+from dao.trainers.hooks.evaluate import Evaluate
 from dao.utils import checkpoint, run_folder
 from dao.verify_resume import COMPARED, differences
 
@@ -50,6 +51,47 @@ def test_stopped_and_resumed_equals_uninterrupted_with_average_accumulation_and_
     assert stop <= between["epoch"] * per_epoch + between["iter"] < 2 * per_epoch
     assert run("-c", parts, "--device", "cpu", "--resume") == 0
     assert unlike(latest(tmp_path, "whole"), latest(tmp_path, "parts")) == []
+
+
+class Killed(BaseException):
+    """Nothing that a run does can catch it."""
+
+
+def test_killed_between_a_checkpoint_and_its_validation_early_stop_counts_the_same(
+    tiny_config, write_config, tmp_path, monkeypatch
+):
+    stop = {"type": "EarlyStop", "kwargs": {"patience": 2, "min_delta": 1.0}}  # stops after the third validation
+    changes = {"trainer.kwargs.max_epochs": 9, "trainer.kwargs.test_after_train": False, "hooks": [stop]}
+    changes["lr_scheduler"] = {"type": "plateau_lr", "kwargs": {"patience": 0, "threshold": 1.0}}
+    whole = write_config(tiny_config, {**changes, "name": "whole"}, "whole.json")
+    parts = write_config(tiny_config, {**changes, "name": "parts"}, "parts.json")
+    assert run("-c", whole, "--device", "cpu") == 0
+
+    def killed(self, trainer):
+        if trainer.epoch == 1:
+            raise Killed
+        return validate(self, trainer)
+
+    validate = Evaluate.run
+    monkeypatch.setattr(Evaluate, "run", killed)
+    with pytest.raises(Killed):
+        run("-c", parts, "--device", "cpu")
+    monkeypatch.setattr(Evaluate, "run", validate)
+    assert latest(tmp_path, "parts")["owes_end_of_epoch"]
+    for _ in range(2):  # the second time there is nothing left to do
+        assert run("-c", parts, "--device", "cpu", "--resume") == 0
+        assert latest(tmp_path, "whole")["epoch"] == latest(tmp_path, "parts")["epoch"] == 3
+        assert unlike(latest(tmp_path, "whole"), latest(tmp_path, "parts")) == []
+        assert validated(tmp_path, "whole") == validated(tmp_path, "parts") == [1, 2, 3]
+    more = {"hooks.0.kwargs.patience": 3}
+    assert run("-c", write_config(json.loads(parts.read_text()), more), "--device", "cpu", "--resume") == 0
+    assert latest(tmp_path, "parts")["epoch"] == 4
+
+
+def validated(tmp_path, name):
+    """The epochs whose validation is in a run's curves."""
+    lines = (tmp_path / "runs" / name / "metrics.jsonl").read_text().splitlines()
+    return [line["epoch"] for line in map(json.loads, lines) if "val/top1" in line]
 
 
 def test_verify_resume_proves_it_for_a_user_with_two_processes(tiny_config, write_config, tmp_path):
@@ -166,6 +208,16 @@ def test_a_torn_checkpoint_is_named_and_the_one_before_it_taken(tiny_config, wri
     assert unlike(latest(tmp_path, "whole"), latest(tmp_path, "tiny")) == []
 
 
+def test_a_torn_last_checkpoint_of_a_run_that_was_done_is_made_anew(tiny_config, write_config, tmp_path):
+    path = write_config(tiny_config, {"trainer.kwargs.test_after_train": False})
+    assert run("-c", path, "--device", "cpu") == 0
+    whole = latest(tmp_path, "tiny")
+    torn = tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt"
+    torn.write_bytes(b"")
+    assert run("-c", path, "--device", "cpu", "--resume") == 0
+    assert unlike(whole, latest(tmp_path, "tiny")) == []
+
+
 def test_a_resumed_run_says_which_data_changed(tiny_config, tiny_data, write_config, tmp_path, capsys):
     data = tmp_path / "data"
     shutil.copytree(tiny_data, data)
@@ -177,13 +229,3 @@ def test_a_resumed_run_says_which_data_changed(tiny_config, tiny_data, write_con
     assert run("-c", write_config(tiny_config, changes), "--device", "cpu", "--resume") == 0
     said = capsys.readouterr().err
     assert "the training data is not what it was" in said and "of 24 pictures 1 came, 1 went (now 24)" in said
-
-
-def test_a_torn_last_checkpoint_of_a_run_that_was_done_is_made_anew(tiny_config, write_config, tmp_path):
-    path = write_config(tiny_config, {"trainer.kwargs.test_after_train": False})
-    assert run("-c", path, "--device", "cpu") == 0
-    whole = latest(tmp_path, "tiny")
-    torn = tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt"
-    torn.write_bytes(b"")
-    assert run("-c", path, "--device", "cpu", "--resume") == 0
-    assert unlike(whole, latest(tmp_path, "tiny")) == []

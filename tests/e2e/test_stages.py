@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -247,6 +248,15 @@ def test_torchrun_is_honoured(tiny_config, write_config, tmp_path):
     assert checkpoint.load(tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt")["world_size"] == 2
 
 
+def test_a_demo_without_a_sheet(trained, tiny_data, write_config):
+    kwargs = {"ckpt": str(trained[0]), "sheet": 0, "heatmap": False}
+    images = {"type": "ImageFiles", "kwargs": {"path": f"{tiny_data}/val/red/0.png"}}
+    before = set(trained[0].glob("demo/*"))
+    assert run("-c", write_config({"trainer": {"type": "Demo", "kwargs": kwargs}, "images": images})) == 0
+    (made,) = set(trained[0].glob("demo/*")) - before
+    assert {p.name for p in made.iterdir()} == {"0000_0.png", "results.json", "config.json", "log.txt"}
+
+
 def test_check_reads_everything_and_trains_nothing(tiny_config, write_config, tiny_data, tmp_path, capsys):
     import shutil
 
@@ -264,6 +274,49 @@ def test_check_reads_everything_and_trains_nothing(tiny_config, write_config, ti
     captured = capsys.readouterr()
     assert "val/red/9.png" in captured.out and "val/blue/0.png" in captured.out and "2 problems" in captured.err
     assert damaged.read_bytes() == before and not (tmp_path / "runs").exists()
+
+
+def test_check_tries_a_batch_and_tells_its_cost(tiny_config, write_config, trained, capsys):
+    """In training with everything that a config may add to the loop, and for an evaluation of a checkpoint."""
+    hooks = [{"type": "MixupCutmix"}, {"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {"type": "FocalLoss"}}}]
+    changes = {"trainer.kwargs.amp": True, "trainer.kwargs.accumulate": 2, "dataloader.kwargs.cache": True}
+    assert run("-c", write_config({**tiny_config, "hooks": hooks}, changes), "--check", "--ema", "--device", "cpu") == 0
+    cost = r"one batch: 8 pictures, input \(8, 3, 32, 32\)(, loss \d+\.\d{4})?; \d\.\d{3} s and \d\.\d\d GiB on cpu"
+    assert re.search(cost, capsys.readouterr().out)
+    folder, _ = trained
+    before = sorted(folder.rglob("*"))
+    stage = {"trainer": {"type": "Eval", "kwargs": {"ckpt": str(folder)}}}
+    assert run("-c", write_config(stage), "--check", "--device", "cpu") == 0
+    assert re.search(cost, capsys.readouterr().out) and sorted(folder.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"hooks": [{"type": "SwitchLoss", "kwargs": {"epoch": 2, "loss": {"type": "YOLOXLoss"}}}]},
+            "YOLOXLoss judges boxes",
+        ),
+        ({"optimizer.kwargs.lr": 1e30, "trainer.kwargs.accumulate": 1}, "the loss is not finite"),
+        ({"preprocess.size": [4, 4], "model.kwargs.model_name": "vgg11"}, "the model cannot take 4x4 pixels"),
+    ],
+)
+def test_check_finds_what_only_a_batch_can_tell(changes, message, tiny_config, write_config, tmp_path, capsys):
+    assert run("-c", write_config(tiny_config, changes), "--check", "--device", "cpu") == 2
+    assert message in capsys.readouterr().err and not (tmp_path / "runs").exists()
+
+
+def test_check_compares_what_must_be_kept_apart_alone(trained, write_config, capsys):
+    """A demo, or an export's proof, may show any pictures."""
+    folder, config = trained
+    pictures = {
+        "type": "ImageFiles",
+        "kwargs": {"path": config["evaluator"]["dataloader"]["dataset"]["kwargs"]["data_dir"]},
+    }
+    pictures["kwargs"] |= {"recursive": True}
+    stage = {"trainer": {"type": "Demo", "kwargs": {"ckpt": str(folder)}}, "images": pictures}
+    assert run("-c", write_config(stage), "--check") == 0
+    assert "on both sides" not in capsys.readouterr().out
 
 
 def test_help_imports_nothing_heavy():
@@ -356,6 +409,72 @@ def test_hooks_of_a_config_take_part(tiny_config, write_config, tmp_path):
     assert run("-c", write_config({**tiny_config, "hooks": hooks}, changes)) == 0
     log = (tmp_path / "runs" / "tiny" / "log.txt").read_text()
     assert "early stop" in log and "the loss is now" in log and "epoch 40" not in log
+
+
+EXPORTERS = """
+from pathlib import Path
+
+from dao.exporters.base import Exporter
+from dao.exporters.onnx import OnnxExporter
+from dao.predictor import OnnxBackend
+from dao.register import Registers
+
+
+class BoxedBackend(OnnxBackend):
+    def __init__(self, path, device):
+        plain = path.with_name("unboxed.onnx")
+        plain.write_bytes(path.read_bytes().removeprefix(b"BOX"))
+        super().__init__(plain, device)
+        plain.unlink()
+
+
+@Registers.exporters.register()
+class BoxedExporter(Exporter):
+    suffix, name, backend = ".boxed.net", "a box", BoxedBackend
+
+    def export(self, task, path: Path):
+        OnnxExporter().export(task, path)
+        path.write_bytes(b"BOX" + path.read_bytes())
+
+
+@Registers.exporters.register()
+class Weights(Exporter):
+    suffix, name = ".bin", "weights"
+
+    def __init__(self):
+        pass
+
+    def export(self, task, path: Path):
+        path.write_bytes(b"".join(p.detach().numpy().tobytes() for p in task.model.parameters()))
+"""
+
+
+def test_a_users_exporter_is_proven_and_its_file_is_shown(trained, write_config, tmp_path, monkeypatch):
+    """One that says how its file is run, and one that does not, which is written and said not to be proven."""
+    folder, config = trained
+    (tmp_path / "exporters.py").write_text(EXPORTERS)
+    (tmp_path / "m.json").write_text(json.dumps([str(tmp_path / "exporters.py")]))
+    sections = [{"type": "BoxedExporter"}, {"type": "Weights"}]
+    stage = {"trainer": {"type": "Export", "kwargs": {"ckpt": str(folder)}}, "export": sections}
+    assert run("-c", write_config(stage), "-m", tmp_path / "m.json", "--device", "cpu") == 0
+    (file,) = folder.glob("export/*/tiny.boxed.net")
+    parity = json.loads((file.parent / "parity.json").read_text())
+    assert parity["files"]["tiny.boxed.net"]["passed"] and parity["unproven"] == ["tiny.bin"]
+    assert (file.parent / "tiny.bin").stat().st_size > 1000
+    picture = next(Path(config["dataloader"]["dataset"]["kwargs"]["data_dir"]).glob("val/red/*.png"))
+    for model in (file, folder):
+        demo = {"trainer": {"type": "Demo", "kwargs": {"ckpt": str(model), "heatmap": False}},
+                "images": {"type": "ImageFiles", "kwargs": {"path": str(picture)}}}  # fmt: skip
+        assert run("-c", write_config(demo), "-m", tmp_path / "m.json", "--device", "cpu") == 0
+    assert Predictor(file, "cpu")(picture).label == Predictor(folder, "cpu")(picture).label
+
+
+@pytest.mark.parametrize("stage", ["Eval", "Export"])
+def test_an_exported_file_is_no_checkpoint(stage, write_config, tmp_path, capsys):
+    (tmp_path / "m.onnx").write_bytes(b"")
+    section = {"trainer": {"type": stage, "kwargs": {"ckpt": str(tmp_path / "m.onnx")}}}
+    assert run("-c", write_config(section)) == 2
+    assert "trainer.kwargs.ckpt  is an exported file" in re.sub(" +", lambda m: m[0][:2], capsys.readouterr().err)
 
 
 def test_a_users_hook_from_custom_modules(tiny_config, write_config, tmp_path, monkeypatch):

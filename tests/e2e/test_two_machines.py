@@ -44,16 +44,18 @@ def machines():
         ip("netns", "del", name)
 
 
-def begin(machines, config, folder, port, *more):
-    """The README's command on both; ``more``: arguments of the second machine alone."""
+def begin(machines, config, folder, port, *more, apart=False):
+    """The README's command on both; ``more``: arguments of the second machine alone; apart: no folder is shared."""
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "AICORE_HEARTBEAT_SECONDS": "4", "AICORE_JOIN_SECONDS": "60"}
     started = []
     for rank, name in enumerate(machines):
-        command = [sys.executable, "main.py", "-c", str(config), "--device", "cpu", "--num_machines", "2"]
+        command = [sys.executable, str(ROOT / "main.py"), "-c", str(config), "--device", "cpu", "--num_machines", "2"]
         command += ["--machine_rank", str(rank), "--dist-url", f"tcp://{ADDRESSES[0]}:{port}", *(more if rank else ())]
         with (folder / f"machine{rank}.txt").open("w") as said:
             command = ["ip", "netns", "exec", name, *command]
-            started.append(subprocess.Popen(command, cwd=ROOT, env=environment, stdout=said, stderr=said))
+            here = folder / f"home{rank}" if apart else ROOT
+            here.mkdir(exist_ok=True)
+            started.append(subprocess.Popen(command, cwd=here, env=environment, stdout=said, stderr=said))
     return started
 
 
@@ -76,12 +78,22 @@ def end(processes):
 
 
 def test_two_machines_train_one_model(machines, tiny_config, write_config, tmp_path):
-    both = begin(machines, write_config(tiny_config), tmp_path, 29611)
+    """Each with a disk of its own."""
+    config = write_config(tiny_config, {"trainer.kwargs.log_dir": "runs"})
+    both = begin(machines, config, tmp_path, 29611, apart=True)
     codes = [p.wait(timeout=120) for p in both]
     end(both)
     assert codes == [0, 0], said(tmp_path, 0) + said(tmp_path, 1)
     assert "2 processes (2 on" in said(tmp_path, 0)
-    assert (tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt").is_file()
+    assert (tmp_path / "home0" / "runs" / "tiny" / "eval" / "final" / "metrics.json").is_file()
+    assert not (tmp_path / "home1" / "runs").exists()
+    first = (tmp_path / "home0" / "runs" / "tiny" / "checkpoints" / "latest.ckpt").stat().st_mtime
+    again = write_config(tiny_config, {"trainer.kwargs.log_dir": "runs", "trainer.kwargs.max_epochs": 3})
+    both = begin(machines, again, tmp_path, 29615, "--resume", apart=True)
+    codes = [p.wait(timeout=120) for p in both]
+    end(both)
+    assert codes == [2, 2] and "trainer.kwargs.resume of rank 1" in said(tmp_path, 0)  # the same command on both
+    assert (tmp_path / "home0" / "runs" / "tiny" / "checkpoints" / "latest.ckpt").stat().st_mtime == first
 
 
 def test_another_config_on_the_second_machine_is_refused_before_training(machines, tiny_config, write_config, tmp_path):

@@ -50,3 +50,17 @@ def test_clipping_bounds_the_gradient():
 
 def test_no_update_never_steps():
     assert NoUpdate()(None, 0, 1) is False
+
+
+def test_a_batch_without_a_loss_is_left_out():
+    """Neither weights nor momentum nor weight decay move for it; in a window the others' gradients still count."""
+    model = nn.Linear(3, 2)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
+    update = GradientUpdate(optimizer, model, torch.device("cpu"))
+    x = torch.ones(4, 3)
+    assert update(model(x).square().mean(), 0, 4)
+    before = model.weight.detach().clone()
+    assert not update(None, 1, 4) and torch.equal(model.weight, before)
+    update.accumulate = 2
+    assert not update(model(x).square().mean(), 2, 4)
+    assert update(None, 3, 4) and not torch.equal(model.weight, before)

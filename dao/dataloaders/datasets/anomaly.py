@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -22,9 +23,8 @@ from dao.utils.roi import Parts, parts_of_mask, parts_of_polygons, polygon_probl
 
 GOOD, BAD = "good", "bad"
 CLASSES = [GOOD, BAD]
-MOST_HELD_OUT = (
-    200  # pictures; more tell a threshold little better, and their pixels are kept until the model is fitted
-)
+MOST_HELD_OUT = 200  # pictures; more tell a threshold little better, and each of them is one less to learn from
+IN_SAMPLE = 64  # training pictures that thresholds come from where nothing else is to be had
 SPLITS = ("train", "val", "test")
 FEW = 8  # pictures; of so few none is spared for the threshold, which is taken from other views of them
 FEW_VIEWS = 16  # of these, together, at least
@@ -55,6 +55,7 @@ class AnomalyDataset(ImageDataset):
     """
 
     mask_from: int | None = None
+    learns_without = (BAD,)
 
     def __init__(self, records: Sequence[AnomalyRecord], origin: str) -> None:
         for record in records:
@@ -64,6 +65,7 @@ class AnomalyDataset(ImageDataset):
         missing = [f"{r.mask} (of {r.path})" for r in records if r.mask and not Path(r.mask).is_file()]
         raise_listed(origin, missing, "These masks do not exist.")
         self.region: Parts = []
+        self.repeats = any(record.view for record in records)
 
     def set_region(self, region: Region | None) -> None:
         """Look nowhere else. region: polygons, or the path of a picture that is white where to look."""
@@ -107,6 +109,38 @@ class AnomalyDataset(ImageDataset):
             files = len({record.path for record in self.records})
             line = f"{good - held} views of {files} good pictures to learn from, {held} other views for the threshold"
         return line if good == len(self) else f"{line}; {len(self) - good} bad ones, which teach nothing"
+
+
+def part_of(dataset: Any, records: Sequence[Any]) -> Any:
+    """The same dataset with some of its records alone; a record's place in it is another one."""
+    part = copy.copy(dataset)
+    part.records = list(records)
+    return part
+
+
+def learnt_from(dataset: Any) -> Any:
+    """What of a training set the model learns from. Raises ConfigError where that is nothing."""
+    records = [record for record in dataset.records if not getattr(record, "held_out", False)]
+    if not records:
+        message = f"holds out all {len(dataset)} good pictures, so that none is left to learn from"
+        raise ConfigError(Problem("dataloader.dataset.kwargs.held_out", message))
+    return part_of(dataset, records)
+
+
+def kept_for_threshold(dataset: Any, few: int = IN_SAMPLE) -> Any:
+    """What of a training set the threshold comes from: what is held out, or the first ``few`` pictures that teach.
+
+    The latter are marked as held out in what is returned: nothing varies them.
+    """
+    held = [record for record in dataset.records if getattr(record, "held_out", False)]
+    if held:
+        return part_of(dataset, held)
+    first = list({record.path: record for record in dataset.records}.values())[:few]
+    marked = [copy.copy(record) for record in first]
+    for record in marked:
+        if hasattr(record, "held_out"):
+            record.held_out = True
+    return part_of(dataset, marked)
 
 
 def hold_out(records: Sequence[AnomalyRecord], share: float, seed: int) -> None:

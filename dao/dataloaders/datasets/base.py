@@ -6,7 +6,7 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
@@ -47,7 +47,13 @@ class ImageDataset:
 
     classes: names in index order; multi_label: whether targets are multi-hot; origin: where it came from, for messages.
     problems: what was wrong with the annotations and was left out, one sentence each.
+    labelled: whether it can be learnt from. learns_without: classes that a training set need not show.
+    repeats: whether a picture is listed several times on purpose.
     """
+
+    labelled: ClassVar[bool] = True
+    learns_without: tuple[str, ...] = ()
+    repeats: bool = False
 
     def __init__(
         self, records: Sequence[Record], classes: Sequence[str], multi_label: bool = False, origin: str = ""

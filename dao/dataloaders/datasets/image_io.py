@@ -47,10 +47,18 @@ def read_hw(path: str | Path) -> tuple[int, int] | None:
 
 def decode_image(data: bytes, path: str | Path, in_channels: int = 3, bit_depth: int = 16) -> NDArray[np.uint8]:
     """`read_image` of a file's bytes; ``path`` is for messages."""
+    return to_uint8(decode_all_bits(data, path, in_channels), path, in_channels, bit_depth)
+
+
+def decode_all_bits(data: bytes, path: str | Path, in_channels: int = 3) -> NDArray[np.generic]:
+    """A file's pixels, upright, RGB or grey, at the bit depth that they have in the file.
+
+    Returns (H, W, 3) or (H, W). Raises DataError naming path and reason when they cannot be had whole.
+    """
     damage = find_damage(data)
     if damage:
         raise DataError(f"{path}: {damage}")
-    return _finish(_decode(data, path, in_channels), path, in_channels, bit_depth)
+    return _decode(data, path, in_channels)
 
 
 def read_bytes(path: str | Path) -> bytes:
@@ -148,7 +156,10 @@ def _no_range(kind: str) -> str:
     )
 
 
-def _finish(image: NDArray[np.generic], path: str | Path, in_channels: int, bit_depth: int) -> NDArray[np.uint8]:
+def to_uint8(
+    image: NDArray[np.generic], path: str | Path, in_channels: int = 3, bit_depth: int = 16
+) -> NDArray[np.uint8]:
+    """What `decode_all_bits` gave as (H, W, in_channels) uint8. Raises DataError for pixels without a fixed range."""
     if image.dtype == np.uint16:
         image = np.minimum(image >> (bit_depth - 8), 255).astype(np.uint8)
     if image.dtype != np.uint8:

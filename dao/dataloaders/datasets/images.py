@@ -22,6 +22,8 @@ class ImageFiles(ImageDataset):
     classes: a trained model's class names, handed over by the core; they label nothing here.
     """
 
+    labelled = False
+
     def __init__(self, path: str, recursive: bool = False, classes: list[str] | None = None) -> None:
         found = _find(path, recursive)
         if not found:

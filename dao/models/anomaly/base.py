@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, ClassVar, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -12,6 +12,22 @@ from torch import Tensor, nn
 
 TINY = 1e-6
 TRUNCATE = 4.0  # deviations at which the Gaussian is cut, as scipy's gaussian_filter does
+
+
+class Pictures(Protocol):
+    """What a model that is trained by gradient may ask for beside its batches (dao/dataloaders/pictures.py)."""
+
+    def good(self) -> Iterator[Tensor]:
+        """This process's share of all pictures that are learnt from, each once, as input (B, C, h, w)."""
+
+    def draw(self, folder: str, count: int) -> Tensor:
+        """(count, C, h, w) pictures of a folder as input, drawn by torch's generator."""
+
+    def to_pixels(self, images: Tensor) -> Tensor:
+        """Input -> pixel values, 0..255."""
+
+    def to_input(self, pixels: Tensor) -> Tensor:
+        """Pixel values -> input."""
 
 
 class AnomalyModel(nn.Module, ABC):
@@ -22,12 +38,16 @@ class AnomalyModel(nn.Module, ABC):
     position_bound: whether it learns what is good at each place of its input: windows of larger pictures have no such.
     scored_by_map: whether, with a region of interest, the picture's score is the highest of its map; otherwise the model
     looks to that itself.
+    not_averaged, set_by_calibration: beginnings of names in its state that an average of the weights takes over as they
+    are, and that it leaves alone.
     """
 
     sized_by_data: tuple[str, ...] = ()
     fitted_in_one_pass: ClassVar[bool] = True
     position_bound: ClassVar[bool] = False
     scored_by_map: ClassVar[bool] = True
+    not_averaged: ClassVar[tuple[str, ...]] = ()
+    set_by_calibration: ClassVar[tuple[str, ...]] = ()
     region: Tensor | None
 
     def __init__(self) -> None:
@@ -47,6 +67,24 @@ class AnomalyModel(nn.Module, ABC):
 
     def expect(self, pictures: int, input_hw: tuple[int, int]) -> None:
         """So many pictures will be collected: say what that takes. Raises ConfigError when it is more than there is."""
+
+    @property
+    def in_phases(self) -> bool:
+        """Whether some of its weights learn only later, or no more before the run ends."""
+        return False
+
+    def plan(self, iterations: int) -> None:
+        """Training will take so many. Raises ConfigError when they are too few."""
+
+    def beside(self, images: Tensor, pictures: Pictures) -> dict[str, Tensor]:
+        """Before each step of a model that is trained by gradient: what its forward takes beside the batch, by name."""
+        return {}
+
+    def stop_learning(self) -> None:
+        """It will do nothing but answer: drop what only training needs."""
+
+    def settle(self, pictures: Iterable[Tensor]) -> None:
+        """After each pass: learn the scale of its answers from good pictures, normalised batches of this process."""
 
     def begin(self) -> None:
         """A pass begins: forget what an earlier one collected."""

@@ -16,6 +16,7 @@ from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.features import FeatureExtractor
 from dao.models.anomaly.gaussian import PICTURES_AT_ONCE, StreamedGaussians, mahalanobis, whitening
 from dao.register import Registers
+from dao.utils import dist
 
 EPSILON = 0.01  # on the covariance's diagonal, the paper's
 SIGMA = 4.0  # pixels of the model's input, the paper's
@@ -75,12 +76,18 @@ class PaDiM(AnomalyModel):
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Numbers that are out of range."""
-        least = {"dimensions": 1, "epsilon": 0, "sigma": 0}
-        return [
+        least = {"dimensions": 1, "sigma": 0}
+        problems = [
             Problem(f"{where}.{key}", f"must be at least {low}, got {kwargs[key]}")
             for key, low in least.items()
             if kwargs.get(key) is not None and kwargs[key] < low
         ]
+        if kwargs.get("epsilon", EPSILON) <= 0:
+            message = (
+                f"must be above 0, got {kwargs['epsilon']}: without it a covariance of few pictures has no inverse"
+            )
+            problems.append(Problem(f"{where}.epsilon", message))
+        return problems
 
     def embed(self, images: Tensor) -> tuple[Tensor, tuple[int, int]]:
         """(P, B, d) chosen channels of all layers at every position of the first layer's map, and its (H, W)."""
@@ -115,14 +122,27 @@ class PaDiM(AnomalyModel):
             self.collected.update(features)
 
     def fit(self) -> None:
-        if self.collected is None:
-            raise RuntimeError("fit() needs what collect() gathered; call that first, on every process")
-        gathered, self.collected = self.collected, None
-        gathered.reduce()
-        if gathered.count.item() < 2:
+        gathered, self.collected = self._sums_of_own(), None
+        if gathered is not None:
+            gathered.reduce()
+        if gathered is None or gathered.count.item() < 2:
             raise DataError("PaDiM needs at least 2 good pictures to know how good parts differ")
         self.mean = gathered.mean().float()
-        self.precision_root = whitening(gathered.take_covariances(self.epsilon), positions=len(self.mean))
+        try:
+            self.precision_root = whitening(gathered.take_covariances(self.epsilon), positions=len(self.mean))
+        except torch.linalg.LinAlgError:
+            raise DataError(
+                f"epsilon {self.epsilon:g} is too small beside these features: a covariance has no inverse. Set "
+                f"model.kwargs.epsilon higher ({EPSILON:g} by default), or dimensions lower"
+            ) from None
+
+    def _sums_of_own(self) -> StreamedGaussians | None:
+        """What this process collected; sums of nothing where only others have pictures, None where none has."""
+        own = None if self.collected is None else tuple(self.collected.sums.shape)
+        known = [shape for shape in dist.all_gather_object(own) if shape is not None]
+        if self.collected is None and known:
+            return StreamedGaussians(known[0][0], known[0][1], self.mean.device)
+        return self.collected
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         features, (height, width) = self.embed(images)

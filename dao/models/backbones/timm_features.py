@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from dao.errors import ConfigError, Problem, nearest
-from dao.models.pretrained import download, freeze_modules, load_local_weights
+from dao.errors import ConfigError, Problem
+from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_unknown
 from dao.register import Registers
 
 WHERE = "model.kwargs.backbone.kwargs"
@@ -54,9 +54,7 @@ def _levels(model_name: str, strides: Sequence[int]) -> list[int]:
     """Which of a model's maps have the strides."""
     import timm
 
-    if not timm.is_model(model_name.split("/")[-1].split(".")[0]):
-        message = f"timm has no '{model_name}'. {nearest(model_name, timm.list_models())}"
-        raise ConfigError(Problem(f"{WHERE}.model_name", message))
+    refuse_unknown(model_name, f"{WHERE}.model_name")
     try:
         found = timm.create_model(model_name, features_only=True).feature_info.reduction()
     except (RuntimeError, AttributeError, TypeError) as error:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import nn
 
-from dao.errors import ConfigError, Problem, nearest
-from dao.models.pretrained import download, freeze_modules, load_local_weights
+from dao.errors import ConfigError, Problem
+from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_unknown
 from dao.register import Registers
 
 
@@ -33,11 +33,7 @@ def timm_classifier(
     """
     import timm
 
-    if not timm.is_model(model_name.split("/")[-1].split(".")[0]):
-        known = timm.list_models()
-        raise ConfigError(
-            Problem("model.kwargs.model_name", f"timm has no '{model_name}'. {nearest(model_name, known)}")
-        )
+    refuse_unknown(model_name, "model.kwargs.model_name")
     if pretrained and checkpoint_path:
         message = "give either pretrained: true (download) or checkpoint_path (local file), not both"
         raise ConfigError(Problem("model.kwargs.checkpoint_path", message))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from dao.errors import Problem
+from dao.signature import out_of_limits
 
 if TYPE_CHECKING:
     from dao.trainers.base import Trainer
@@ -15,13 +19,21 @@ class Hook:
 
     A hook reads and writes the trainer's public state and never reaches into another hook. What it must remember
     over a resume it gives out in `state_dict`, as plain values and tensors.
+    limits: smallest and largest value a numeric setting may have, both included; checked before a run starts.
     """
+
+    limits: ClassVar[dict[str, tuple[float, float]]] = {}
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
         for name in vars(cls):
             if name.startswith(("before_", "after_")) and name not in STAGES:
                 raise TypeError(f"{cls.__name__}.{name} would never run; the stages are {', '.join(STAGES)}")
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        """Settings of a config outside their limits."""
+        return out_of_limits(kwargs, cls.limits, where)
 
     def before_train(self, trainer: Trainer) -> None:
         """Everything is built and resumed; nothing has been trained yet."""

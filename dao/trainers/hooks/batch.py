@@ -18,6 +18,8 @@ from dao.utils.seeding import mix
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
 
+INFINITY = float("inf")
+
 
 def in_tail(trainer: TrainVal) -> bool:
     """Whether the epoch is one of the last, which train without augmentation."""
@@ -32,6 +34,11 @@ class MixupCutmix(Hook):
     switch_prob: of cutmix where both are on; label_smoothing: of the soft labels.
     Off in the trainer's last ``no_aug_epochs``. Needs a loss that takes soft targets.
     """
+
+    limits = {
+        "mixup_alpha": (0, INFINITY), "cutmix_alpha": (0, INFINITY), "prob": (0, 1), "switch_prob": (0, 1),
+        "label_smoothing": (0, 1),
+    }  # fmt: skip
 
     def __init__(
         self,
@@ -73,6 +80,16 @@ class MultiScale(Hook):
 
     The size is a function of (seed, iteration), so every process and every resumed run takes the same.
     """
+
+    limits = {"low": (0.01, 100), "high": (0.01, 100), "stride": (1, INFINITY), "interval": (1, INFINITY)}
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        problems = super().check_config(kwargs, where)
+        low, high = kwargs.get("low", 0.75), kwargs.get("high", 1.25)
+        if not problems and low > high:
+            problems.append(Problem(f"{where}.low", f"is {low:g}, above high, which is {high:g}"))
+        return problems
 
     def __init__(self, low: float = 0.75, high: float = 1.25, stride: int = 32, interval: int = 10) -> None:
         self.low, self.high, self.stride, self.interval = low, high, stride, interval

@@ -27,6 +27,11 @@ class LatestCheckpoint(Hook):
     last save (0: never).
     """
 
+    limits = {
+        "save_interval": (0, float("inf")), "keep": (0, float("inf")), "save_minutes": (0, float("inf")),
+        "save_iters": (0, float("inf")),
+    }  # fmt: skip
+
     def __init__(self, save_interval: int = 0, keep: int = 3, save_minutes: float = 10.0, save_iters: int = 0) -> None:
         self.save_interval, self.keep = save_interval, keep
         self.save_minutes, self.save_iters = save_minutes, save_iters
@@ -43,6 +48,7 @@ class LatestCheckpoint(Hook):
             self.save(trainer, "latest")
 
     def after_epoch(self, trainer: TrainVal) -> None:
+        trainer.owes_end_of_epoch = True
         self.save(trainer, "latest")
         if self.save_interval and (trainer.epoch + 1) % self.save_interval == 0:
             folder = trainer.run_dir / "checkpoints"
@@ -92,8 +98,6 @@ class BestCheckpoint(Hook):
         if self.metric not in known:
             message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
             raise ConfigError(Problem("trainer.kwargs.best_metric", message))
-        if trainer.metrics_epoch >= 0:  # a validation that the stopped run owed has just been made up for
-            self.consider(trainer)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics and trainer.metrics_epoch == trainer.epoch:
@@ -114,21 +118,14 @@ class BestCheckpoint(Hook):
 
 @Registers.hooks.register()
 class SettledCheckpoint(LatestCheckpoint):
-    """Write latest.ckpt once more when an epoch's validation and all that hangs on it is decided; listed last.
-
-    Before it latest.ckpt says that the validation is still owed, so a run killed in between makes up for it.
-    """
+    """Write latest.ckpt once more when an epoch's validation and all that hangs on it is decided; listed last."""
 
     def __init__(self) -> None:
         super().__init__(save_minutes=0)
 
-    def before_train(self, trainer: TrainVal) -> None:
-        """A validation that a stopped run owed has been made up for."""
-        if trainer.metrics_epoch >= 0:
-            self.save(trainer, "latest")
-
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics_epoch == trainer.epoch:
+            trainer.owes_end_of_epoch = False
             self.save(trainer, "latest")
 
     def after_train(self, trainer: TrainVal) -> None:

@@ -26,6 +26,7 @@ class Meter:
     def reset(self) -> None:
         """Forget everything."""
         self.losses: dict[str, torch.Tensor] = {}
+        self.added: dict[str, int] = {}  # a model that learns in phases does not name the same ones each time
         self.seconds, self.data_seconds, self.count, self.pictures = 0.0, 0.0, 0, 0
 
     def add(self, trainer: TrainVal) -> None:
@@ -33,6 +34,7 @@ class Meter:
         for name, value in trainer.losses.items():
             value = value.detach().float()
             self.losses[name] = self.losses[name] + value if name in self.losses else value
+            self.added[name] = self.added.get(name, 0) + 1
         self.seconds += trainer.iter_seconds
         self.data_seconds += trainer.data_seconds
         self.pictures += len(trainer.batch)
@@ -43,7 +45,8 @@ class Meter:
         if not self.losses:
             return {}
         values = dist.mean_of_processes(torch.stack(list(self.losses.values())))
-        return dict(zip(self.losses, (values / self.count).tolist(), strict=True))
+        parts = zip(self.losses, values.tolist(), strict=True)
+        return {name: value / self.added[name] for name, value in parts}
 
 
 @Registers.hooks.register()
@@ -52,6 +55,8 @@ class Console(Hook):
 
     epoch, iteration, losses, rate, seconds waited for data and of the whole iteration, memory, time left.
     """
+
+    limits = {"interval": (1, float("inf"))}
 
     def __init__(self, interval: int | None = None) -> None:
         self.interval = interval

@@ -20,9 +20,15 @@ class EarlyStop(Hook):
     Goes by the metric that the best checkpoint is kept by.
     """
 
+    limits = {"patience": (1, float("inf")), "min_delta": (0, float("inf"))}
+
     def __init__(self, patience: int = 10, min_delta: float = 0.0) -> None:
         self.patience, self.min_delta = patience, min_delta
-        self.best_epoch, self.best_value, self.without = 0, None, 0
+        self.best_value, self.without = None, 0
+
+    def before_train(self, trainer: TrainVal) -> None:
+        """A run that was stopped stays so when it is resumed, unless patience was raised."""
+        self.stop_if_due(trainer)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics_epoch != trainer.epoch or "value" not in trainer.best:
@@ -33,6 +39,10 @@ class EarlyStop(Hook):
             self.best_value, self.without = value, 0
             return
         self.without += 1
+        self.stop_if_due(trainer)
+
+    def stop_if_due(self, trainer: TrainVal) -> None:
+        """End the run when patience is used up."""
         if self.without >= self.patience:
             trainer.stop_reason = f"no better for {self.without} validations"
             logger.info("early stop: {}", trainer.stop_reason)

@@ -31,6 +31,8 @@ class Ema(Hook):
     decay: of the average in the long run; warmup: updates over which it rises to that.
     """
 
+    limits = {"decay": (0, 1), "warmup": (0, float("inf"))}
+
     def __init__(self, decay: float = 0.9998, warmup: int = 500) -> None:
         self.decay, self.warmup, self.updates = decay, warmup, 0
 
@@ -40,9 +42,12 @@ class Ema(Hook):
             return
         decay = ema_decay(self.updates, self.decay, self.warmup)
         self.updates += 1
+        own = tuple(getattr(trainer.task.model, "set_by_calibration", ()))
+        copied = tuple(getattr(trainer.task.model, "not_averaged", ()))
         average = trainer.ema_model.state_dict()
         current = trainer.task.model.state_dict()
-        floats = [name for name, value in current.items() if value.is_floating_point()]
+        current = {k: v for k, v in current.items() if k in average and not k.startswith(own)}
+        floats = [name for name, value in current.items() if value.is_floating_point() and not name.startswith(copied)]
         torch._foreach_lerp_([average[n] for n in floats], [current[n] for n in floats], 1 - decay)
         for name in current.keys() - set(floats):  # counters, index buffers
             average[name].copy_(current[name])

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from dao.register import Registers
 from dao.structures import Batch
+from dao.tasks import build
 from dao.trainers.evaluation import evaluate
 from dao.trainers.hooks.base import Hook
 from dao.trainers.hooks.checkpoint import mode_of
@@ -21,18 +23,15 @@ if TYPE_CHECKING:
 class Evaluate(Hook):
     """Validate every ``interval`` epochs and after the last one; 0 for never."""
 
+    limits = {"interval": (0, float("inf"))}
+
     def __init__(self, interval: int = 1) -> None:
         self.interval, self.last = interval, -1
 
-    def before_train(self, trainer: TrainVal) -> None:
-        """A run stopped between an epoch's checkpoint and its validation owes that validation."""
-        owed = trainer.start_epoch - 1
-        if trainer.start_iter == 0 and owed > self.last and self.is_due(trainer, owed):
-            trainer.epoch, trainer.iter = owed, trainer.iters_per_epoch - 1
-            self.run(trainer)
-
     def after_epoch(self, trainer: TrainVal) -> None:
-        if self.is_due(trainer, trainer.epoch):
+        if self.last == trainer.epoch:  # resumed from a checkpoint that was saved after it, the best one
+            trainer.metrics_epoch = trainer.epoch
+        elif self.is_due(trainer, trainer.epoch):
             self.run(trainer)
 
     def is_due(self, trainer: TrainVal, epoch: int) -> bool:
@@ -71,24 +70,27 @@ class FinalReport(Hook):
         dist.barrier()  # process 0 writes the checkpoints: they are in their places for all
         best = trainer.run_dir / "checkpoints" / "best.ckpt"
         if trainer.evaluator is not None and dist.broadcast_object(best.is_file()):
-            self.report(trainer, checkpoint.inference_weights(checkpoint.load(best)))
+            self.report(trainer, checkpoint.load_everywhere(best))
         if trainer.best:
             best = trainer.best
             logger.success("best {} {:.4f} in epoch {}", best["metric"], best["value"], int(best["epoch"]))
         logger.success("all of it lies in {}", trainer.run_dir)
 
-    def report(self, trainer: TrainVal, weights: checkpoint.StateDict) -> None:
-        """Evaluate the given weights and write every table and picture."""
-        import copy
-
+    def report(self, trainer: TrainVal, content: dict[str, Any]) -> None:
+        """Evaluate what a checkpoint holds, by its own thresholds, and write every table and picture."""
         model = copy.deepcopy(trainer.task.model)
-        model.load_state_dict(weights)
+        model.load_state_dict(checkpoint.inference_weights(content))
+        facts, known = trainer.task.facts, build.card_of(content).facts
 
         def ignore(batch: Batch) -> None:
             """Unreadable pictures were counted in the validations before."""
 
-        with trainer.task.using(model):
-            evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=ignore)
+        trainer.task.facts = {**facts, **{name: known[name] for name in trainer.task.learned_facts if name in known}}
+        try:
+            with trainer.task.using(model):
+                evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=ignore)
+        finally:
+            trainer.task.facts = facts
         if dist.is_main():
             folder = run_folder.fresh(trainer.run_dir / "eval", "final")
             trainer.evaluator.report(folder)

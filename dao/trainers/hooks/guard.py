@@ -22,6 +22,8 @@ class NonFiniteGuard(Hook):
     looked at together every ``interval`` iterations, and before anything is saved.
     """
 
+    limits = {"interval": (1, float("inf"))}
+
     def __init__(self, interval: int = 20) -> None:
         self.interval = interval
         self.pending: list[tuple[int, int, dict[str, torch.Tensor], list[str]]] = []

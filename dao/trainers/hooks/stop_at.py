@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from dao.errors import Problem
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
 
@@ -21,14 +19,10 @@ class StopAt(Hook):
     For trying out whether a run goes on as it should; `python main.py --verify-resume` does it for you.
     """
 
+    limits = {"iteration": (1, float("inf"))}
+
     def __init__(self, iteration: int) -> None:
         self.iteration = iteration
-
-    @staticmethod
-    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
-        """A run cannot stop before its first iteration."""
-        bad = kwargs.get("iteration", 1) < 1
-        return [Problem(f"{where}.iteration", f"must be at least 1, got {kwargs['iteration']}")] if bad else []
 
     def after_iter(self, trainer: TrainVal) -> None:
         if trainer.global_iter + 1 >= self.iteration:

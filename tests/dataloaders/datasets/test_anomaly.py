@@ -3,11 +3,11 @@
 import cv2
 import numpy as np
 import pytest
-import torch
 
 from dao.dataloaders.anomaly_reader import AnomalyDataloader
-from dao.dataloaders.datasets.anomaly import MVTecDataset
+from dao.dataloaders.datasets.anomaly import MVTecDataset, kept_for_threshold
 from dao.dataloaders.samplers import TrainSampler
+from dao.dataloaders.transforms import build_transforms
 from dao.errors import ConfigError, DataError
 from dao.preprocess import Preprocess
 
@@ -72,23 +72,43 @@ def test_what_is_missing_is_named(root):
         MVTecDataset(str(root), split="exam")
 
 
-def test_batches_say_what_is_held_out_and_never_augment_it(root):
-    from dao.dataloaders.transforms import build_transforms
-
+def test_held_out_pictures_are_no_training_pictures_and_are_never_augmented(root):
     data = MVTecDataset(str(root))
     transforms = build_transforms([{"type": "InvertImg", "kwargs": {"p": 1.0}}], "transforms")
-    loader = AnomalyDataloader(
-        dataset=data, transforms=transforms, preprocess=Preprocess(size=(10, 12)), training=True, seed=0,
-        batch_size=7, num_workers=0,
-    )  # fmt: skip
+    options = {
+        "transforms": transforms,
+        "preprocess": Preprocess(size=(10, 12)),
+        "seed": 0,
+        "batch_size": 7,
+        "num_workers": 0,
+    }
     seen = []
-    for batch in loader:
-        for image, index, held in zip(batch.images, batch.indices, batch.targets.tolist(), strict=True):
-            value = 10 * int(data.records[index].path[-6:-4])
-            assert image.float().mean() == (value if held else 255 - value)
-            assert held == data.records[index].held_out
-            seen.append(index)
-    assert sorted(seen) == list(range(20))
+    for part, training in ((data, True), (kept_for_threshold(data), False)):
+        loader = AnomalyDataloader(dataset=part, training=training, **options)
+        for batch in loader:
+            for image, path, index in zip(batch.images, batch.paths, batch.indices, strict=True):
+                value = 10 * int(path[-6:-4])
+                assert image.float().mean() == (255 - value if training else value)
+                assert loader.dataset.records[index].held_out != training and loader.dataset.records[index].path == path
+                seen.append(path)
+    assert sorted(seen) == sorted(record.path for record in data.records)
+
+
+def test_without_held_out_pictures_the_first_that_teach_are_taken_once_and_as_they_are(root):
+    data = MVTecDataset(str(root), held_out=0.0, shots=6, repeat=3)
+    part = kept_for_threshold(data, few=4)
+    assert [r.path for r in part.records] == [r.path for r in data.records[:4]] and all(
+        r.held_out for r in part.records
+    )
+    assert not any(r.held_out for r in data.records) and len(data) == 18
+
+
+def test_nothing_left_to_learn_from_is_one_message(root):
+    data = MVTecDataset(str(root))
+    for record in data.records:
+        record.held_out = True
+    with pytest.raises(ConfigError, match="none is left to learn from"):
+        AnomalyDataloader(dataset=data, transforms=None, preprocess=Preprocess(size=(10, 12)), training=True, seed=0)
 
 
 @pytest.mark.parametrize("count", [7, 16, 20, 21])
@@ -108,10 +128,10 @@ def test_an_empty_batch_can_be_made(root):
         num_workers=0,
     )  # fmt: skip
     batch = loader.reader.read_batch(BatchKey(0, []))
-    assert batch.images.shape == (0, 3, 10, 12) and batch.targets.dtype == torch.bool
+    assert batch.images.shape == (0, 3, 10, 12) and batch.targets is None
 
 
-@pytest.mark.parametrize(("complete", "places"), [(True, 19), (False, 20)])
+@pytest.mark.parametrize(("complete", "places"), [(True, 15), (False, 16)])
 def test_an_unreadable_picture_is_left_out_where_pictures_are_counted(root, complete, places):
     (root / "train" / "good" / "07.png").write_bytes(b"no picture")
     loader = AnomalyDataloader(
@@ -121,4 +141,4 @@ def test_an_unreadable_picture_is_left_out_where_pictures_are_counted(root, comp
     batches = list(loader)
     seen = [i for batch in batches for i in batch.indices]
     assert len(seen) == sum(len(batch.images) for batch in batches) == places
-    assert len(set(seen)) == 19 and [bad.path[-6:] for batch in batches for bad in batch.bad] == ["07.png"]
+    assert len(set(seen)) == 15 and [bad.path[-6:] for batch in batches for bad in batch.bad] == ["07.png"]

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 
 from dao.dataloaders.anomaly_reader import AnomalyDataloader
+from dao.dataloaders.datasets.anomaly import kept_for_threshold
 from dao.dataloaders.datasets.anomaly_own import AnomalyCsvDataset, AnomalyFolderDataset, VisADataset
 from dao.dataloaders.transforms import build_transforms
 from dao.errors import ConfigError, DataError
@@ -146,9 +147,10 @@ def test_few_shots_are_learnt_whole_and_judged_by_other_views(folders, shots):
     with pytest.raises(ConfigError, match="dataset.transforms"):
         AnomalyDataloader(dataset=data, transforms=None, **options)
     shifts = build_transforms([{"type": "RandomBrightnessContrast", "kwargs": {"p": 1.0}}], "transforms")
-    seen = [x.float().mean().item() for b in AnomalyDataloader(dataset=data, transforms=shifts, **options)
-            for x in b.images]  # fmt: skip
-    assert len(seen) == len(data) and len(set(seen)) > 3 * shots
+    learnt = AnomalyDataloader(dataset=data, transforms=shifts, **options)
+    judged = AnomalyDataloader(dataset=kept_for_threshold(data), transforms=shifts, **{**options, "training": False})
+    seen = [[x.float().mean().item() for b in loader for x in b.images] for loader in (learnt, judged)]
+    assert len(seen[0]) + len(seen[1]) == len(data) and all(len(set(own)) > shots for own in seen)
 
 
 def test_a_region_belongs_to_the_training_set(folders, tmp_path):

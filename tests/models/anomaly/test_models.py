@@ -156,6 +156,37 @@ def test_one_picture_is_too_few_for_a_covariance():
         model.fit()
 
 
+def test_a_process_without_pictures_has_the_same_gaussians(monkeypatch):
+    """As if a second process had collected everything: its shape and sums are what this one hears of."""
+    other = padim()
+    other.collect(pictures(4), list(range(4)))
+    sums = other.collected
+    shape = tuple(sums.sums.shape)
+    sums._add_waiting()
+    parts = iter([sums.count, sums.sums, *sums.products])
+    monkeypatch.setattr("dao.utils.dist.all_gather_object", lambda own: [own, shape])
+    monkeypatch.setattr("dao.utils.dist.all_reduce_sum", lambda own: own.add_(next(parts)))
+    model = padim()
+    model.fit()
+    monkeypatch.undo()
+    other.fit()
+    assert torch.equal(model.mean, other.mean) and torch.equal(model.precision_root, other.precision_root)
+
+
+def test_pictures_for_nobody_are_one_message(monkeypatch):
+    monkeypatch.setattr("dao.utils.dist.all_gather_object", lambda own: [own, None])
+    with pytest.raises(DataError, match="at least 2"):
+        padim().fit()
+
+
+def test_no_epsilon_is_refused_and_one_that_is_too_small_is_said():
+    assert [p.where for p in PaDiM.check_config({"epsilon": 0}, "model.kwargs")] == ["model.kwargs.epsilon"]
+    model = padim(epsilon=1e-30)
+    model.collect(pictures(2), [0, 1])
+    with pytest.raises(DataError, match="epsilon higher"):
+        model.fit()
+
+
 @pytest.mark.parametrize(
     ("kwargs", "words"),
     [

@@ -15,7 +15,7 @@ from dao.structures import Batch
 from dao.trainers.hooks.base import Hook
 from dao.trainers.hooks.batch import MixupCutmix, MultiScale
 from dao.trainers.hooks.checkpoint import BestCheckpoint, mode_of
-from dao.trainers.hooks.console import clock
+from dao.trainers.hooks.console import Meter, clock
 from dao.trainers.hooks.early_stop import EarlyStop
 from dao.trainers.hooks.ema import Ema, ema_decay
 from dao.trainers.hooks.evaluate import Evaluate
@@ -47,6 +47,37 @@ def test_ema_equals_the_recursion_written_out():
     trainer.updated = False
     hook.after_iter(trainer)
     assert hook.state_dict() == {"updates": 3}
+
+
+class Frozen(nn.BatchNorm1d):
+    not_averaged, set_by_calibration = ("running_mean",), ("bias",)
+
+
+def test_an_average_takes_over_and_leaves_alone_what_a_model_says():
+    model, average = Frozen(2), Frozen(2)
+    trainer = SimpleNamespace(updated=True, ema_model=average, task=SimpleNamespace(model=model))
+    with torch.no_grad():
+        for value in (model.running_mean, model.running_var, model.bias):
+            value.fill_(5.0)
+    Ema(decay=0.9, warmup=0).after_iter(trainer)
+    found = (average.running_mean[0].item(), average.running_var[0].item(), average.bias[0].item())
+    assert found == pytest.approx((5.0, 0.9 * 1 + 0.1 * 5, 0.0))
+
+
+def test_an_average_without_a_part_of_the_model_does_without_it():
+    model, average = nn.ModuleDict({"a": nn.Linear(1, 1), "b": nn.Linear(1, 1)}), nn.ModuleDict({"a": nn.Linear(1, 1)})
+    Ema(decay=0.0, warmup=0).after_iter(
+        SimpleNamespace(updated=True, ema_model=average, task=SimpleNamespace(model=model))
+    )
+    assert torch.equal(average["a"].weight, model["a"].weight)
+
+
+def test_losses_of_another_name_have_means_of_their_own():
+    meter = Meter()
+    for losses in ({"loss": 4.0}, {"loss": 2.0, "student": 2.0}, {"loss": 3.0, "student": 1.0}):
+        given = {name: torch.tensor(value) for name, value in losses.items()}
+        meter.add(SimpleNamespace(losses=given, iter_seconds=0.1, data_seconds=0.0, batch=[0]))
+    assert meter.means() == pytest.approx({"loss": 3.0, "student": 1.5})
 
 
 def guard_trainer(loss, device="cpu"):

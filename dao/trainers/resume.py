@@ -14,6 +14,7 @@ from loguru import logger
 from dao.dataloaders import fingerprint
 from dao.errors import CheckpointError
 from dao.tasks import build
+from dao.trainers import strategies
 from dao.trainers.base import plain
 from dao.trainers.update import updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
@@ -69,7 +70,7 @@ def content_of(trainer: TrainVal) -> dict[str, Any]:
     """All that is needed to go on, or to answer, as plain values and tensors; see `dao.utils.checkpoint`."""
     done = trainer.iter + 1 >= trainer.iters_per_epoch
     return {
-        "model": trainer.full_weights(),
+        "model": strategies.full_weights(trainer),
         "ema": trainer.ema_model.state_dict() if trainer.ema_model is not None else None,
         "update": trainer.update.state_dict(),
         "scheduler": trainer.scheduler.state_dict() if trainer.scheduler is not None else None,
@@ -101,7 +102,7 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
     _say_changes_of_data(trainer, content)
     try:
         trainer.task.model.load_state_dict(content["model"])
-        trainer.spread_weights()
+        strategies.spread_weights(trainer)
         _load_update(trainer, content)
     except (RuntimeError, ValueError, KeyError) as error:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
@@ -202,5 +203,5 @@ def fine_tune(trainer: TrainVal, path: Path) -> None:
     report = checkpoint.fit(trainer.task.model, weights)
     if not report.loaded:
         raise CheckpointError(f"{path} is of another model: {report.render()}")
-    trainer.spread_weights()
+    strategies.spread_weights(trainer)
     logger.info("fine-tuning from {}: {}", path, report.render())

@@ -16,9 +16,6 @@ from loguru import logger
 from dao.config import Config
 from dao.dataloaders.fingerprint import fingerprint
 from dao.errors import ConfigError, Problem
-from dao.models.pretrained import freeze_modules
-from dao.models.stages import recompute
-from dao.models.sync_bn import synchronised
 from dao.preflight import check_same_data
 from dao.preprocess import Preprocess
 from dao.register import Registers
@@ -26,7 +23,7 @@ from dao.signature import out_of_limits
 from dao.structures import Batch
 from dao.tasks import build
 from dao.tasks.base import Task
-from dao.trainers import rehearsal
+from dao.trainers import rehearsal, strategies
 from dao.trainers import resume as resume_state
 from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, Options, Trainer, plain
@@ -34,7 +31,7 @@ from dao.trainers.evaluation import Counted, answering_as_counted, to_device
 from dao.trainers.hooks import defaults
 from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
-from dao.trainers.update import GradientUpdate, NoUpdate, Update, amp_dtype, is_update_iter, updates_per_epoch
+from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 from dao.utils.saver import Saver
@@ -179,7 +176,7 @@ class TrainVal(Trainer):
         elif self.ckpt:
             resume_state.fine_tune(self, checkpoint.find(self.ckpt))
         self._build_ema(resumed[1] if resumed else None)
-        self._wrap()
+        strategies.wrap(self)
         self._open_run_folder(resumed[0] if resumed else None)
 
     def _find_resume(self) -> tuple[Path, dict[str, Any]] | None:
@@ -216,49 +213,23 @@ class TrainVal(Trainer):
         self.task: Task = task(model, self.preprocess.to(self.device), self.dataset.classes, loss=loss, facts=facts)
         self.task.prepare(self.dataset)
         self.task.use_loader(self.loader)
-        self.trained = self._shard(model) if self.sharded else model
+        self.trained = strategies.shard(self, model) if self.sharded else model
         if task_passes := self.task.passes:
             if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
                 logger.info("{} pass over the data is all that this model takes", task_passes)
             self.max_epochs = task_passes
         self.task.plan(self.max_epochs * self.iters_per_epoch)
 
-    def _shard(self, model: torch.nn.Module) -> torch.nn.Module:
-        """A copy to be trained, in shares; the model itself stays whole, gets its weights and answers with them."""
-        from dao.utils import sharding
-
-        net = copy.deepcopy(model)
-        if self.sync_bn:
-            net = self._synchronised(net)
-        if self.grad_checkpointing:
-            recompute(net)
-        return sharding.shard(net, self.device)
-
-    def spread_weights(self) -> None:
-        """The model was given other weights: what is trained in shares gets them as well."""
-        if self.sharded:
-            from dao.utils import sharding
-
-            sharding.load_model(self.trained, self.task.model.state_dict())
-
-    def full_weights(self) -> dict[str, Any]:
-        """The trained weights, whole; where they are trained in shares every process must ask."""
-        if not self.sharded:
-            return self.task.model.state_dict()
-        from dao.utils import sharding
-
-        return sharding.whole(self.trained.state_dict())
-
     def _build_update(self) -> None:
         """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
         self.scheduler: Any = None
         self.update: Update = NoUpdate()
         if "optimizer" not in self.config:
-            self._refuse_for_fitted()
+            strategies.refuse_for_fitted(self)
             return
         self.optimizer = Registers.optimizers.build(self.config.optimizer, "optimizer", model=self.trained)
         if self.strategy == "fsdp":
-            self._refuse_with_fsdp()
+            strategies.refuse_with_shares(self)
         per_epoch = updates_per_epoch(self.iters_per_epoch, self.accumulate)
         section = self.config.get("lr_scheduler", {"type": "constant_lr"})
         self.scheduler = Registers.schedulers.build(
@@ -272,26 +243,6 @@ class TrainVal(Trainer):
         self.update = GradientUpdate(
             self.optimizer, self.trained, self.device, self.accumulate, self.clip_norm, self.amp, self.sharded
         )
-
-    def _refuse_for_fitted(self) -> None:
-        """Settings of a gradient step would be without effect."""
-        needs = {"ema": "weights to average", "grad_checkpointing": "gradients", "static_graph": "gradients"}
-        wrong = [name for name in needs if getattr(self, name)]
-        problems = [Problem(f"trainer.kwargs.{name}", f"a model that is fitted has no {needs[name]}") for name in wrong]
-        if self.strategy == "fsdp":
-            message = "a model that is fitted has no gradients to share: leave fsdp out"
-            problems.append(Problem("trainer.kwargs.strategy", message))
-        if problems:
-            raise ConfigError(problems)
-
-    def _refuse_with_fsdp(self) -> None:
-        from dao.utils import sharding
-
-        half = amp_dtype(self.device) if self.amp else None
-        settings = {"ema": self.ema, "compile": self.compile, "static_graph": self.static_graph}
-        sharding.refuse(self.optimizer, half, settings)
-        if not self.sharded:
-            logger.info("strategy fsdp: one process has nobody to share with, and trains as ever")
 
     def _build_ema(self, resumed: dict[str, Any] | None) -> None:
         """The average starts from the weights that training starts from."""
@@ -346,30 +297,6 @@ class TrainVal(Trainer):
         if note := judged_by_its_own(thresholds_of and thresholds_of.dataset, dataset):
             logger.warning("{}", note)
             self.evaluator.notes = (note,)
-
-    def _wrap(self) -> None:
-        """DDP and compile go round the model last; hooks and checkpoints see the bare one."""
-        if self.sharded:
-            self.task.net = self.trained
-            return
-        net = self.task.model
-        if self.sync_bn and dist.world_size() > 1:
-            net = self.task.model = self.trained = self._synchronised(net)
-        if self.grad_checkpointing:
-            recompute(net)
-        if self.compile:
-            net = torch.compile(net)  # type: ignore[assignment]
-        if isinstance(self.update, GradientUpdate):
-            in_phases = getattr(self.task.model, "in_phases", False)  # then not every weight has a gradient each time
-            net = dist.wrap_model(net, self.device, find_unused=in_phases, static_graph=self.static_graph)
-            self.update.net = net
-        self.task.net = net
-
-    def _synchronised(self, net: torch.nn.Module) -> torch.nn.Module:
-        """Batch norms over all processes; they are new modules, so what was frozen is frozen anew."""
-        net = synchronised(net, self.device)
-        freeze_modules(net, plain(self.config.model).get("kwargs", {}).get("freeze") or [])
-        return net
 
     def _open_run_folder(self, resumed: Path | None) -> None:
         if resumed is not None:
@@ -509,9 +436,7 @@ class TrainVal(Trainer):
         # each process has gathered batch-norm statistics of its own pictures; from here on all answer with the same
         if isinstance(self.update, GradientUpdate):
             dist.broadcast_buffers(self.trained, *filter(None, [self.ema_model]))
-        if self.sharded:
-            self.task.model.load_state_dict(self.full_weights())
-            self.task.model.to(self.device)
+        strategies.gather_weights(self)
         self._calibrate()
         super().after_epoch()
 

@@ -90,9 +90,7 @@ def _like(parameter: Tensor, value: Tensor) -> Tensor:
     return distribute_tensor(value, parameter.device_mesh, parameter.placements)
 
 
-def refuse(
-    optimizer: torch.optim.Optimizer | None, amp_dtype: torch.dtype | None, settings: Mapping[str, bool]
-) -> None:
+def refuse(optimizer: torch.optim.Optimizer, amp_dtype: torch.dtype | None, settings: Mapping[str, bool]) -> None:
     """Raise ConfigError for what does not go together with shares of weights; nothing has been trained yet.
 
     amp_dtype: None without mixed precision; settings: of the trainer, those that are on.
@@ -106,11 +104,7 @@ def refuse(
                 for name, on in settings.items() if on]  # fmt: skip
     if amp_dtype is torch.float16:
         problems.append(Problem("trainer.kwargs.amp", "strategy fsdp needs a GPU with bfloat16 for it"))
-    if optimizer is None:
-        problems.append(
-            Problem("trainer.kwargs.strategy", "a model that is fitted has no gradients to share: leave fsdp out")
-        )
-    elif type(optimizer).__name__ not in ELEMENTWISE or not type(optimizer).__module__.startswith("torch.optim"):
+    if type(optimizer).__name__ not in ELEMENTWISE or not type(optimizer).__module__.startswith("torch.optim"):
         message = f"{type(optimizer).__name__} looks at whole tensors, and strategy fsdp has shares of them; use"
         problems.append(Problem("optimizer.type", f"{message} adamw, adam, sgd or another of torch's own"))
     if problems:

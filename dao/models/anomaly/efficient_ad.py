@@ -131,7 +131,7 @@ class EfficientAD(AnomalyModel):
     def beside(self, images: Tensor, pictures: Pictures) -> dict[str, Tensor]:
         """Functions of torch's generators, which the loop seeds anew for every iteration."""
         with torch.autocast(images.device.type, enabled=False):
-            self.teacher.begin_step(pictures)
+            self.teacher.begin_step(pictures, self.penalty_folder)
         found = {}
         if self.penalty_folder is not None:
             pixels = pictures.to_pixels(pictures.draw(self.penalty_folder, ORDINARY))

@@ -385,6 +385,14 @@ def test_settings_that_contradict(kwargs, words):
     assert words in EfficientAD.check_config(kwargs, "model.kwargs")[0].what
 
 
+@torch.no_grad()
+def test_an_answer_is_the_same_bit_for_bit_in_training_and_after():
+    model = trained().to(memory_format=torch.channels_last).eval()
+    other = EfficientAD(**SMALL).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(images())[0], other(images())[0])
+
+
 def test_the_autoencoder_alone_binds_to_the_place():
     assert EfficientAD(**SMALL).position_bound
     model = trained(autoencoder=False).eval()

@@ -85,6 +85,8 @@ class EfficientAD(AnomalyModel):
         self.autoencoder = Autoencoder(CHANNELS, in_chans) if autoencoder else None
         self.position_bound = autoencoder  # type: ignore[misc]  # it learns what belongs where
         self.register_buffer("quantiles", torch.tensor([[0.0, 1.0], [0.0, 1.0]]))  # of student's, autoencoder's map
+        # as the training loop lays it out, so that the same numbers come out to the last digit wherever it answers
+        self.to(memory_format=torch.channels_last)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -131,7 +133,7 @@ class EfficientAD(AnomalyModel):
     def beside(self, images: Tensor, pictures: Pictures) -> dict[str, Tensor]:
         """Functions of torch's generators, which the loop seeds anew for every iteration."""
         with torch.autocast(images.device.type, enabled=False):
-            self.teacher.begin_step(pictures)
+            self.teacher.begin_step(pictures, self.penalty_folder)
         found = {}
         if self.penalty_folder is not None:
             pixels = pictures.to_pixels(pictures.draw(self.penalty_folder, ORDINARY))

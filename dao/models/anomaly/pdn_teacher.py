@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import chain
 from typing import Any
 
 import torch
@@ -16,6 +17,8 @@ from dao.models.anomaly.pdn import CHANNELS, PDN, described, resized
 from dao.utils import checkpoint, dist
 
 ENLARGED = 2  # the network that is distilled sees pictures so many times larger, as in the paper
+FLOOR = 1e-3  # of the usual deviation, the least that a channel is divided by: one may be silent on all pictures
+PHOTOGRAPHS = 16  # times four, that have a say in those deviations
 SHARE = 4  # of a run's iterations, one in so many teaches the teacher where no number is given
 
 
@@ -66,14 +69,19 @@ class Teacher(nn.Module):
             raise ConfigError(Problem("model.kwargs.distil_steps", f"{message}. Lower it, or raise max_epochs"))
 
     @torch.no_grad()
-    def begin_step(self, pictures: Pictures) -> None:
-        """Before each training step: count it, and between phases look at all good pictures."""
+    def begin_step(self, pictures: Pictures, folder: str | None = None) -> None:
+        """Before each training step: count it, and between phases look at all good pictures.
+
+        folder: of ordinary pictures, which a distilled teacher sees as well.
+        """
         if self.features is not None and self.steps >= self.steps_wanted:
             self.stop_learning()
         if self.features is not None:
             if self.steps == 0:
                 logger.info("the teacher is distilled for {} iterations, then its student begins", self.steps_wanted)
-                self._measure("target_", (self.described(images) for images in pictures.good()))
+                ordinary = (pictures.draw(folder, 4) for _ in range(PHOTOGRAPHS) if folder is not None)
+                seen = chain(pictures.good(), ordinary)
+                self._measure("target_", (self.described(images) for images in seen), FLOOR)
             self.steps += 1
             self.distilled += 1
         elif not self.is_known:
@@ -98,8 +106,9 @@ class Teacher(nn.Module):
         whole = resized(maps, (places[0] + 2 * m, places[1] + 2 * m))
         return whole[..., m : m + places[0], m : m + places[1]]
 
-    def _measure(self, name: str, maps: Iterable[Tensor]) -> None:
+    def _measure(self, name: str, maps: Iterable[Tensor], floor: float = 0.0) -> None:
         mean, std = channel_statistics(maps, CHANNELS, self.known.device)
+        std = std.clamp_min(floor * float(std.square().mean().sqrt()))
         getattr(self, f"{name}mean").copy_(mean.view(1, -1, 1, 1))
         getattr(self, f"{name}std").copy_(std.clamp_min(TINY).view(1, -1, 1, 1))
 

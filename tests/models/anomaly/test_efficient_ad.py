@@ -269,6 +269,23 @@ def test_a_teacher_comes_nearer_to_what_it_is_distilled_from():
     assert losses[-1] < 0.8 * losses[0]
 
 
+def test_a_channel_that_is_silent_on_good_parts_does_not_outcry_the_others(monkeypatch):
+    """Photographs wake it; divided by next to nothing it would be all that is learnt."""
+    model = EfficientAD(**SMALL, distil_steps=2, penalty_folder=".").train()
+
+    def answer(seen):
+        maps = torch.randn(len(seen), 384, 4, 8, generator=torch.Generator().manual_seed(0))
+        maps[:, 7] = (seen.amax() > 20).float() * 3  # pixels of `draw`, not of `good`
+        return maps
+
+    monkeypatch.setattr(model.teacher, "described", answer)
+    model.beside(images(), Good())
+    assert 0.5 < model.teacher.target_std[0, 7, 0, 0] < 3
+    model.teacher.steps, model.penalty_folder = 0, None
+    model.beside(images(), Good())
+    assert model.teacher.target_std[0, 7, 0, 0].item() == pytest.approx(1e-3, rel=0.05)
+
+
 def test_before_the_student_begins_nothing_is_strange():
     model = trained(steps=1).eval()
     assert not model(images())[0].any()
@@ -366,6 +383,14 @@ def test_a_run_without_iterations_for_the_student_is_refused():
 )
 def test_settings_that_contradict(kwargs, words):
     assert words in EfficientAD.check_config(kwargs, "model.kwargs")[0].what
+
+
+@torch.no_grad()
+def test_an_answer_is_the_same_bit_for_bit_in_training_and_after():
+    model = trained().to(memory_format=torch.channels_last).eval()
+    other = EfficientAD(**SMALL).eval()
+    other.load_state_dict(model.state_dict())
+    assert torch.equal(model(images())[0], other(images())[0])
 
 
 def test_the_autoencoder_alone_binds_to_the_place():

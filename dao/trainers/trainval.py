@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import signal
 import time
@@ -14,30 +13,24 @@ import torch
 from loguru import logger
 
 from dao.config import Config
-from dao.dataloaders.fingerprint import fingerprint
-from dao.errors import ConfigError, Problem
+from dao.errors import Problem
 from dao.preflight import check_same_data
-from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.structures import Batch
-from dao.tasks import build
 from dao.tasks.base import Task
-from dao.trainers import rehearsal, strategies
+from dao.trainers import building, rehearsal, strategies
 from dao.trainers import resume as resume_state
-from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, Options, Trainer, plain
-from dao.trainers.evaluation import Counted, answering_as_counted, to_device
+from dao.trainers.evaluation import Counted, to_device
 from dao.trainers.hooks import defaults
 from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
-from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter, updates_per_epoch
+from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 from dao.utils.saver import Saver
-from dao.utils.seeding import mix, seed_everything
-
-SET_APART = 0xC  # sets the random numbers of pictures set apart from those of the others
+from dao.utils.seeding import seed_everything
 
 INFINITY = float("inf")
 
@@ -123,6 +116,9 @@ class TrainVal(Trainer):
             test_after_train,
             max_bad_fraction,
         )
+        self.task: Task
+        self.scheduler: Any = None
+        self.update: Update = NoUpdate()
         self.ema_model: torch.nn.Module | None = None
         self.evaluator: Any = None
         self.eval_loader: Any = None
@@ -163,11 +159,11 @@ class TrainVal(Trainer):
     def setup(self) -> None:
         seed_everything(self.seed)
         resumed = self._find_resume()
-        self._build_data()
-        self._build_task()
-        self._build_update()
-        self._build_calibration()
-        self._build_evaluator()
+        building.build_data(self)
+        building.build_task(self)
+        building.build_update(self)
+        building.build_calibration(self)
+        building.build_evaluator(self)
         loaders = {"training": self.loader, "calibration": self.calibration_loader, "evaluation": self.eval_loader}
         check_same_data(**{name: getattr(loader, "dataset", None) for name, loader in loaders.items()})
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
@@ -175,7 +171,7 @@ class TrainVal(Trainer):
             resume_state.restore(self, *resumed)
         elif self.ckpt:
             resume_state.fine_tune(self, checkpoint.find(self.ckpt))
-        self._build_ema(resumed[1] if resumed else None)
+        building.build_ema(self, resumed[1] if resumed else None)
         strategies.wrap(self)
         self._open_run_folder(resumed[0] if resumed else None)
 
@@ -186,117 +182,6 @@ class TrainVal(Trainer):
         if found is None:
             logger.info("nothing to resume in {}: starting anew", self.log_dir / self.config.name)
         return found
-
-    def _build_data(self) -> None:
-        section = self.config.dataloader
-        if "dataset" not in section:
-            raise ConfigError(Problem("dataloader.dataset", "the section is missing; TrainVal needs it"))
-        self.preprocess = Preprocess(**plain(self.config.get("preprocess", {})))
-        self.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
-        self.loader = build.build_loader(section, "dataloader", self.dataset, self.preprocess, True, self.seed)
-        self.data_state = fingerprint(self.dataset.records) if dist.is_main() else None
-        self.iters_per_epoch = len(self.loader)
-        self.bad = BadPictures(len(self.dataset), self.max_bad_fraction)
-        if self.iters_per_epoch == 0:
-            raise ConfigError(
-                Problem("dataloader.kwargs.batch_size", f"{len(self.dataset)} pictures make not a single batch")
-            )
-
-    def _build_task(self) -> None:
-        raw = plain(self.config)
-        task = build.task_class(raw["type"])
-        facts = task.facts_of(self.dataset)
-        model = build.build_model(raw, self.dataset.classes, self.preprocess.in_channels)
-        build.check_input(model, self.preprocess)
-        model = model.to(self.device, memory_format=self.memory_format)
-        loss = build.build_loss(raw, self.dataset, self.device)
-        self.task: Task = task(model, self.preprocess.to(self.device), self.dataset.classes, loss=loss, facts=facts)
-        self.task.prepare(self.dataset)
-        self.task.use_loader(self.loader)
-        self.trained = strategies.shard(self, model) if self.sharded else model
-        if task_passes := self.task.passes:
-            if "max_epochs" in self.config.trainer.get("kwargs", {}) and self.max_epochs != task_passes:
-                logger.info("{} pass over the data is all that this model takes", task_passes)
-            self.max_epochs = task_passes
-        self.task.plan(self.max_epochs * self.iters_per_epoch)
-
-    def _build_update(self) -> None:
-        """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
-        self.scheduler: Any = None
-        self.update: Update = NoUpdate()
-        if "optimizer" not in self.config:
-            strategies.refuse_for_fitted(self)
-            return
-        self.optimizer = Registers.optimizers.build(self.config.optimizer, "optimizer", model=self.trained)
-        if self.strategy == "fsdp":
-            strategies.refuse_with_shares(self)
-        per_epoch = updates_per_epoch(self.iters_per_epoch, self.accumulate)
-        section = self.config.get("lr_scheduler", {"type": "constant_lr"})
-        self.scheduler = Registers.schedulers.build(
-            section,
-            "lr_scheduler",
-            total_iters=per_epoch * self.max_epochs,
-            iters_per_epoch=per_epoch,
-            no_aug_iters=per_epoch * self.no_aug_epochs,
-        )
-        self.scheduler.attach(self.optimizer)
-        self.update = GradientUpdate(
-            self.optimizer, self.trained, self.device, self.accumulate, self.clip_norm, self.amp, self.sharded
-        )
-
-    def _build_ema(self, resumed: dict[str, Any] | None) -> None:
-        """The average starts from the weights that training starts from."""
-        if not self.ema:
-            return
-        self.ema_model = copy.deepcopy(self.task.model).eval().requires_grad_(False)
-        if callable(drop := getattr(self.ema_model, "stop_learning", None)):
-            drop()
-        if resumed is not None and resumed["ema"]:
-            self.ema_model.load_state_dict(resumed["ema"])
-
-    def _build_calibration(self) -> None:
-        """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
-        section = self.config.get("calibration", {})
-        self.calibrator = Registers.calibrators.build(section, "calibration") if section else None
-        if "dataloader" in section:
-            where = "calibration.dataloader"
-            dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.dataset.classes)
-            self.calibration_loader = build.build_loader(
-                section.dataloader, where, dataset, self.preprocess, False, self.seed
-            )
-            self.calibration_bad = BadPictures(len(dataset), self.max_bad_fraction)
-            refuse_leaks(self.dataset, dataset, None)
-        self._build_kept()
-
-    def _build_kept(self) -> None:
-        """The training pictures that the task sets apart, read as in evaluation."""
-        kept = self.task.set_apart(self.dataset, calibrated=self.calibration_loader is not None)
-        if kept is None:
-            return
-        section = plain(self.config.dataloader)
-        section["kwargs"] = {**section.get("kwargs", {}), "cache": False}  # they are read once a pass, in full size
-        seed = mix(self.seed, SET_APART)  # views of a picture are to be others than those it is learnt by
-        self.kept_loader = build.build_loader(section, "dataloader", kept, self.preprocess, False, seed)
-
-    def _build_evaluator(self) -> None:
-        section = self.config.get("evaluator")
-        if section is None:
-            self.eval_interval = 0
-            return
-        where = "evaluator.dataloader"
-        if "dataloader" not in section or "dataset" not in section.dataloader:
-            raise ConfigError(Problem(f"{where}.dataset", "the section is missing; TrainVal validates on it"))
-        dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.dataset.classes)
-        if self.calibration_loader is not None:
-            refuse_leaks(self.dataset, self.calibration_loader.dataset, dataset)
-        self.eval_loader = build.build_loader(section.dataloader, where, dataset, self.preprocess, False, self.seed)
-        self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.dataset.classes)
-        self.task = answering_as_counted(self.task, self.evaluator)
-        self.eval_bad = BadPictures(len(dataset), self.max_bad_fraction)
-        thresholds_of = self.kept_loader if self.calibration_loader is None else None
-        if note := judged_by_its_own(thresholds_of and thresholds_of.dataset, dataset):
-            logger.warning("{}", note)
-            self.evaluator.notes = (note,)
 
     def _open_run_folder(self, resumed: Path | None) -> None:
         if resumed is not None:

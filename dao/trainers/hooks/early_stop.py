@@ -34,7 +34,8 @@ class EarlyStop(Hook):
         if trainer.metrics_epoch != trainer.epoch or "value" not in trainer.best:
             return
         value = trainer.best["value"]
-        gained = self.best_value is None or abs(value - self.best_value) > self.min_delta
+        before = self.best_value
+        gained = before is None or before != before or abs(value - before) > self.min_delta  # NaN: not told so far
         if gained and int(trainer.best["epoch"]) == trainer.epoch + 1:
             self.best_value, self.without = value, 0
             return

@@ -231,13 +231,12 @@ def test_a_direction_is_the_evaluators_word_where_the_metric_is_its_own():
     assert hook.mode == "min"
 
 
-def test_the_last_is_kept_until_a_validation_can_tell(monkeypatch, tmp_path):
+def test_the_last_is_kept_until_a_validation_can_tell(tmp_path):
     """NaN of a metric that a set cannot tell: never better than a number, and better than nothing."""
     saved = []
-    monkeypatch.setattr("dao.trainers.hooks.checkpoint.checkpoint.save", lambda content, path: saved.append(content))
     nan = float("nan")
     trainer = SimpleNamespace(evaluator=Costs([]), best_metric="cost", metrics_epoch=-1, best={}, run_dir=tmp_path)
-    trainer.checkpoint_content = lambda: trainer.metrics_epoch
+    trainer.save_checkpoint = lambda name: saved.append(trainer.metrics_epoch)
     hook = BestCheckpoint()
     hook.before_train(trainer)
     for epoch, cost in enumerate([nan, nan, 5.0, nan, 7.0, 3.0]):

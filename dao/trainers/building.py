@@ -1,0 +1,155 @@
+"""The parts of a training run, built from the sections of its config."""
+
+from __future__ import annotations
+
+import copy
+from typing import TYPE_CHECKING, Any
+
+from loguru import logger
+
+from dao.dataloaders.fingerprint import fingerprint
+from dao.errors import ConfigError, Problem
+from dao.preprocess import Preprocess
+from dao.register import Registers
+from dao.tasks import build
+from dao.trainers import strategies
+from dao.trainers.apart import judged_by_its_own, refuse_leaks
+from dao.trainers.base import BadPictures, plain
+from dao.trainers.evaluation import answering_as_counted
+from dao.trainers.update import GradientUpdate, NoUpdate, updates_per_epoch
+from dao.utils import dist
+from dao.utils.seeding import mix
+
+if TYPE_CHECKING:
+    from dao.trainers.trainval import TrainVal
+
+SET_APART = 0xC  # sets the random numbers of pictures set apart from those of the others
+
+
+def build_data(trainer: TrainVal) -> None:
+    """Preprocessing, dataset and loader. Raises ConfigError when they give no batch."""
+    section = trainer.config.dataloader
+    if "dataset" not in section:
+        raise ConfigError(Problem("dataloader.dataset", "the section is missing; TrainVal needs it"))
+    trainer.preprocess = Preprocess(**plain(trainer.config.get("preprocess", {})))
+    trainer.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
+    trainer.loader = build.build_loader(section, "dataloader", trainer.dataset, trainer.preprocess, True, trainer.seed)
+    trainer.data_state = fingerprint(trainer.dataset.records) if dist.is_main() else None
+    trainer.iters_per_epoch = len(trainer.loader)
+    trainer.bad = BadPictures(len(trainer.dataset), trainer.max_bad_fraction)
+    if trainer.iters_per_epoch == 0:
+        raise ConfigError(
+            Problem("dataloader.kwargs.batch_size", f"{len(trainer.dataset)} pictures make not a single batch")
+        )
+
+
+def build_task(trainer: TrainVal) -> None:
+    """The model with its loss, in the task that trains it."""
+    raw = plain(trainer.config)
+    task = build.task_class(raw["type"])
+    facts = task.facts_of(trainer.dataset)
+    model = build.build_model(raw, trainer.dataset.classes, trainer.preprocess.in_channels)
+    build.check_input(model, trainer.preprocess)
+    model = model.to(trainer.device, memory_format=trainer.memory_format)
+    loss = build.build_loss(raw, trainer.dataset, trainer.device)
+    trainer.task = task(model, trainer.preprocess.to(trainer.device), trainer.dataset.classes, loss=loss, facts=facts)
+    trainer.task.prepare(trainer.dataset)
+    trainer.task.use_loader(trainer.loader)
+    trainer.trained = strategies.shard(trainer, model) if trainer.sharded else model
+    if task_passes := trainer.task.passes:
+        if "max_epochs" in trainer.config.trainer.get("kwargs", {}) and trainer.max_epochs != task_passes:
+            logger.info("{} pass over the data is all that this model takes", task_passes)
+        trainer.max_epochs = task_passes
+    trainer.task.plan(trainer.max_epochs * trainer.iters_per_epoch)
+
+
+def build_update(trainer: TrainVal) -> None:
+    """A gradient step when there is an optimizer; a model without one is fitted by its own `end_of_pass`."""
+    trainer.scheduler = None
+    trainer.update = NoUpdate()
+    if "optimizer" not in trainer.config:
+        strategies.refuse_for_fitted(trainer)
+        return
+    trainer.optimizer = Registers.optimizers.build(trainer.config.optimizer, "optimizer", model=trainer.trained)
+    if trainer.strategy == "fsdp":
+        strategies.refuse_with_shares(trainer)
+    per_epoch = updates_per_epoch(trainer.iters_per_epoch, trainer.accumulate)
+    section = trainer.config.get("lr_scheduler", {"type": "constant_lr"})
+    trainer.scheduler = Registers.schedulers.build(
+        section,
+        "lr_scheduler",
+        total_iters=per_epoch * trainer.max_epochs,
+        iters_per_epoch=per_epoch,
+        no_aug_iters=per_epoch * trainer.no_aug_epochs,
+    )
+    trainer.scheduler.attach(trainer.optimizer)
+    trainer.update = GradientUpdate(
+        trainer.optimizer,
+        trainer.trained,
+        trainer.device,
+        trainer.accumulate,
+        trainer.clip_norm,
+        trainer.amp,
+        trainer.sharded,
+    )
+
+
+def build_ema(trainer: TrainVal, resumed: dict[str, Any] | None) -> None:
+    """The average starts from the weights that training starts from."""
+    if not trainer.ema:
+        return
+    trainer.ema_model = copy.deepcopy(trainer.task.model).eval().requires_grad_(False)
+    if callable(drop := getattr(trainer.ema_model, "stop_learning", None)):
+        drop()
+    if resumed is not None and resumed["ema"]:
+        trainer.ema_model.load_state_dict(resumed["ema"])
+
+
+def build_calibration(trainer: TrainVal) -> None:
+    """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
+    section = trainer.config.get("calibration", {})
+    trainer.calibrator = Registers.calibrators.build(section, "calibration") if section else None
+    if "dataloader" in section:
+        where = "calibration.dataloader"
+        dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", trainer.dataset.classes)
+        trainer.calibration_loader = build.build_loader(
+            section.dataloader, where, dataset, trainer.preprocess, False, trainer.seed
+        )
+        trainer.calibration_bad = BadPictures(len(dataset), trainer.max_bad_fraction)
+        refuse_leaks(trainer.dataset, dataset, None)
+    _build_kept(trainer)
+
+
+def _build_kept(trainer: TrainVal) -> None:
+    """The training pictures that the task sets apart, read as in evaluation."""
+    kept = trainer.task.set_apart(trainer.dataset, calibrated=trainer.calibration_loader is not None)
+    if kept is None:
+        return
+    section = plain(trainer.config.dataloader)
+    section["kwargs"] = {**section.get("kwargs", {}), "cache": False}  # they are read once a pass, in full size
+    seed = mix(trainer.seed, SET_APART)  # views of a picture are to be others than those it is learnt by
+    trainer.kept_loader = build.build_loader(section, "dataloader", kept, trainer.preprocess, False, seed)
+
+
+def build_evaluator(trainer: TrainVal) -> None:
+    """What validates, and by which pictures, where the config names some."""
+    section = trainer.config.get("evaluator")
+    if section is None:
+        trainer.eval_interval = 0
+        return
+    where = "evaluator.dataloader"
+    if "dataloader" not in section or "dataset" not in section.dataloader:
+        raise ConfigError(Problem(f"{where}.dataset", "the section is missing; TrainVal validates on it"))
+    dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", trainer.dataset.classes)
+    if trainer.calibration_loader is not None:
+        refuse_leaks(trainer.dataset, trainer.calibration_loader.dataset, dataset)
+    trainer.eval_loader = build.build_loader(
+        section.dataloader, where, dataset, trainer.preprocess, False, trainer.seed
+    )
+    trainer.evaluator = Registers.evaluators.build(section, "evaluator", classes=trainer.dataset.classes)
+    trainer.task = answering_as_counted(trainer.task, trainer.evaluator)
+    trainer.eval_bad = BadPictures(len(dataset), trainer.max_bad_fraction)
+    thresholds_of = trainer.kept_loader if trainer.calibration_loader is None else None
+    if note := judged_by_its_own(thresholds_of and thresholds_of.dataset, dataset):
+        logger.warning("{}", note)
+        trainer.evaluator.notes = (note,)

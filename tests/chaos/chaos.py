@@ -2,10 +2,11 @@
 
     python tests/chaos/chaos.py --kills 50 --seed 0
 
-A small run is made whole, once. Then runs of the same config are started and struck down by chance: SIGKILL to the main
-process, to one of two training processes, to a process that reads pictures; SIGTERM; a checkpoint torn after a kill; a
-disk that is full for a while (where this user may mount a tmpfs). Each is gone on with by --resume until it ends, and
-its last checkpoint must equal the whole run's in every bit. Prints the kills survived and the runs that ended equal.
+A small run, which early stopping ends, is made whole once by one process and once by two. Then runs of the same config
+are started, by one and by two in turn, and struck down by chance: SIGKILL to the main process, to one of two training
+processes, to a process that reads pictures; SIGTERM; a checkpoint torn after a kill; a disk that is full for a while
+(where this user may mount a tmpfs). Each is gone on with by --resume until it ends, and its last checkpoint must equal
+the whole run's in every bit. Prints the kills survived and the runs that ended equal.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def main() -> int:
     args = arguments()
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        return Chaos(Path(name), rng, args.devices, args.epochs).run(args.kills)
+        return Chaos(Path(name), rng, [args.devices] if args.devices else [1, 2], args.epochs).run(args.kills)
 
 
 def arguments() -> argparse.Namespace:
@@ -44,14 +45,14 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=40, help="of each run, 12 iterations long")
-    parser.add_argument("--devices", type=int, default=1, help="training processes; 2 to strike one of them")
+    parser.add_argument("--devices", type=int, default=0, help="training processes; 0: one and two in turn")
     return parser.parse_args()
 
 
 class Chaos:
-    """A folder with pictures and a config, the whole run's checkpoint, and what is done to the others."""
+    """A folder with pictures and a config, the whole runs' checkpoints, and what is done to the others."""
 
-    def __init__(self, folder: Path, rng: random.Random, devices: int, epochs: int) -> None:
+    def __init__(self, folder: Path, rng: random.Random, devices: list[int], epochs: int) -> None:
         self.folder, self.rng, self.devices = folder, rng, devices
         self.config = write_config(folder, epochs)
         self.struck: Counter[str] = Counter()
@@ -73,37 +74,38 @@ class Chaos:
                 subprocess.run(["umount", "-l", str(self.folder / "runs")], check=False)
 
     def _run(self, kills: int) -> int:
-        seconds = self.whole()
+        seconds = {devices: self.whole(devices) for devices in self.devices}
         equal = runs = 0
         while sum(self.struck.values()) < kills:
+            devices = self.devices[runs % len(self.devices)]
             runs += 1
-            self.until_the_end(f"run{runs:04}", seconds, kills)
-            equal += self.same_as_whole(f"run{runs:04}")
+            self.until_the_end(f"run{runs:04}", devices, seconds[devices], kills)
+            equal += self.same_as_whole(f"run{runs:04}", devices)
             print(f"{sum(self.struck.values())} of {kills} kills, {equal} of {runs} runs ended equal", flush=True)
         how = ", ".join(f"{name} {count}" for name, count in sorted(self.struck.items()))
         print(f"{sum(self.struck.values())} kills survived ({how}); {equal} of {runs} runs bit-equal")
         return 0 if equal == runs else 1
 
-    def start(self, name: str) -> tuple[subprocess.Popen[bytes], Path]:
-        command = [sys.executable, "main.py", "-c", str(self.config), "--device", "cpu", "--devices", str(self.devices)]
+    def start(self, name: str, devices: int) -> tuple[subprocess.Popen[bytes], Path]:
+        command = [sys.executable, "main.py", "-c", str(self.config), "--device", "cpu", "--devices", str(devices)]
         command += ["--resume", "-o", f"name={name}"]
         said = self.folder / f"{name}.txt"
         with said.open("wb") as file:
             return subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file, env=environment()), said
 
-    def whole(self) -> float:
+    def whole(self, devices: int) -> float:
         """The run that nobody disturbs; seconds it trained for."""
-        process, said = self.start("whole")
+        process, said = self.start(f"whole{devices}", devices)
         wait_for(process, said)
         started = time.monotonic()
         if process.wait(timeout=GIVE_UP):
             sys.exit(f"the undisturbed run failed:\n{said.read_text()[-3000:]}")
         return time.monotonic() - started
 
-    def until_the_end(self, name: str, seconds: float, kills: int) -> None:
+    def until_the_end(self, name: str, devices: int, seconds: float, kills: int) -> None:
         """Start, strike, start again, until a start comes to the end."""
         while True:
-            process, said = self.start(name)
+            process, said = self.start(name, devices)
             wait_for(process, said)
             if sum(self.struck.values()) < kills:
                 time.sleep(self.rng.uniform(0, 0.6 * seconds))
@@ -117,11 +119,11 @@ class Chaos:
             if any("resource_sharer" not in traceback for traceback in tracebacks):
                 sys.exit(f"{name} fell by itself:\n{said.read_text()[-3000:]}")
 
-    def same_as_whole(self, name: str) -> bool:
+    def same_as_whole(self, name: str, devices: int) -> bool:
         from dao.utils import checkpoint
         from dao.verify_resume import COMPARED, differences
 
-        both = [checkpoint.load(self.latest(n)) for n in ("whole", name)]
+        both = [checkpoint.load(self.latest(n)) for n in (f"whole{devices}", name)]
         found = list(differences(*({key: content[key] for key in COMPARED} for content in both)))
         print("\n".join(f"  {name}: {line}" for line in found[:5]), end="\n" if found else "")
         for folder in (self.folder / "runs").glob(f"{name}*"):
@@ -177,7 +179,7 @@ class Chaos:
         said = (self.folder / f"{name}.txt").read_text()
         if process.returncode and not any(words in said for words in ("disk full", "disk is full", "could not be")):
             sys.exit(f"{name} fell on a full disk without saying so:\n{said[-3000:]}")
-        self.struck["full disk"] += 1
+        self.struck["full disk"] += process.returncode != 0  # it may have been done before it had to write
 
 
 def mount(folder: Path) -> bool:
@@ -237,7 +239,7 @@ def write_config(folder: Path, epochs: int) -> Path:
 
     flip = [{"type": "HorizontalFlip", "kwargs": {"p": 0.5}}]
     trainer = {"log_dir": str(folder / "runs"), "max_epochs": epochs, "ema": True, "accumulate": 2, "save_iters": 5,
-               "test_after_train": False, "eval_interval": 4}  # fmt: skip
+               "test_after_train": False, "eval_interval": 3}  # fmt: skip
     config = {
         "name": "chaos",
         "type": "cls",
@@ -246,7 +248,8 @@ def write_config(folder: Path, epochs: int) -> Path:
         "model": {"type": "TimmClassifier", "kwargs": {"model_name": "test_resnet", "drop_rate": 0.2}},
         "loss": {"type": "CrossEntropyLoss"},
         "optimizer": {"type": "adamw", "kwargs": {"lr": 0.003}},
-        "lr_scheduler": {"type": "warm_cos_lr", "kwargs": {"warmup_epochs": 1}},
+        "lr_scheduler": {"type": "plateau_lr", "kwargs": {"patience": 1}},
+        "hooks": [{"type": "EarlyStop", "kwargs": {"patience": 3}}],
         "dataloader": loader("train", transforms=flip),
         "evaluator": {"type": "ClsEvaluator", "dataloader": loader("val")},
     }

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 POOL = 2048  # points that compete at a time
 BLOCK = 256  # of them that are brought up to date together
+ROWS = 8192  # of them that are passed through at once
 UNIT = 2.0**-24  # rounding of one operation in float32
 
 
@@ -55,8 +56,11 @@ def brute_force_k_centre(points: Floats, count: int, first: int = 0) -> NDArray[
 
 def squared_distances(points: Floats, centre: Floats) -> Floats:
     """(N,) by differences, so that a distance is the same number whichever other points it is computed with."""
-    gap = points - centre
-    return np.einsum("nd,nd->n", gap, gap)
+    out = np.empty(len(points), np.float32)
+    for start in range(0, len(points), ROWS):  # all differences at once would be as large as the points
+        gap = points[start : start + ROWS] - centre
+        out[start : start + ROWS] = np.einsum("nd,nd->n", gap, gap)
+    return out
 
 
 class _LazyGreedy:
@@ -70,9 +74,9 @@ class _LazyGreedy:
         self.points, self.count = points, count
         self.middle = points.mean(axis=0, dtype=np.float64).astype(np.float32)
         self.squares = np.empty(len(points), np.float32)
-        for start in range(0, len(points), 65536):
-            part = points[start : start + 65536] - self.middle
-            self.squares[start : start + 65536] = np.einsum("nd,nd->n", part, part)
+        for start in range(0, len(points), ROWS):
+            part = points[start : start + ROWS] - self.middle
+            self.squares[start : start + ROWS] = np.einsum("nd,nd->n", part, part)
         # what |x|^2 + |c|^2 - 2 x.c may be off by, at worst: 2 d roundings of the product, of the greatest squared length
         self.rounding = np.float32((2 * points.shape[1] + 8) * UNIT * float(self.squares.max()))
         self.best = squared_distances(points, points[first])

@@ -35,7 +35,8 @@ class PatchCore(AnomalyModel):
     """Locally aware patches of some layers, thinned out to a coreset; distance to the nearest, re-weighted for pictures.
 
     backbone, layers: a timm network and its layers; pretrained or checkpoint_path: its weights (see notes).
-    coreset: share of all patches that is kept, chosen by greedy k-centre in a random projection drawn by ``seed``.
+    coreset: share of all patches that is kept, chosen by greedy k-centre; where features are wide, in a random projection
+    drawn by ``seed``.
     neighbours: of the strangest patch's nearest memory that weigh the picture's score; 1 for no weighting.
     sigma: of the Gaussian that smooths the map, in input pixels. patch: pixels of the map that are averaged to one patch.
     max_gib: of memory that fitting may take; None for what the machine has free. More is refused before it starts.
@@ -103,10 +104,11 @@ class PatchCore(AnomalyModel):
         """Size the work on ``pictures`` pictures before it starts. Raises ConfigError when it will not fit."""
         stride = self.features.reductions[0]
         patches = pictures * -(-input_hw[0] // stride) * -(-input_hw[1] // stride)
-        width, reduced = self.bank.shape[1], projected_dimensions(patches)
+        width = self.bank.shape[1]
+        reduced = projected_dimensions(patches, width)
         kept = max(1, int(patches * self.coreset))
         # process 0 gathers all patches and chooses among them; what is kept, every process of the machine has
-        need = 4 * (patches * (width + 2 * min(reduced, width)) + kept * width * processes_here()) / 2**30
+        need = 4 * (patches * (width + (reduced or 0)) + kept * width * processes_here()) / 2**30
         free = self.max_gib if self.max_gib is not None else psutil.virtual_memory().available / 2**30
         logger.info(
             "PatchCore: {} patches of {} pictures, of which {} are kept ({:.2f} GiB); {:.2f} GiB while it is fitted",
@@ -189,15 +191,19 @@ class PatchCore(AnomalyModel):
         return score * (1 - torch.exp(own - total))
 
 
-def projected_dimensions(points: int) -> int:
-    """Dimensions that keep the distances of so many points (Johnson and Lindenstrauss, as Achlioptas 2003 has it)."""
-    return int(4 * math.log(max(points, 2)) / (DISTORTION**2 / 2 - DISTORTION**3 / 3))
+def projected_dimensions(points: int, width: int) -> int | None:
+    """Dimensions that keep the distances of so many points (Johnson and Lindenstrauss, as Achlioptas 2003 has it).
+
+    None where that is more than half of their ``width``: it would save little, and cost a copy of all of them.
+    """
+    enough = int(4 * math.log(max(points, 2)) / (DISTORTION**2 / 2 - DISTORTION**3 / 3))
+    return enough if 2 * enough <= width else None
 
 
 def project(points: NDArray[np.float32], rng: np.random.Generator) -> NDArray[np.float32]:
-    """(N, d) random projection of (N, D) points; the points themselves where it would not make them shorter."""
-    width = projected_dimensions(len(points))
-    if width >= points.shape[1]:
+    """(N, d) random projection of (N, D) points; the points themselves where it would not make them half as short."""
+    width = projected_dimensions(*points.shape)
+    if width is None:
         return points
     matrix = rng.standard_normal((points.shape[1], width), dtype=np.float32) / np.float32(math.sqrt(width))
     return points @ matrix

@@ -147,6 +147,11 @@ def test_patchcore_sizes_its_work_and_refuses_what_will_not_fit():
 def test_projection_is_left_out_where_it_would_not_shorten():
     points = np.ones((100, 8), np.float32)
     assert project(points, np.random.default_rng(0)) is points
+    wide = np.random.default_rng(1).standard_normal((60, 900), dtype=np.float32)
+    short = project(wide, np.random.default_rng(0))
+    assert short.shape == (60, 101)  # 4 ln(60) / (0.9^2 / 2 - 0.9^3 / 3)
+    lengths = [np.linalg.norm(x[:, None] - x[None], axis=2)[np.triu_indices(60, 1)] for x in (wide, short)]
+    assert 0.9 < float(np.mean(lengths[1] / lengths[0])) < 1.1
 
 
 def test_one_picture_is_too_few_for_a_covariance():

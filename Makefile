@@ -25,9 +25,9 @@ quickstart: samples  ## train, evaluate, export and show a small model on the sa
 	$(BIN)/python -m dao.quickstart
 
 test: $(READY)  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
-chaos: $(READY)  ## fifty random kills, full disks and torn checkpoints; takes some ten minutes
+chaos: $(READY)  ## fifty random kills, full disks and torn checkpoints; takes a quarter of an hour
 	$(BIN)/python tests/chaos/chaos.py --kills 50
 
 lint: $(READY)  ## what CI and pre-commit check

@@ -116,6 +116,7 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
     """One process of a run, from joining the group to its exit code."""
     import torch
 
+    from dao.dataloaders.loader import is_lost_worker, lost_worker
     from dao.preflight import check_same_everywhere
     from dao.register import Registers
     from dao.trainers.base import Options
@@ -140,6 +141,8 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
         dist.leave(failure_of(error))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise RunError(f"the disk is full: {error}. What was saved before is whole; go on with --resume") from error
+        if is_lost_worker(error):
+            raise lost_worker(error) from error
         if broken:
             said = re.sub(r"^\[[^]]*\] ", "", str(error).splitlines()[0]).split(". ")[
                 0

@@ -142,11 +142,7 @@ class ImageLoader:
             broken = not isinstance(error, RuntimeError) and "Caught " not in str(error)
             if not broken and not _WORKER_DIED.search(str(error)):
                 raise
-            raise RunError(
-                f"a loader process died ({' '.join(str(error).split())}). Most often it ran out of memory, or of shared "
-                f"memory{shared_memory()} (docker: --shm-size=8g or --ipc=host). Use fewer num_workers (now "
-                f"{self.num_workers}; 0 reads without processes), a smaller prefetch_factor or batch_size"
-            ) from error
+            raise lost_worker(error, f" (now {self.num_workers}; 0 reads without processes)") from error
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -163,6 +159,20 @@ class ImageLoader:
         cores = usable_cores()
         if num_workers > cores:
             logger.warning("num_workers is {}, and there are {} cores: they will share them", num_workers, cores)
+
+
+def lost_worker(error: BaseException, now: str = "; 0 reads without processes") -> RunError:
+    """What to tell of a loader process that died; ``now``: what is said of the present num_workers."""
+    return RunError(
+        f"a loader process died ({' '.join(str(error).split())}). Most often it ran out of memory, or of shared "
+        f"memory{shared_memory()} (docker: --shm-size=8g or --ipc=host). Use fewer num_workers{now}, a smaller "
+        "prefetch_factor or batch_size"
+    )
+
+
+def is_lost_worker(error: BaseException) -> bool:
+    """Whether torch says that a worker was killed: its signal handler does so wherever the main thread is just then."""
+    return isinstance(error, RuntimeError) and "DataLoader worker (pid" in str(error)
 
 
 def _start_worker(worker_id: int) -> None:

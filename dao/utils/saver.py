@@ -86,7 +86,11 @@ class Saver:
 def _before_fork() -> None:
     """A process that is forked in the middle of a write inherits locks that nobody opens again: let the write end."""
     for saver in list(_writing):
-        saver._join()
+        while saver._thread is not None:
+            try:
+                saver._join()
+            except RuntimeError:  # raised here by torch's signal handler: a loader process died, as the loader will say
+                continue
 
 
 if hasattr(os, "register_at_fork"):

@@ -9,7 +9,7 @@ import torch
 
 from dao.errors import RunError
 from dao.utils import checkpoint
-from dao.utils.saver import Saver, snapshot
+from dao.utils.saver import Saver, _before_fork, snapshot
 
 
 @pytest.fixture
@@ -102,3 +102,23 @@ def test_a_snapshot_has_memory_of_its_own_and_keeps_what_is_shared_and_versions(
         assert copied["model"][name].data_ptr() != value.data_ptr()
     first, second, third = copied["tied"]
     assert first is second and torch.equal(third, tied[1:]) and first.data_ptr() != tied.data_ptr()
+
+
+def test_a_fork_waits_for_the_write_even_when_a_signal_handler_raises(monkeypatch):
+    """torch's handler raises in the main thread, wherever it is, when a loader process died."""
+    saver, joins = Saver(), []
+    started, done = threading.Event(), threading.Event()
+
+    class Thread(threading.Thread):
+        def join(self, timeout=None):
+            joins.append(done.is_set())
+            if len(joins) == 1:
+                raise RuntimeError("DataLoader worker (pid 7) is killed by signal: Killed. ")
+            done.set()
+            super().join(timeout)
+
+    saver._thread = Thread(target=lambda: (started.set(), done.wait(10)))
+    saver._thread.start()
+    started.wait(10)
+    _before_fork()
+    assert saver._thread is None and len(joins) == 2

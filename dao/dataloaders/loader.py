@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import multiprocessing.queues
 import os
 import re
@@ -84,7 +85,7 @@ class ImageLoader:
             prefetch_factor=prefetch_factor if num_workers else None,
             persistent_workers=num_workers > 0,
             pin_memory=torch.cuda.is_available(),
-            worker_init_fn=_start_worker,
+            worker_init_fn=functools.partial(_start_worker, parent=os.getpid()),
             # without one of its own it would draw from the run's random numbers, once an epoch
             generator=torch.Generator(),
         )
@@ -175,7 +176,9 @@ def is_lost_worker(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and "DataLoader worker (pid" in str(error)
 
 
-def _start_worker(worker_id: int) -> None:
+def _start_worker(worker_id: int, parent: int) -> None:
+    if os.getppid() != parent:  # it was killed in this very moment: torch would take the process that adopts us for it
+        os._exit(1)
     """One thread a worker: there are as many workers as wanted. Ctrl-C is for the main process to handle."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)

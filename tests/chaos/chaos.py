@@ -163,7 +163,11 @@ class Chaos:
         self.struck["main"] -= 1
         self.struck["main and its checkpoint"] += 1
         data = latest.read_bytes()
-        latest.write_bytes(data[: self.rng.randrange(len(data))])
+        torn = latest.with_name(
+            "torn"
+        )  # a file of its own: in mid-save the one before may be the same one by another name
+        torn.write_bytes(data[: self.rng.randrange(len(data))])
+        torn.replace(latest)
 
     def fill_disk(self, process: subprocess.Popen[bytes], name: str) -> None:
         """Not a byte is left; the run must say so, and leave what it had saved whole."""

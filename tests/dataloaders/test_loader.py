@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import os
 import pickle
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -237,6 +239,11 @@ def test_a_dead_worker_is_explained(make_loader, monkeypatch):
     monkeypatch.setattr(torch.utils.data._utils, "MP_STATUS_CHECK_INTERVAL", 0.2)
     with pytest.raises(RunError, match=r"(?s)loader process died.*shared memory.*num_workers"):
         list(make_loader(DyingLoader, num_workers=1))
+
+
+def test_a_worker_whose_parent_is_gone_before_it_began_does_not_stay():
+    command = "from dao.dataloaders.loader import _start_worker; _start_worker(0, parent=1)"
+    assert subprocess.run([sys.executable, "-c", command], check=False).returncode == 1
 
 
 @pytest.mark.parametrize(

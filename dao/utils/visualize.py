@@ -215,11 +215,14 @@ def contact_sheet(
 ) -> Image:
     """Pictures in a grid, each fitted into ``tile`` x ``tile`` pixels, with its caption (lines split at newlines).
 
+    Where all are wide, the grid's rows are as low as the highest of them.
+
     columns: None chooses a sheet somewhat wider than high. Raises ValueError without pictures or with other captions.
     """
     if not images or len(images) != len(captions):
         raise ValueError(f"expected as many captions as pictures, and at least one; got {len(captions)}, {len(images)}")
-    columns = columns or math.ceil(math.sqrt(1.4 * len(images)))
+    high = max(max(1, round(tile * min(1, image.shape[0] / image.shape[1]))) for image in images)
+    columns = columns or math.ceil(math.sqrt(1.4 * len(images) * high / tile))
     columns = min(columns, len(images))
     rows = math.ceil(len(images) / columns)
     gap, size = max(6, tile // 20), max(11, tile // 17)
@@ -228,16 +231,16 @@ def contact_sheet(
     width = gap + columns * (tile + gap)
     heading = _wrap(title, width - 2 * gap, size + 3)
     top = gap + (len(heading) * round(1.4 * (size + 3)) + gap if title else 0)
-    cell = tile + lines * line + 2 * gap
+    cell = high + lines * line + 2 * gap
     canvas = np.full((top + rows * cell, width, 3), PAPER, np.uint8)
     for number, text in enumerate(heading):
         y = gap + number * round(1.4 * (size + 3)) + size + 3
         draw_text(canvas, text, (gap, y), size + 3, INK, anchor="ls", bold=True)
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + number % columns * (tile + gap), top + number // columns * cell
-        canvas[y : y + tile, x : x + tile] = _fit_tile(to_rgb(image), tile)
+        canvas[y : y + high, x : x + tile] = _fit_tile(to_rgb(image), tile, high)
         for place, text in enumerate(caption.split("\n")):
-            baseline = y + tile + gap // 2 + place * line + size
+            baseline = y + high + gap // 2 + place * line + size
             ink = INK if place == 0 else FAINT
             draw_text(canvas, fit_text(text, tile, size), (x, baseline), size, ink, anchor="ls")
     return canvas
@@ -255,15 +258,15 @@ def _wrap(text: str, width: int, size: int) -> list[str]:
     return lines
 
 
-def _fit_tile(picture: Image, tile: int) -> Image:
+def _fit_tile(picture: Image, tile: int, high: int) -> Image:
     fitted = thumbnail(picture, tile)
     if max(fitted.shape[:2]) < tile:
         scale = tile / max(fitted.shape[:2])
         size = (max(1, round(fitted.shape[1] * scale)), max(1, round(fitted.shape[0] * scale)))
         fitted = cv2.resize(fitted, size, interpolation=cv2.INTER_CUBIC)
     height, width = fitted.shape[:2]
-    canvas = np.full((tile, tile, 3), TRACK, np.uint8)
-    top, left = (tile - height) // 2, (tile - width) // 2
+    canvas = np.full((high, tile, 3), TRACK, np.uint8)
+    top, left = (high - height) // 2, (tile - width) // 2
     canvas[top : top + height, left : left + width] = fitted
     return canvas
 

@@ -150,3 +150,27 @@ def test_a_killed_process_ends_its_peers_on_the_same_machine(tiny_config, write_
         end([process])
     assert "rank 1 was ended by SIGKILL" in said(tmp_path, 0)
     assert not any(trainer.is_running() for trainer in trainers)
+
+
+def test_a_process_that_falls_silent_under_a_scheduler_ends_the_other(tiny_config, write_config, tmp_path):
+    """Variables as srun sets them, and no agent that watches."""
+    config = write_config(tiny_config, {"trainer.kwargs.max_epochs": 5000, "trainer.kwargs.eval_interval": 5000})
+    started = []
+    for rank in range(2):
+        place = {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+        place |= {
+            "MASTER_ADDR": "127.0.0.1",
+            "MASTER_PORT": "29616",
+            "AICORE_HEARTBEAT_SECONDS": "4",
+            "OMP_NUM_THREADS": "1",
+        }
+        with (tmp_path / f"machine{rank}.txt").open("w") as file:
+            command = [sys.executable, "main.py", "-c", str(config), "--device", "cpu"]
+            started.append(subprocess.Popen(command, cwd=ROOT, env={**os.environ, **place}, stdout=file, stderr=file))
+    try:
+        wait_until_training(tmp_path, started)
+        os.kill(started[1].pid, signal.SIGSTOP)
+        assert started[0].wait(timeout=30) == 1
+    finally:
+        end(started)
+    assert "rank 1 on" in said(tmp_path, 0) and "not been heard of for 4 seconds" in said(tmp_path, 0)

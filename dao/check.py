@@ -27,7 +27,7 @@ def check(raw: Raw, device: str) -> int:
     classes: list[str] | None = None
     set_apart: set[str] = set()
     for where, section in dataset_sections(raw).items():
-        dataset = build.build_dataset(section, where, classes)
+        dataset = build.build_dataset(section, where, classes, announce=False)
         classes = classes or list(dataset.classes) or None
         set_apart = set_apart or held_out(dataset)
         reports[where] = check_dataset(dataset, where, judges=where.startswith("evaluator."))

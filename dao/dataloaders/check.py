@@ -34,7 +34,8 @@ class DatasetReport:
     """The state of one dataset.
 
     unreadable: path and reason; missing: paths; duplicates: groups of files that hold the same picture, pixel for pixel;
-    contradictions: those of them whose labels differ; problems: one sentence each, empty for a sound set.
+    contradictions: those of them whose labels differ; problems: one sentence each, empty for a sound set;
+    notes: what was taken otherwise than as written, which is no problem.
     fingerprints: of each picture's pixels, by its path.
     """
 
@@ -49,6 +50,7 @@ class DatasetReport:
     smallest_hw: tuple[int, int] | None = None
     largest_hw: tuple[int, int] | None = None
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
     fingerprints: dict[str, str] = field(default_factory=dict)
 
     def render(self) -> list[str]:
@@ -59,6 +61,7 @@ class DatasetReport:
         if self.smallest_hw and self.largest_hw:
             low, high = ("x".join(map(str, hw)) for hw in (self.smallest_hw, self.largest_hw))
             lines.append(f"  size (height x width): {low if low == high else f'{low} to {high}'}")
+        lines += [f"  - {note}" for note in self.notes]
         lines += [f"  ! {problem}" for problem in self.problems] or ["  no problems"]
         return lines
 
@@ -82,7 +85,9 @@ def check_dataset(dataset: ImageDataset, name: str, judges: bool = False) -> Dat
         report.duplicates.append([p.path for p in twins])
         if len({p.labels for p in twins}) > 1:
             report.contradictions.append([p.path for p in twins])
-    report.problems = _problems(report, dataset.judges_without if judges else dataset.learns_without) + dataset.problems
+    report.problems = _problems(report, dataset.judges_without if judges else dataset.learns_without)
+    report.problems += dataset.census.omissions()
+    report.notes = dataset.census.adjustments()
     return report
 
 

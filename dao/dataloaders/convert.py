@@ -18,10 +18,11 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from dao.dataloaders.annotations.boxes import Complaints, usable_boxes
+from dao.dataloaders.annotations.boxes import usable_boxes
 from dao.dataloaders.annotations.placing import Place
 from dao.dataloaders.annotations.structures import AnnotatedImage, Annotations
 from dao.dataloaders.annotations.writers import WRITERS, refuse_other_classes
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import raise_listed
 from dao.dataloaders.datasets.detection import refuse_unknown_classes
 from dao.dataloaders.datasets.image_io import read_hw
@@ -131,18 +132,18 @@ def read(options: argparse.Namespace) -> Annotations:
 def clean(annotations: Annotations) -> Annotations:
     """The same with every picture's size known and every box inside its picture. Raises DataError listing pictures
     that cannot be read."""
-    complaints, unreadable, images = Complaints(), [], []
+    census, unreadable, images = Census(), [], []
     for image in annotations.images:
         hw = image.hw or read_hw(image.path)
         if hw is None or not Path(image.path).is_file():
             unreadable.append(f"{image.path} does not exist or is no picture")
             continue
         sized = AnnotatedImage(image.path, hw, image.objects)
-        usable = usable_boxes(sized, complaints)
+        usable = usable_boxes(sized, census)
         sized.objects = [m if m.box_xyxy is None else replace(m, box_xyxy=box) for m, box in usable]
         images.append(sized)
     raise_listed(annotations.source, unreadable, "Name the folder of the pictures with --images.")
-    complaints.warn(annotations.source)
+    census.log(annotations.source)
     return replace(annotations, images=images)
 
 

@@ -13,14 +13,18 @@ from dao.errors import CheckpointError, ConfigError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers, to_plain
 from dao.tasks.base import ModelCard, Task
-from dao.utils import checkpoint
+from dao.utils import checkpoint, dist
 
 # what a model starts from, or is trained with
 WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "teacher_path", "penalty_folder", "freeze")
 
 
-def build_dataset(section: Mapping[str, Any], where: str, classes: Sequence[str] | None = None) -> Any:
+def build_dataset(
+    section: Mapping[str, Any], where: str, classes: Sequence[str] | None = None, announce: bool = True
+) -> Any:
     """The dataset of a section; ``classes``, when known from the training data, fix the order of names.
+
+    announce: say in the log what its files held and was not taken; `--check` has a report of its own.
 
     Raises ConfigError where the section insists on another order: every label would mean another class.
     """
@@ -30,6 +34,8 @@ def build_dataset(section: Mapping[str, Any], where: str, classes: Sequence[str]
         names = f"the model's are {', '.join(classes)}; here they are {', '.join(dataset.classes)}"
         message = f"classes in another order mean other classes: {names}. Leave 'classes' out"
         raise ConfigError(Problem(f"{where}.kwargs.classes", message))
+    if announce and dist.is_main():
+        dataset.census.log(f"{where} ({dataset.origin})")
     return dataset
 
 

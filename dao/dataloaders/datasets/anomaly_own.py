@@ -94,9 +94,9 @@ class OwnAnomalyDataset(AnomalyDataset):
         tested = Counter(record.kind == GOOD for record in _of(records, where, TEST))
         how = "as the data says" if divided else "drawn by name and seed"
         self.test_note = f"for the test {tested[True]} good and {tested[False]} bad ones ({how})"
-        unused = sum(record.kind != GOOD for record in _of(records, where, TRAIN))
-        if unused:
-            self.problems.append(f"{origin}: {unused} bad pictures of the train split teach nothing and were left out")
+        for record in _of(records, where, TRAIN):
+            if record.kind != GOOD:
+                self.census.omit("bad pictures of the train split, which teach nothing, left out", record.path)
 
     def summary(self) -> str:
         return f"{super().summary()}; {self.test_note}"

@@ -10,6 +10,7 @@ from typing import Any, ClassVar, TypeVar
 
 import numpy as np
 
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.image_io import read_image
 from dao.dataloaders.splits import assign_splits, ratio_problem
 from dao.errors import ConfigError, DataError, Problem, nearest
@@ -46,7 +47,7 @@ class ImageDataset:
     """Pictures with labels. Subclasses read a layout on disk and hand over the result.
 
     classes: names in index order; multi_label: whether targets are multi-hot; origin: where it came from, for messages.
-    problems: what was wrong with the annotations and was left out, one sentence each.
+    census: what its files held and was not taken as written; said in `--check` and at the start of every stage.
     labelled: whether it can be learnt from. learns_without, judges_without: classes that it need not show to be
     trained on, and to be evaluated on.
     repeats: whether a picture is listed several times on purpose.
@@ -64,7 +65,7 @@ class ImageDataset:
         self.classes = list(classes)
         self.multi_label = multi_label
         self.origin = origin
-        self.problems: list[str] = []
+        self.census = Census()
         if not self.records:
             raise DataError(f"no picture found in {origin}")
         if not any(os.path.exists(record.path) for record in self.records):  # noqa: PTH110 (many)

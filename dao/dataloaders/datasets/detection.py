@@ -12,8 +12,9 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from dao.dataloaders.annotations.boxes import Complaints, usable_boxes
+from dao.dataloaders.annotations.boxes import usable_boxes
 from dao.dataloaders.annotations.structures import AnnotatedImage, Annotations
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, read_text, refuse_bad_config, some, take_split
 from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import DataError, Problem, nearest
@@ -47,7 +48,7 @@ class BoxDataset(ImageDataset):
     """Pictures with boxes, made of what an annotation reader found.
 
     classes: names in index order; without them the annotations' own. Boxes are clipped to their picture; those without
-    an area in it are named and left out (``problems``). Pictures without a box are welcome: there is nothing to find.
+    an area in it are named and left out (``census``). Pictures without a box are welcome: there is nothing to find.
     """
 
     records: list[BoxRecord]
@@ -62,15 +63,14 @@ class BoxDataset(ImageDataset):
     ) -> None:
         names = list(classes) if classes else annotations.classes
         refuse_unknown_classes(annotations, names)
-        complaints = Complaints()
-        records = [to_record(image, names, complaints) for image in annotations.images]
+        census = Census()
+        records = [to_record(image, names, census) for image in annotations.images]
         origin = annotations.source
         if split_ratio and split is not None:
             records = take_split(records, names_below(records), split_ratio, split, split_seed)
             origin = f"split '{split}' of {origin}"
         super().__init__(records, names, origin=origin)
-        complaints.warn(origin)
-        self.problems = complaints.dropped
+        self.census.merge(census)
 
     def class_counts(self) -> list[int]:
         """Boxes of each class, in the order of ``classes``."""
@@ -129,12 +129,12 @@ def names_below(records: Sequence[Record]) -> list[str]:
     return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
 
 
-def to_record(image: AnnotatedImage, names: Sequence[str], complaints: Complaints) -> BoxRecord:
+def to_record(image: AnnotatedImage, names: Sequence[str], census: Census) -> BoxRecord:
     """A picture of an annotation file as a record; its size is read from the file's head where it is not stated."""
     stated = image.hw
     if image.objects and stated is None:
         image.hw = read_hw(image.path)
-    found = usable_boxes(image, complaints)
+    found = usable_boxes(image, census)
     index_of = {name: i for i, name in enumerate(names)}
     return BoxRecord(
         image.path,

@@ -5,8 +5,9 @@ import math
 import numpy as np
 import pytest
 
-from dao.dataloaders.annotations.boxes import Complaints, box_of, clip_box, usable_boxes
+from dao.dataloaders.annotations.boxes import box_of, clip_box, usable_boxes
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, encode_rle
+from dao.dataloaders.census import Census
 
 
 @pytest.mark.parametrize(
@@ -30,7 +31,7 @@ def test_boxes_are_clipped_to_their_picture(box, wanted):
         ((5, 5, 5, 9), "without area"),
         ((5, 9, 8, 9), "without area"),
         ((8, 5, 5, 9), "without area"),
-        ((30, 0, 40, 5), "outside its picture of 30 x 20"),
+        ((30, 0, 40, 5), "outside their picture"),
         ((0, -9, 40, 0), "outside"),
     ],
 )
@@ -43,27 +44,17 @@ def test_without_a_size_nothing_is_clipped():
     assert clip_box((-5, -5, 9999, 9999), None)[0] == (-5, -5, 9999, 9999)
 
 
-def test_complaints_name_picture_object_and_numbers():
+def test_what_is_left_out_is_named_by_picture_object_and_numbers():
     objects = [AnnotatedObject("dent", (0, 0, 4, 4)), AnnotatedObject("hole", (3, 3, 3, 9)), AnnotatedObject("dent")]
     objects.append(AnnotatedObject("dent", (10, 10, 50, 12)))
-    complaints = Complaints()
-    kept = usable_boxes(AnnotatedImage("a/b.png", (20, 30), objects), complaints)
+    census = Census()
+    kept = usable_boxes(AnnotatedImage("a/b.png", (20, 30), objects), census)
     assert [box for _, box in kept] == [(0, 0, 4, 4), (10, 10, 30, 12)]
-    assert complaints.clipped == 1 and len(complaints.dropped) == 2
-    assert complaints.dropped[0] == "a/b.png: object 1 (hole) has a box without area: 3, 3, 3, 9"
-    assert "object 2 (dent) has a box that is no number" in complaints.dropped[1]
-
-
-def test_one_warning_for_a_whole_set():
-    from loguru import logger
-
-    lines = []
-    sink = logger.add(lines.append, format="{level}|{message}")
-    Complaints([f"p{i}.png: bad" for i in range(8)], clipped=3).warn("set.json")
-    logger.remove(sink)
-    assert len(lines) == 2
-    assert "WARNING|set.json: 8 boxes were left out" in lines[0] and "p4.png" in lines[0] and "and 3 more" in lines[0]
-    assert "INFO|set.json: 3 boxes reached over" in lines[1]
+    assert census.omitted == {
+        "boxes without area left out": ["a/b.png object 1 (hole, 3, 3, 3, 9)"],
+        "boxes that are no numbers left out": ["a/b.png object 2 (dent, nan, nan, nan, nan)"],
+    }
+    assert list(census.adjusted.values()) == [["a/b.png object 3"]]
 
 
 def test_box_of_a_mask_alone_is_the_one_round_its_pixels():

@@ -73,7 +73,7 @@ def test_a_csv_with_splits(folders):
     settings = {"csv_file": table(folders, rows), "split_column": "split", **COLUMNS}
     train, val, test = (AnomalyCsvDataset(**settings, split=split) for split in ("train", "val", "test"))
     assert len(paths(train, held_out=False)) == 12 and len(paths(train, held_out=True)) == 4
-    assert "1 bad pictures of the train split" in train.problems[0]
+    assert "1 bad pictures of the train split" in train.census.omissions()[0]
     assert val.class_counts() == [4, 1] and test.class_counts() == [4, 1]
     assert test.read(4).mask.all()
 

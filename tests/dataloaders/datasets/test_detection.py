@@ -106,13 +106,11 @@ def test_boxes_are_clipped_and_hopeless_ones_named(tmp_path):
     ]
     data = coco(tmp_path, boxes)
     assert data.read(0).boxes_xyxy.tolist() == [[0, 30, 10, 40]]
-    assert len(data.problems) == 3
-    for words in (
-        "object 1 (dent) has a box without area",
-        "object 2 (scratch) lies outside",
-        "object 3 (dent) has a box that is no number",
-    ):
-        assert any(words in problem for problem in data.problems), words
+    left_out = data.census.omitted
+    assert [len(names) for names in left_out.values()] == [1, 1, 1]
+    assert "object 1 (dent" in left_out["boxes without area left out"][0]
+    assert "object 2 (scratch" in left_out["boxes outside their picture left out"][0]
+    assert "object 3 (dent" in left_out["boxes that are no numbers left out"][0]
 
 
 def test_crowds_and_difficult_ones_are_ignored_in_evaluation(tmp_path):
@@ -187,7 +185,7 @@ def test_splits_by_name_and_by_ratio(tmp_path):
 
 def test_what_was_left_out_and_pictures_of_another_size_are_problems_of_a_check(tmp_path):
     data = coco(tmp_path, [("dent", (1, 1, 5, 5)), ("dent", (3, 3, 3, 9))])
-    assert data.problems[0] in check_dataset(data, "train").problems
+    assert data.census.omissions()[0] in check_dataset(data, "train").problems
     picture(tmp_path / "a.png", (50, 40))
     report = check_dataset(data, "train")
     assert len(report.unreadable) == 1 and "of one of 50 x 40" in report.unreadable[0][1]

@@ -50,7 +50,7 @@ def assign_splits(
 
 
 def _shuffle_key(name: str, seed: int) -> bytes:
-    return hashlib.blake2b(f"{seed}:{name}".encode(), digest_size=8).digest()
+    return hashlib.blake2b(f"{seed}:{name}".encode(errors="surrogateescape"), digest_size=8).digest()
 
 
 def _by_class(names: Sequence[str], labels: Sequence[Labels], ratios: Mapping[str, float], seed: int) -> list[str]:

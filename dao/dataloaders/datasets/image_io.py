@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.dataloaders.datasets.embedded import is_embedded, unwrapped
 from dao.errors import DataError
 
 IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
@@ -37,7 +39,7 @@ def read_hw(path: str | Path) -> tuple[int, int] | None:
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(io.BytesIO(unwrapped(read_bytes(path), path)) if is_embedded(path) else path) as opened:
             width, height = opened.size
             turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
     except Exception:  # Pillow raises many kinds; reading the whole picture will say what is wrong
@@ -55,6 +57,7 @@ def decode_all_bits(data: bytes, path: str | Path, in_channels: int = 3) -> NDAr
 
     Returns (H, W, 3) or (H, W). Raises DataError naming path and reason when they cannot be had whole.
     """
+    data = unwrapped(data, path)
     damage = find_damage(data)
     if damage:
         raise DataError(f"{path}: {damage}")
@@ -129,8 +132,6 @@ def _decode(data: bytes, path: str | Path, in_channels: int) -> NDArray[np.gener
 
 def _decode_by_pillow(data: bytes, path: str | Path, in_channels: int) -> NDArray[np.generic]:
     """Formats that this OpenCV build does not know (rare CMYK and TIFF kinds); slower, as complete."""
-    import io
-
     from PIL import Image, ImageOps
 
     try:

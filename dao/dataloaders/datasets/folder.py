@@ -22,7 +22,8 @@ class FolderDataset(ImageDataset):
     split_seed: another seed divides differently.
     classes: names in index order; without it the folder names, sorted (those of ``train`` where there is one,
         so that a val split which lacks a class keeps the numbering).
-    extensions: of the files that are pictures; without it jpg, jpeg, png, bmp, tif, tiff, webp.
+    extensions: of the files that are pictures; without it jpg, jpeg, jpe, jfif, png, bmp, dib, tif, tiff, webp,
+        gif, jp2, pgm, ppm, pbm, pnm.
     Class folders are searched recursively; hidden files are ignored.
     """
 

@@ -11,7 +11,10 @@ from numpy.typing import NDArray
 
 from dao.errors import DataError
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".jp2",
+    ".pgm", ".ppm", ".pbm", ".pnm",
+)  # fmt: skip
 
 # what ends a complete PNG: the IEND chunk with its checksum
 _PNG_END = b"IEND\xaeB`\x82"

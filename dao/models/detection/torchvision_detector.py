@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from torchvision.models.detection.image_list import ImageList
 from dao.errors import ConfigError, Problem, nearest
 from dao.models.detection import torchvision_stages as stages
 from dao.models.detection.answers import Answers, AnswerSettings, check_answers
+from dao.models.expected import Settings, starts_trained
 from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.structures import BoxTargets
@@ -59,6 +60,16 @@ class TorchvisionDetector(nn.Module):
     )
 
     check_config = staticmethod(check_answers)
+
+    @staticmethod
+    def expects(kwargs: Mapping[str, Any]) -> Settings:
+        """Mean and deviation are kept inside torchvision's models; see `dao.models.expected`."""
+        if not starts_trained(kwargs):
+            return {}
+        _check(kwargs["model_name"], 3, False, None)
+        with torch.device("meta"):
+            inside = get_model(kwargs["model_name"], weights=None, weights_backbone=None).transform
+        return {"mean": list(inside.image_mean), "std": list(inside.image_std)}
 
     def __init__(
         self,

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.dataloaders.datasets.base import ImageDataset, some
-from dao.dataloaders.datasets.image_io import decode_all_bits, read_bytes, to_uint8
+from dao.dataloaders.datasets.image_io import decode_all_bits, to_uint8
+from dao.dataloaders.files import read_file
 from dao.errors import DataError
 
 
@@ -95,7 +96,7 @@ def _look_at(dataset: ImageDataset, index: int) -> Picture:
     record = dataset.records[index]
     picture = Picture(record.path, record.labels)
     try:
-        decoded = decode_all_bits(read_bytes(record.path), record.path)
+        decoded = decode_all_bits(read_file(record.path), record.path)
         picture.pixels = fingerprint(decoded)
         picture.hw = to_uint8(decoded, record.path).shape[:2]
         picture.reason = dataset.picture_problem(index, picture.hw)

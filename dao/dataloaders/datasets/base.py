@@ -12,6 +12,7 @@ import numpy as np
 
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.image_io import read_image
+from dao.dataloaders.files import read_file
 from dao.dataloaders.splits import assign_splits, ratio_problem
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.structures import Sample
@@ -187,9 +188,9 @@ def raise_listed(source: str, problems: Sequence[str], what_to_do: str) -> None:
 
 def read_text(path: Path, what: str) -> str:
     """A UTF-8 text file. Raises DataError naming it when it is missing or not text."""
+    if not path.exists():
+        raise DataError(f"{path}: the {what} does not exist (working directory: {Path.cwd()})")
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: the {what} does not exist (working directory: {Path.cwd()})") from None
-    except (OSError, UnicodeDecodeError) as error:
+        return read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: the {what} cannot be read as UTF-8 text: {error}") from None

@@ -12,7 +12,7 @@ import numpy as np
 from loguru import logger
 
 from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed
-from dao.dataloaders.datasets.image_io import read_image
+from dao.dataloaders.datasets.image_io import read_hw, read_image
 from dao.dataloaders.datasets.masks import IGNORE, Mask, MaskCodec, read_raw_mask, refuse_other_size
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.structures import Sample
@@ -156,13 +156,8 @@ class SegDataset(ImageDataset):
 
 def pixels_of(path: str) -> int:
     """Pixels of a picture by its header; 0 where it has none that can be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.width * picture.height
-    except (OSError, SyntaxError, ValueError):
-        return 0
+    height, width = read_hw(path) or (0, 0)
+    return height * width
 
 
 def with_background(names: Sequence[str], background: str = BACKGROUND) -> list[str]:

@@ -51,13 +51,16 @@ class ImageDataset:
     census: what its files held and was not taken as written; said in `--check` and at the start of every stage.
     labelled: whether it can be learnt from. learns_without, judges_without: classes that it need not show to be
     trained on, and to be evaluated on.
-    repeats: whether a picture is listed several times on purpose.
+    repeats: whether a picture is listed several times on purpose. needs_every_class: whether a class without a picture
+    ends training; counts_by_reading: whether to know that means to read files.
     """
 
     labelled: ClassVar[bool] = True
     learns_without: tuple[str, ...] = ()
     judges_without: tuple[str, ...] = ()
     repeats: bool = False
+    needs_every_class: ClassVar[bool] = True
+    counts_by_reading: ClassVar[bool] = False
 
     def __init__(
         self, records: Sequence[Record], classes: Sequence[str], multi_label: bool = False, origin: str = ""

@@ -58,6 +58,15 @@ def read_hw(path: str | Path) -> tuple[int, int] | None:
         return None
 
 
+def read_head(path: str | Path) -> Head | None:
+    """What a picture's first bytes say; None where it is of another kind, or cannot be read."""
+    try:
+        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return head_of(data)
+    except (DataError, OSError, ValueError):
+        return None
+
+
 def _hw_by_pillow(file: BinaryIO) -> tuple[int, int] | None:
     """Height and width of kinds that `head_of` does not know; None where Pillow does not either."""
     from PIL import Image

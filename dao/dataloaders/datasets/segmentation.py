@@ -45,6 +45,9 @@ class SegDataset(ImageDataset):
     Raises DataError for masks that do not exist and where nothing at all is marked.
     """
 
+    needs_every_class = False
+    counts_by_reading = True
+
     def __init__(
         self, records: Sequence[Record], classes: Sequence[str], codec: MaskCodec | None = None, origin: str = ""
     ) -> None:

@@ -36,13 +36,13 @@ def depth_problem(paths: Sequence[str], bit_depth: int) -> str:
 
     Some are decoded for it. Values that need 2 bits less make dark pictures, such that need more are clipped.
     """
-    brightest, example = 0, ""
+    brightest, example = -1, ""
     for path in _spread(paths, DECODED):
         try:
             pixels = decode_all_bits(read_file(path), path)
         except DataError:
             continue
-        if pixels.dtype == np.uint16 and pixels.size and int(pixels.max()) >= brightest:
+        if pixels.dtype == np.uint16 and pixels.size and int(pixels.max()) > brightest:
             brightest, example = int(pixels.max()), path
     return describe_depth(brightest, example, bit_depth) if example else ""
 

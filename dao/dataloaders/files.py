@@ -25,17 +25,23 @@ KINDS = {
 SEEN_TWICE = "folders that links lead to once more (read once)"
 NO_FILES = "entries that are no files (pipes, sockets, devices) left out"
 
+Entered = set[tuple[int, int]]
 Listing = tuple[str, list[str], list[str]]
 
 
-def walk(folder: str | Path, recursive: bool = True, census: Census | None = None) -> Iterator[Listing]:
+def walk(
+    folder: str | Path, recursive: bool = True, census: Census | None = None, entered: Entered | None = None
+) -> Iterator[Listing]:
     """A folder and those below it as (path, names of its folders, names of its files), sorted; links are followed.
 
-    Every folder is entered once, however many links lead to it: known by device and inode. Before its folders are
-    entered a caller may strike names from the list. What is neither file nor folder is left out.
-    census: where to say what was left out or reached twice. Raises DataError for a folder that cannot be listed.
+    Every folder is entered once, however many links lead to it (known by device and inode), and one that ``folder`` lies
+    in is not. Before its folders are entered a caller may strike names from the list. What is neither file nor folder is
+    left out. census: where to say what was left out or reached twice. entered: places of folders that another walk of the
+    same set enters; those of this one are added. Raises DataError for a folder that cannot be listed.
     """
-    waiting, entered = [str(folder)], set()
+    waiting, entered = [str(folder)], set() if entered is None else entered
+    entered.update(filter(None, map(place_of, Path(os.path.realpath(folder)).parents)))
+    entered.discard(place_of(folder) or (0, 0))
     while waiting:
         here = waiting.pop()
         if not _first_time(here, entered):
@@ -158,15 +164,20 @@ def _rest(file: BinaryIO) -> bytes:
     return b"".join(parts)
 
 
-def _first_time(folder: str, entered: set[tuple[int, int]]) -> bool:
-    """Whether a folder is entered for the first time. One that cannot be asked is left to the listing, which says so."""
+def place_of(folder: str | Path) -> tuple[int, int] | None:
+    """Device and inode; None where they cannot be had: by a file system without numbers, or for what is not there."""
     try:
         state = os.stat(folder)  # noqa: PTH116 (many)
     except OSError:
+        return None
+    return (state.st_dev, state.st_ino) if state.st_ino else None
+
+
+def _first_time(folder: str, entered: Entered) -> bool:
+    """Whether a folder is entered for the first time. One that cannot be asked is left to the listing, which says so."""
+    place = place_of(folder)
+    if place is None:
         return True
-    if state.st_ino == 0:  # a file system without numbers
-        return True
-    place = (state.st_dev, state.st_ino)
     new = place not in entered
     entered.add(place)
     return new

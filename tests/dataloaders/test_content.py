@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import time
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -69,7 +70,7 @@ def test_a_second_time_nothing_is_read_and_a_changed_file_is_read_anew(tmp_path,
 def test_a_file_that_was_just_written_is_not_remembered(tmp_path, cache):
     """It may be written again within the tick of the clock that its date has."""
     path = write(tmp_path / "a", b"one", age=0)
-    state = os.stat(path)
+    state = Path(path).stat()
     before = content.of_files([path], cache)
     (tmp_path / "a").write_bytes(b"two")
     os.utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
@@ -97,5 +98,5 @@ def test_what_cannot_be_read_equals_nothing(tmp_path, cache):
 
 def test_names_that_are_no_utf8_are_remembered_too(tmp_path, cache):
     path = os.fsdecode(os.fsencode(tmp_path) + b"/\xff.png")
-    write(type(tmp_path)(path), b"x")
+    write(Path(path), b"x")
     assert content.of_files([path], cache)[0] == content.of_files([path], cache)[0] != content.UNREADABLE

@@ -44,7 +44,7 @@ def touch(folder: Path, *names: str) -> None:
 
 
 def names(listing, root) -> list[str]:
-    return [os.path.relpath(os.path.join(where, name), root) for where, _, found in listing for name in found]
+    return [str(Path(where, name).relative_to(root)) for where, _, found in listing for name in found]
 
 
 def test_two_links_in_a_circle_show_every_file_once_and_are_said_once(tmp_path):
@@ -90,15 +90,13 @@ def test_label_readers_do_not_go_in_circles(tmp_path, make_picture, reader):
     assert [image.path for image in reader(tmp_path).images] == [str(tmp_path / "1.png")]
 
 
-def test_pipes_sockets_and_devices_among_pictures_are_named_and_left_out(tmp_path, make_picture):
+def test_pipes_sockets_and_devices_among_pictures_are_named_and_left_out(tmp_path, make_picture, monkeypatch):
     make_picture(tmp_path / "set" / "ok" / "1.png")
     os.mkfifo(tmp_path / "set" / "ok" / "pipe.png")
     (tmp_path / "set" / "ok" / "device.png").symlink_to("/dev/zero")
-    here = os.getcwd()
-    os.chdir(tmp_path / "set" / "ok")  # a socket's path may have 108 letters
+    monkeypatch.chdir(tmp_path / "set" / "ok")  # a socket's path may have 108 letters
     server = socket.socket(socket.AF_UNIX)
     server.bind("socket.png")
-    os.chdir(here)
     data = FolderDataset(str(tmp_path), "set")
     server.close()
     assert len(data) == 1
@@ -172,3 +170,14 @@ def test_problem_with_names_kinds_without_opening(tmp_path):
     assert files.problem_with(tmp_path / "nothing") == ""
     touch(tmp_path, "f")
     assert files.problem_with(tmp_path / "f") == "" and stat.S_ISREG((tmp_path / "f").stat().st_mode)
+
+
+def test_links_between_class_folders_and_up_give_no_picture_another_class(tmp_path, make_picture):
+    for name in ("a", "b", "c"):
+        make_picture(tmp_path / "train" / name / f"{name}.png")
+    (tmp_path / "train" / "a" / "up").symlink_to(tmp_path / "train")
+    (tmp_path / "train" / "a" / "b").symlink_to(tmp_path / "train" / "b")
+    (tmp_path / "train" / "c" / "a").symlink_to(tmp_path / "train" / "a")
+    data = FolderDataset(str(tmp_path))
+    assert [(Path(r.path).name, r.label) for r in data.records] == [("a.png", 0), ("b.png", 1), ("c.png", 2)]
+    assert data.census.adjustments()[0].startswith("3 folders that links lead to once more")

@@ -25,10 +25,10 @@ def deep_set(root, values: np.ndarray, ending: str = ".png") -> FolderDataset:
 @pytest.mark.parametrize(
     ("brightest", "bit_depth", "said"),
     [
-        (200, 16, "256 times too dark (black); \"preprocess\": {\"bit_depth\": 8}"),
-        (4095, 16, "16 times too dark; \"preprocess\": {\"bit_depth\": 12}"),
+        (200, 16, '256 times too dark (black); "preprocess": {"bit_depth": 8}'),
+        (4095, 16, '16 times too dark; "preprocess": {"bit_depth": 12}'),
         (4095, 12, ""),
-        (4095, 10, "brighter than 1023 is clipped to white; \"preprocess\": {\"bit_depth\": 12}"),
+        (4095, 10, 'brighter than 1023 is clipped to white; "preprocess": {"bit_depth": 12}'),
         (40000, 16, ""),
         (32767, 16, ""),  # a picture may be half as bright as it could be
     ],

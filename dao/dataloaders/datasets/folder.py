@@ -9,7 +9,7 @@ from pathlib import Path
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, refuse_bad_config, some, take_split
 from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS, OTHER_PICTURES, is_image_name
-from dao.dataloaders.files import folders_in, walk
+from dao.dataloaders.files import Entered, folders_in, place_of, walk
 from dao.errors import DataError, nearest
 from dao.register import Registers
 
@@ -47,14 +47,18 @@ class FolderDataset(ImageDataset):
         _refuse_unknown(folder, found, names)
         _refuse_strays(folder, suffixes)
         census = Census()
+        # a link from one class into another would give its pictures two labels
+        entered = {place for name in found if (place := place_of(folder / name))}
         records = [
             Record(path, label=label)
             for label, name in enumerate(names)
             if name in found
-            for path in find_images(folder / name, suffixes, census=census)
+            for path in find_images(folder / name, suffixes, census=census, entered=entered)
         ]
-        origin = f"{folder} (expected {folder}/<class>/*{{{','.join(suffixes)}}})"
-        if split_ratio and records:
+        origin = str(folder)
+        if not records:
+            raise DataError(f"no picture found in {folder} (expected {folder}/<class>/*{{{','.join(suffixes)}}})")
+        if split_ratio:
             keys = [Path(record.path).relative_to(folder).as_posix() for record in records]
             records = take_split(records, keys, split_ratio, split, split_seed)
             origin = f"split '{split}' of {folder}"
@@ -63,13 +67,18 @@ class FolderDataset(ImageDataset):
 
 
 def find_images(
-    folder: Path, suffixes: tuple[str, ...] = IMAGE_EXTENSIONS, recursive: bool = True, census: Census | None = None
+    folder: Path,
+    suffixes: tuple[str, ...] = IMAGE_EXTENSIONS,
+    recursive: bool = True,
+    census: Census | None = None,
+    entered: Entered | None = None,
 ) -> Iterator[str]:
     """Paths of the pictures in a folder, sorted by name, folder by folder; hidden ones are left out.
 
-    census: where to say what looks like a picture and was left out. Raises DataError for a folder that cannot be listed.
+    census: where to say what looks like a picture and was left out; entered: see `walk`.
+    Raises DataError for a folder that cannot be listed.
     """
-    for where, folders, files in walk(folder, recursive, census):
+    for where, folders, files in walk(folder, recursive, census, entered):
         folders[:] = [name for name in folders if not name.startswith(".")]
         for name in files:
             if is_image_name(name, suffixes):

@@ -170,7 +170,9 @@ def claiming(kind: str) -> bytes:
         data[6:10] = struct.pack("<HH", 30_000, 30_000)
     elif kind == "TIFF":
         for tag in (256, 257):
-            at = next(i for i in range(8, len(data) - 12) if data[i : i + 4] in (struct.pack("<HH", tag, t) for t in (3, 4)))
+            at = next(
+                i for i in range(8, len(data) - 12) if data[i : i + 4] in (struct.pack("<HH", tag, t) for t in (3, 4))
+            )
             data[at + 2 : at + 12] = struct.pack("<HII", 4, 1, 30_000)
     elif kind == "PPM":
         data = bytearray(data.replace(b"60 40", b"30000 30000", 1))

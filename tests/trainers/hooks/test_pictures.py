@@ -45,7 +45,11 @@ def test_a_validation_picture_that_disappears_in_mid_run_is_named_with_the_best(
         trainer.eval_bad.reasons[str(gone)] = "the file does not exist"
         hook.after_epoch(trainer)
     (line,) = said  # once, not every epoch
-    assert line.startswith("epoch 2 was validated without 1 pictures") and "best one (epoch 1)" in line and str(gone) in line
+    assert (
+        line.startswith("epoch 2 was validated without 1 pictures")
+        and "best one (epoch 1)" in line
+        and str(gone) in line
+    )
     hook.after_train(trainer)
     assert "the validation pictures were changed while the run lasted: of 12 pictures 1 changed" in said[1]
     assert len(said) == 2

@@ -112,10 +112,12 @@ def loss_of(section: Any, where: str, dataset: Any, device: torch.device) -> nn.
     from dao.losses.weighted_sum import build_loss as build_sum
 
     section = to_plain(section)
-    counts = dataset.loss_counts() if asks_for_counts(section) else None  # of pixels they cost a look at every mask
+    counts = total = None
+    if asks_for_counts(section):  # of pixels they cost a look at every mask
+        counts, total = dataset.loss_counts(), dataset.loss_total()
     several = getattr(dataset, "multi_label", None)
-    context = {"num_classes": len(dataset.classes), "class_counts": counts, "multi_label": several}
-    return build_sum(section, where, **context).to(device)
+    context = {"class_counts": counts, "class_total": total, "multi_label": several}
+    return build_sum(section, where, num_classes=len(dataset.classes), **context).to(device)
 
 
 def asks_for_counts(section: Any) -> bool:

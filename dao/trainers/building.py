@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dao.config import freeze
 from dao.dataloaders.fingerprint import fingerprint
 from dao.errors import ConfigError, Problem
+from dao.models.expected import preprocess_of
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.tasks import build
@@ -18,7 +20,7 @@ from dao.trainers.base import BadPictures, plain
 from dao.trainers.evaluation import answering_as_counted
 from dao.trainers.known_pictures import KnownPictures, require_every_class, say_unjudged
 from dao.trainers.update import GradientUpdate, NoUpdate, updates_per_epoch
-from dao.utils import dist
+from dao.utils import checkpoint, dist
 from dao.utils.seeding import mix
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ def build_data(trainer: TrainVal) -> None:
     section = trainer.config.dataloader
     if "dataset" not in section:
         raise ConfigError(Problem("dataloader.dataset", "the section is missing; TrainVal needs it"))
-    trainer.preprocess = Preprocess(**plain(trainer.config.get("preprocess", {})))
+    resolve_preprocess(trainer)
     trainer.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
     trainer.loader = build.build_loader(section, "dataloader", trainer.dataset, trainer.preprocess, True, trainer.seed)
     trainer.data_state = fingerprint(trainer.dataset.records) if dist.is_main() else None
@@ -43,6 +45,18 @@ def build_data(trainer: TrainVal) -> None:
         raise ConfigError(
             Problem("dataloader.kwargs.batch_size", f"{len(trainer.dataset)} pictures make not a single batch")
         )
+
+
+def resolve_preprocess(trainer: TrainVal) -> None:
+    """Preprocessing as the config says, and where it says nothing, as the weights were made with; the run's config, its
+    checkpoints and the card hold the outcome."""
+    raw = plain(trainer.config)
+    register = getattr(Registers, build.task_class(raw["type"]).models)
+    ckpt = str(checkpoint.find(trainer.ckpt)) if trainer.ckpt else None
+    settings = preprocess_of(register, raw["model"], raw.get("preprocess", {}), ckpt)
+    if settings != raw.get("preprocess", {}):
+        trainer.config = freeze({**raw, "preprocess": settings})
+    trainer.preprocess = Preprocess(**settings)
 
 
 def build_task(trainer: TrainVal) -> None:

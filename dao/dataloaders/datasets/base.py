@@ -97,6 +97,10 @@ class ImageDataset:
         """What "balanced" weights of a loss are made from: pictures of each class, or pixels where a loss counts those."""
         return self.class_counts()
 
+    def loss_total(self) -> int:
+        """Of how many `loss_counts` are the parts: pictures whose labels are known (which may be none, or several)."""
+        return sum(self.multi_label or bool(record.labels) for record in self.records)
+
     def summary(self) -> str:
         """One line of what is in it, for the log."""
         counts = ", ".join(f"{name} {n}" for name, n in zip(self.classes, self.class_counts()))

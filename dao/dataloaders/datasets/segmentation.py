@@ -131,6 +131,10 @@ class SegDataset(ImageDataset):
         """Pixels of each class in the whole set."""
         return [int(n) for n in self._pixels().sum(0)]
 
+    def loss_total(self) -> int:
+        """Labelled pixels of the whole set."""
+        return int(self._pixels().sum())
+
     def picture_labels(self) -> list[tuple[int, ...]]:
         """The kinds of defect that each mask shows; good parts show none."""
         return [tuple(int(k) + 1 for k in np.flatnonzero(row[1:])) for row in self._pixels()]

@@ -36,6 +36,7 @@ class SPADE(AnomalyModel):
     """
 
     brings = ("loss", "optimizer", "lr_scheduler")
+    score_is_peak = False
     sized_by_data = ("gallery", "pooled")
     gallery: Tensor
     pooled: Tensor

@@ -168,19 +168,21 @@ class TrainVal(Trainer):
         check_same_data(**{name: getattr(loader, "dataset", None) for name, loader in loaders.items()})
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
         if resumed is not None:
-            resume_state.restore(self, *resumed)
+            resume_state.restore(self, resumed.path, resumed.content)
         elif self.ckpt:
             resume_state.fine_tune(self, checkpoint.find(self.ckpt))
-        building.build_ema(self, resumed[1] if resumed else None)
+        building.build_ema(self, resumed.content if resumed else None)
         strategies.wrap(self)
-        self._open_run_folder(resumed[0] if resumed else None)
+        self._open_run_folder(resumed.path if resumed else None)
 
-    def _find_resume(self) -> tuple[Path, dict[str, Any]] | None:
+    def _find_resume(self) -> resume_state.Found | None:
         if not self.resume_from:
             return None
         found = resume_state.find(self.resume_from, self.log_dir, self.config.name)
         if found is None:
             logger.info("nothing to resume in {}: starting anew", self.log_dir / self.config.name)
+        else:
+            self.lock = found.lock
         return found
 
     def _open_run_folder(self, resumed: Path | None) -> None:
@@ -192,7 +194,7 @@ class TrainVal(Trainer):
             folder = Path()
         self.run_dir = dist.broadcast_object(folder)
         if dist.is_main():
-            self.lock = run_folder.lock(self.run_dir)
+            self.lock = self.lock or run_folder.lock(self.run_dir)
             log.to_file(self.run_dir / "log.txt")
             run_folder.write_config(self.run_dir, plain(self.config))
             run_folder.write_json(self.run_dir / "environment.json", run_folder.environment())
@@ -236,7 +238,11 @@ class TrainVal(Trainer):
     # -- the loop
 
     def before_train(self) -> None:
-        super().before_train()
+        try:
+            super().before_train()
+        except BaseException:
+            self._let_go()
+            raise
         if self.owes_end_of_epoch:
             self._end_owed_epoch()
 

@@ -61,7 +61,8 @@ class TrainVal(Trainer):
     strategy: "ddp" keeps the whole model in every process; "fsdp" a share of weights, gradients and optimizer state, for
     models that do not fit (FSDP2; checkpoints are whole and serve any strategy; weights are not laid out channels_last).
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
-    weights. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's own choice).
+    weights. best_metric: by which the best is kept, e.g. "macro/f1", or a list in which each decides where those before it
+    are equal (None: the evaluator's own order, which also has the last word).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
     save_minutes, save_iters: also save latest.ckpt inside an epoch, so often (0: never).
     log_interval: iterations between log lines.
@@ -94,7 +95,7 @@ class TrainVal(Trainer):
         strategy: Literal["ddp", "fsdp"] = "ddp",
         resume: str | None = None,
         ckpt: str | None = None,
-        best_metric: str | None = None,
+        best_metric: str | list[str] | None = None,
         save_interval: int = 0,
         keep: int = 3,
         save_minutes: float = 10.0,

@@ -68,6 +68,17 @@ class AnomalyEvaluator(Evaluator):
     Pixels of defective pictures without a mask count for nothing, and neither do those outside a region of interest.
     """
 
+    maximised = (
+        "picture/auroc", "picture/average_precision", "picture/f1_max", "pixel/auroc", "pixel/average_precision",
+        "pixel/f1_max", "pixel/aupro", "factory/auroc", "per_kind/<class>/auroc", "per_kind/<class>/average_precision",
+        "per_kind/<class>/f1_max", "per_kind/<class>/aupro",
+    )  # fmt: skip
+    minimised = ("escape_rate", "false_alarm_rate", "per_kind/<class>/escape_rate")
+    descriptive = (
+        "pictures", "picture/f1_max_at", "pixel/regions", "per_kind/<class>/pictures", "per_kind/<class>/f1_max_at",
+        "per_kind/<class>/regions", "verdict_and_region/good_with_region", "verdict_and_region/bad_without_region",
+    )  # fmt: skip
+
     operating = ("threshold", "pixel_threshold", "min_area")
 
     def __init__(
@@ -85,6 +96,7 @@ class AnomalyEvaluator(Evaluator):
         self.worst, self.pixels = worst, pixels
         self.threshold, self.pixel_threshold, self.min_area = threshold, pixel_threshold, min_area
         self.best_metric = "picture/auroc"
+        self.tie_breakers = ("pixel/aupro", "pixel/auroc", "picture/f1_max") if pixels else ("picture/f1_max",)
         super().__init__(classes)
 
     @staticmethod

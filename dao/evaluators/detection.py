@@ -40,6 +40,22 @@ class DetEvaluator(Evaluator):
     the area of the true box.
     """
 
+    maximised = (
+        "ap", "ap*", "at_score/recall", "at_score/precision", "at_score/f1", "best_f1/f1", "factory/auroc",
+        "per_class/<class>/ap", "per_class/<class>/ap*", "per_class/<class>/recall", "per_class/<class>/precision",
+        "per_class/<class>/f1",
+        "per_class/<class>/best_f1",
+    )  # fmt: skip
+    minimised = (
+        "escape_rate", "false_alarm_rate", "at_score/missed", "at_score/false_alarms",
+        "at_score/false_alarms_per_picture", "per_class/<class>/missed", "per_class/<class>/false_alarms",
+        "per_class/<class>/false_alarms_per_picture",
+    )  # fmt: skip
+    descriptive = (
+        "pictures", "at_score/score", "at_score/boxes", "best_f1/score", "per_class/<class>/score", "per_class/<class>/boxes",
+        "per_class/<class>/best_f1_score", "factory/bad_pictures", "factory/good_pictures",
+    )  # fmt: skip
+
     def __init__(
         self,
         classes: list[str],
@@ -57,7 +73,7 @@ class DetEvaluator(Evaluator):
         self.iou, self.worst, self.max_detections = iou, worst, max_detections
         self.given_score, self.class_thresholds = score, class_thresholds
         self.extra_iou = [round(value, 4) for value in extra_iou or []]
-        self.best_metric = "ap"
+        self.best_metric, self.tie_breakers = "ap", ("ap50", "best_f1/f1", "factory/auroc")
         super().__init__(classes)
 
     @property

@@ -21,13 +21,13 @@ from dao.answers.verdicts import (
     verdict,
 )
 from dao.errors import ConfigError, Problem
+from dao.losses.base import UNLABELLED
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
 
 IGNORE = 255  # of masks as they travel
-UNLABELLED = -100  # of targets as torch's losses and ours take them
 AGREED_PIXELS = 0.999  # export parity: pixels on the edge between two equal probabilities may fall either way
 
 
@@ -65,6 +65,10 @@ class SegmentationTask(Task):
             message = "is the background, which is what no defect leaves: give thresholds of defects"
             problems = [Problem(f"{places['class_thresholds']}.{classes[0]}", message)]
         return problems
+
+    def loss_needs(self) -> tuple[str, ...]:
+        """Masks may leave pixels open, and the border that a picture is filled up with always is."""
+        return ("masks", "unlabelled")
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(batch.targets, Tensor) or batch.targets.ndim != 3:

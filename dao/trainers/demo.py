@@ -121,6 +121,10 @@ class Demo(Trainer):
         known = kind.completed(card.facts)
         return {name: known[name] for name in (*kind.operating, SET_BY)}
 
+    def unfinished(self) -> str:
+        drawn = f"{len(self.results)} of {self.iters_per_epoch} pictures were drawn"
+        return f"{drawn}; results.json and the contact sheet were not written"
+
     def close(self) -> None:
         log.close_file()
 

@@ -20,6 +20,7 @@ from dao.trainers.answering_file import AnsweringFile
 from dao.trainers.apart import refuse_judges
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import Counted, answering_as_counted, to_device
+from dao.trainers.known_pictures import note_of_taught
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 
@@ -66,6 +67,7 @@ class Eval(Trainer):
         self.loader: Any = ()
         self.calibration_loader: Any = None
         self.calibration_bad = BadPictures()
+        self.taught: Any = None  # fingerprints of the pictures that trained the model, where the checkpoint has them
 
     def rehearse(self) -> str:
         return rehearsal.of_evaluation(self)
@@ -82,9 +84,15 @@ class Eval(Trainer):
         self.bad = BadPictures(len(self.loader.dataset), self.max_bad_fraction)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.task.classes)
         self.task = answering_as_counted(self.task, self.evaluator)
+        self._say_of_taught(self.loader.dataset)
         if "calibration" in self.config:
             self._build_calibration()
         return path
+
+    def _say_of_taught(self, dataset: Any) -> None:
+        if dist.is_main() and (note := note_of_taught(self.taught, dataset)):
+            logger.warning("{}", note)
+            self.evaluator.notes = (*self.evaluator.notes, note)
 
     def _build_task(self) -> Path:
         """What answers: a checkpoint's model, or an exported file as it is."""
@@ -92,9 +100,11 @@ class Eval(Trainer):
             self.task: Any = AnsweringFile(self.ckpt, self.device)
             return Path(self.ckpt)
         path = checkpoint.find(self.ckpt, self.prefer)
-        self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
+        content = checkpoint.load(path)
+        self.task = build.task_from_checkpoint(content, str(path))
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
+        self.taught = content.get("pictures")
         return path
 
     def _build_loader(self, where: str, section: Any) -> Any:
@@ -110,6 +120,7 @@ class Eval(Trainer):
         self.calibration_loader = self._build_loader(where, self.config.calibration.dataloader)
         dataset = self.calibration_loader.dataset
         refuse_judges(dataset, self.loader.dataset)
+        self._say_of_taught(dataset)
         self.calibration_bad = BadPictures(len(dataset), self.max_bad_fraction)
 
     def _recalibrate(self) -> None:
@@ -150,6 +161,9 @@ class Eval(Trainer):
                 recalibrate.save(self.path, self.task)
         logger.success("{}", self.evaluator.headline(self.metrics))
         logger.success("report: {}", self.run_dir)
+
+    def unfinished(self) -> str:
+        return "no report was written: an evaluation counts every picture or none"
 
     def close(self) -> None:
         self.calibration_bad.summary()

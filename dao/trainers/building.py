@@ -18,6 +18,7 @@ from dao.trainers import strategies
 from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, plain
 from dao.trainers.evaluation import answering_as_counted
+from dao.trainers.known_pictures import KnownPictures, require_every_class, say_unjudged
 from dao.trainers.update import GradientUpdate, NoUpdate, updates_per_epoch
 from dao.utils import checkpoint, dist
 from dao.utils.seeding import mix
@@ -37,6 +38,7 @@ def build_data(trainer: TrainVal) -> None:
     trainer.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
     trainer.loader = build.build_loader(section, "dataloader", trainer.dataset, trainer.preprocess, True, trainer.seed)
     trainer.data_state = fingerprint(trainer.dataset.records) if dist.is_main() else None
+    require_every_class(trainer.dataset, trainer.allow_empty_classes)
     trainer.iters_per_epoch = len(trainer.loader)
     trainer.bad = BadPictures(len(trainer.dataset), trainer.max_bad_fraction)
     if trainer.iters_per_epoch == 0:
@@ -163,7 +165,16 @@ def build_evaluator(trainer: TrainVal) -> None:
     trainer.evaluator = Registers.evaluators.build(section, "evaluator", classes=trainer.dataset.classes)
     trainer.task = answering_as_counted(trainer.task, trainer.evaluator)
     trainer.eval_bad = BadPictures(len(dataset), trainer.max_bad_fraction)
+    say_unjudged(dataset)
     thresholds_of = trainer.kept_loader if trainer.calibration_loader is None else None
     if note := judged_by_its_own(thresholds_of and thresholds_of.dataset, dataset):
         logger.warning("{}", note)
         trainer.evaluator.notes = (note,)
+
+
+def know_pictures(trainer: TrainVal) -> None:
+    """Fingerprints of all sets, by process 0, which says what they share; see `KnownPictures`."""
+    if dist.is_main():
+        others = {"calibration": trainer.calibration_loader, "validation": trainer.eval_loader}
+        sets = {name: getattr(loader, "dataset", None) for name, loader in others.items()}
+        trainer.known = KnownPictures(trainer.dataset, **sets)

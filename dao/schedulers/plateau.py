@@ -43,8 +43,17 @@ class PlateauLR(Scheduler):
         self.bad_evaluations = 0
         self.reduced = 1.0
 
+    @property
+    def asks_direction(self) -> bool:
+        """Whether the evaluator must know which metrics are better high."""
+        return self.mode is None
+
     def body(self, i: int) -> float:
         return self.reduced
+
+    def course(self, lr: float) -> str:
+        low = f", {self.min_lr_ratio * lr:.3g} at the lowest" if self.min_lr_ratio else ""
+        return f"x {self.factor:g} after {self.patience + 1} validations without a better metric{low}"
 
     def epoch_end(self, metric: float | None, mode: str = "max") -> None:
         """Take in the metric of an evaluation; the same on every process, or their rates part."""

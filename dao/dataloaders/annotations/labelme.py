@@ -13,6 +13,7 @@ from dao.dataloaders.annotations.structures import AnnotatedImage, Annotations
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import derive_classes, raise_listed, resolve_path
 from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.files import files_below
 from dao.dataloaders.guard import noting, reading
 from dao.errors import DataError
 
@@ -65,21 +66,23 @@ def read_labelme(
     pictures = _Pictures(where, Path(images_dir) if images_dir else None)
     census = Census()
     read, problems = [], []
-    for file in sorted(where.rglob("*.json") if recursive else where.glob("*.json")):
+    for file in files_below(where, (".json",), recursive, census):
         with noting(problems, str(file)), reading(file, "LabelMe file"):
             read.append((file, _read(file, pictures, line_width, census)))
     problems += refuse_shared([pair for pair in read if pair[1].path != str(pair[0])], pictures.own)
     raise_listed(str(where), problems, "Save the picture in LabelMe once more, or remove the file.")
     images = [image for _, image in read]
-    images += _unmarked(pictures.images_dir or where, {os.path.normcase(image.path) for image in images}, recursive)
+    known = {os.path.normcase(image.path) for image in images}
+    images += _unmarked(pictures.images_dir or where, known, recursive, census)
     if not images:
         raise DataError(f"{where}: no LabelMe file (*.json) and no picture was found there")
     labels = {marked.label for image in images for marked in image.objects} - {UNLABELLED, NOTHING}
     return Annotations(sorted(images, key=lambda image: image.path), derive_classes(labels), str(where), census)
 
 
-def _unmarked(folder: Path, known: set[str], recursive: bool) -> list[AnnotatedImage]:
-    pictures = sorted(os.path.normpath(path) for path in find_images(folder, recursive=recursive))
+def _unmarked(folder: Path, known: set[str], recursive: bool, census: Census) -> list[AnnotatedImage]:
+    found = find_images(folder, recursive=recursive, census=census)
+    pictures = sorted(os.path.normpath(path) for path in found)
     return [AnnotatedImage(path) for path in pictures if os.path.normcase(path) not in known]
 
 

@@ -15,6 +15,7 @@ from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import derive_classes, raise_listed, read_text, resolve_path
 from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS
+from dao.dataloaders.files import files_below
 from dao.dataloaders.guard import noting
 from dao.errors import DataError
 
@@ -60,7 +61,7 @@ def read_voc(
     images = [image for _, image in read]
     raise_listed(str(where), problems, "Save the picture's boxes once more, or remove the file.")
     if unmarked and stems is None:
-        images += _without_file(pictures or where, images)
+        images += _without_file(pictures or where, images, census)
     if not images:
         raise DataError(f"{where}: no VOC file (*.xml) was found there")
     return Annotations(images, read_labels(where) or _names(images), str(where), census)
@@ -81,7 +82,7 @@ def _names(images: list[AnnotatedImage]) -> list[str]:
 
 def _files(folder: Path, stems: Iterable[str] | None) -> list[Path]:
     if stems is None:
-        return sorted(folder.rglob("*.xml"))
+        return files_below(folder, (".xml",))
     files = [folder / f"{stem}.xml" for stem in stems]
     missing = [f"{file} does not exist" for file in files if not file.is_file()]
     raise_listed(str(folder), missing, "The list of a split names them; remove them there, or bring the files.")
@@ -163,6 +164,7 @@ class _Pictures:
         return [file.parent, *(self.folder.parent / sub / inside for sub in ("JPEGImages", "images"))]
 
 
-def _without_file(folder: Path, known: list[AnnotatedImage]) -> list[AnnotatedImage]:
+def _without_file(folder: Path, known: list[AnnotatedImage], census: Census) -> list[AnnotatedImage]:
     marked = {Path(image.path).resolve() for image in known}
-    return [AnnotatedImage(path) for path in sorted(find_images(folder)) if Path(path).resolve() not in marked]
+    found = sorted(find_images(folder, census=census))
+    return [AnnotatedImage(path) for path in found if Path(path).resolve() not in marked]

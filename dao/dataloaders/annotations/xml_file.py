@@ -7,6 +7,7 @@ import re
 import xml.etree.ElementTree as ET
 from pathlib import Path
 
+from dao.dataloaders.files import read_file
 from dao.errors import DataError
 
 DECLARATION = re.compile(rb"<\?xml[^>]*?encoding\s*=\s*[\"']([A-Za-z0-9._-]+)[\"']")
@@ -17,11 +18,7 @@ WIDER = {"gb2312": "gb18030", "gbk": "gb18030"}  # what tools declare as these h
 def parse_xml(path: Path, what: str) -> ET.Element:
     """The root of an XML file. Raises DataError where it is missing, no XML, or defines entities: these can make
     gigabytes of a few lines, and no label file needs them."""
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: the {what} cannot be read: {error.strerror or error}") from None
-    text = decoded(data)
+    text = decoded(read_file(path))
     if "<!ENTITY" in text:
         raise DataError(f"{path}: the {what} defines entities, which are not read")
     return ET.fromstring(re.sub(r"^\s*<\?xml.*?\?>", "", text, count=1, flags=re.DOTALL))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dao.dataloaders.annotations.finding import same_name
 from dao.dataloaders.datasets.image_io import is_image_name
+from dao.dataloaders.files import files_below
 from dao.errors import DataError
 
 FEWEST = 5  # numbers of a line that marks an object
@@ -48,10 +49,8 @@ class LabelFiles:
     def unclaimed(self) -> list[Path]:
         """Label files with an object in them that belong to no picture, of any split: they were lost on the way."""
         texts = [file for folder in self._folders for file in self._texts_of(folder).values()]
-        for place in self._roots():
-            for where, folders, names in os.walk(place):
-                folders.sort()
-                texts += sorted(Path(where, name) for name in names if _is_text(name))
+        for place in filter(os.path.isdir, self._roots()):
+            texts += [file for file in files_below(place, (".txt",)) if not file.name.startswith(".")]
         lost = [file for file in texts if not self._is_claimed(file) and _marks_something(file)]
         return list(dict.fromkeys(lost))
 

@@ -65,6 +65,7 @@ class BoxDataset(ImageDataset):
     """
 
     records: list[BoxRecord]
+    needs_every_class = False  # tools export names that no box bears
 
     def __init__(
         self,

@@ -20,6 +20,7 @@ from pathlib import Path  # noqa: F401 (named by annotations of albumentations)
 from typing import Any, Literal  # noqa: F401
 
 import albumentations as A
+import cv2  # noqa: F401 (named by annotations of albumentations)
 import numpy as np
 from numpy.typing import NDArray
 

@@ -33,6 +33,9 @@ chaos: $(READY)  ## fifty random kills, full disks and torn checkpoints; takes a
 faults: $(READY)  ## fail, and kill at, every file operation of small runs of every task; takes an hour, or SECONDS=n
 	$(BIN)/python tests/faults/faults.py --seconds $(or $(SECONDS),3600)
 
+fuzz: $(READY)  ## damage every kind of file from elsewhere; takes an hour, or SECONDS=n
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),3600)
+
 lint: $(READY)  ## what CI and pre-commit check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .

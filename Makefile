@@ -27,8 +27,10 @@ quickstart: samples  ## train, evaluate, export and show a small model on the sa
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
-chaos: $(READY)  ## fifty random kills, full disks and torn checkpoints; takes a quarter of an hour
+chaos: $(READY)  ## eighty random kills, full disks and torn checkpoints; takes half an hour
 	$(BIN)/python tests/chaos/chaos.py --kills 50
+	$(BIN)/python tests/chaos/chaos.py --kills 20 --task efficient_ad
+	$(BIN)/python tests/chaos/chaos.py --kills 10 --task patchcore
 
 faults: $(READY)  ## fail, and kill at, every file operation of small runs of every task; takes an hour, or SECONDS=n
 	$(BIN)/python tests/faults/faults.py --seconds $(or $(SECONDS),3600)

@@ -64,6 +64,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (failed proof), 2 (user's mistake), 128 + n (signal n)."""
     args = parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a file name whose bytes are no text is shown escaped
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     if args.version:
         from dao import __version__
 
@@ -72,6 +75,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from loguru import logger
 
+    from dao import failures, signals
     from dao.errors import AICoreError
 
     logger.remove()  # whose own handler would show a message twice; the launcher sets up the run's
@@ -81,9 +85,18 @@ def main(argv: list[str] | None = None) -> int:
         logger.debug("{}", error)  # into the run's log.txt, where there is one
         print(f"\n{error}", file=sys.stderr)
         return error.exit_code
+    except signals.Terminated as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        explained = failures.told(error)
+        if explained is None:  # a bug of ours keeps its traceback
+            raise
+        print(f"\n{explained}", file=sys.stderr)
+        return explained.exit_code
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,9 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from loguru import logger
 from torch import nn
 
 from dao.config import Raw
+from dao.dataloaders import survey
 from dao.errors import CheckpointError, ConfigError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers, to_plain
@@ -34,6 +36,7 @@ def build_dataset(
         names = f"the model's are {', '.join(classes)}; here they are {', '.join(dataset.classes)}"
         message = f"classes in another order mean other classes: {names}. Leave 'classes' out"
         raise ConfigError(Problem(f"{where}.kwargs.classes", message))
+    survey.look_at(dataset)
     if announce and dist.is_main():
         dataset.census.log(f"{where} ({dataset.origin})")
     return dataset
@@ -46,6 +49,9 @@ def build_loader(
     from dao.dataloaders.fixed_transforms import refuse_fixed
     from dao.dataloaders.transforms import build_transforms
 
+    deep = survey.depth_problem(getattr(dataset, "deep_pictures", ()), preprocess.bit_depth) if dist.is_main() else ""
+    if deep:
+        logger.warning("{}: {}", where, deep)
     place = f"{where}.dataset.transforms"
     transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), place)
     if training:

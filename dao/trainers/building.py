@@ -14,10 +14,12 @@ from dao.models.expected import preprocess_of
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.tasks import build
+from dao.tasks.base import Task
 from dao.trainers import strategies
 from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, plain
 from dao.trainers.evaluation import answering_as_counted
+from dao.trainers.known_pictures import KnownPictures, require_every_class, say_unjudged
 from dao.trainers.update import GradientUpdate, NoUpdate, updates_per_epoch
 from dao.utils import checkpoint, dist
 from dao.utils.seeding import mix
@@ -37,6 +39,7 @@ def build_data(trainer: TrainVal) -> None:
     trainer.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
     trainer.loader = build.build_loader(section, "dataloader", trainer.dataset, trainer.preprocess, True, trainer.seed)
     trainer.data_state = fingerprint(trainer.dataset.records) if dist.is_main() else None
+    require_every_class(trainer.dataset, trainer.allow_empty_classes)
     trainer.iters_per_epoch = len(trainer.loader)
     trainer.bad = BadPictures(len(trainer.dataset), trainer.max_bad_fraction)
     if trainer.iters_per_epoch == 0:
@@ -122,6 +125,9 @@ def build_ema(trainer: TrainVal, resumed: dict[str, Any] | None) -> None:
 def build_calibration(trainer: TrainVal) -> None:
     """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
     section = trainer.config.get("calibration", {})
+    if section and type(trainer.task).calibrate is Task.calibrate:
+        message = "finds no threshold while this task trains: judge the trained model with it (Eval takes the section)"
+        raise ConfigError(Problem("calibration", message))
     trainer.calibrator = Registers.calibrators.build(section, "calibration") if section else None
     if "dataloader" in section:
         where = "calibration.dataloader"
@@ -163,7 +169,16 @@ def build_evaluator(trainer: TrainVal) -> None:
     trainer.evaluator = Registers.evaluators.build(section, "evaluator", classes=trainer.dataset.classes)
     trainer.task = answering_as_counted(trainer.task, trainer.evaluator)
     trainer.eval_bad = BadPictures(len(dataset), trainer.max_bad_fraction)
+    say_unjudged(dataset)
     thresholds_of = trainer.kept_loader if trainer.calibration_loader is None else None
     if note := judged_by_its_own(thresholds_of and thresholds_of.dataset, dataset):
         logger.warning("{}", note)
         trainer.evaluator.notes = (note,)
+
+
+def know_pictures(trainer: TrainVal) -> None:
+    """Fingerprints of all sets, by process 0, which says what they share; see `KnownPictures`."""
+    if dist.is_main():
+        others = {"calibration": trainer.calibration_loader, "validation": trainer.eval_loader}
+        sets = {name: getattr(loader, "dataset", None) for name, loader in others.items()}
+        trainer.known = KnownPictures(trainer.dataset, **sets)

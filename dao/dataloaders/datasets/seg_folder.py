@@ -6,10 +6,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, read_text, refuse_bad_config, some, take_split
 from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.datasets.mask_files import MaskFiles
 from dao.dataloaders.datasets.masks import MaskFormat
 from dao.dataloaders.datasets.segmentation import SegDataset, SegRecord, codec_of, format_problems, with_background
+from dao.dataloaders.files import files_below, folders_in
 from dao.errors import DataError, Problem
 from dao.register import Registers
 
@@ -54,15 +57,19 @@ class SegFolderDataset(SegDataset):
         root = Path(data_dir)
         images, masks = _folder(root, image_dir, "image_dir"), _folder(root, mask_dir, "mask_dir")
         names = list(classes) if classes else _default_classes(masks, mask_format, mask_values, mask_per_class)
-        pictures = _pictures(images, image_suffix)
+        census = Census()
+        pictures = _pictures(images, image_suffix, census)
         stems = _listed(root / sets_dir, image_set, images, pictures) if image_set else list(pictures)
+        files = MaskFiles(masks, names[1:] if mask_per_class else [""], mask_suffix, pictures)
         records = []
         for stem in stems:
             record = SegRecord(pictures[stem])
             if mask_per_class:
-                record.masks = _masks_of_classes(masks, names, f"{stem}{mask_suffix}")
-            elif missing_mask == "error" or (masks / f"{stem}{mask_suffix}").is_file():
-                record.mask = str(masks / f"{stem}{mask_suffix}")
+                found = ((index, files.find(name, stem)) for index, name in enumerate(names) if index)
+                record.masks = tuple((index, path) for index, path in found if path)
+            else:
+                expected = str(masks / f"{stem}{mask_suffix}") if missing_mask == "error" else None
+                record.mask = files.find("", stem) or expected
             records.append(record)
         if split_ratio and split:
             records = take_split(records, stems, split_ratio, split, split_seed)
@@ -71,6 +78,8 @@ class SegFolderDataset(SegDataset):
         super().__init__(
             records, names, codec_of("binary" if mask_per_class else mask_format, mask_values, names), origin
         )
+        self.census.merge(census)
+        files.count_unclaimed(self.census)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -93,7 +102,7 @@ def _folder(root: Path, name: str, setting: str) -> Path:
         raise DataError(f"data_dir {root} is not a folder (working directory: {Path.cwd()})")
     folder = root / name
     if not folder.is_dir():
-        inside = some(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) or "no folders"
+        inside = some(folders_in(root)) or "no folders"
         raise DataError(f"{setting}: {root} has no folder '{name}'; it has: {inside}")
     return folder
 
@@ -102,7 +111,7 @@ def _default_classes(
     masks: Path, mask_format: MaskFormat, mask_values: Mapping[str, str] | None, mask_per_class: bool
 ) -> list[str]:
     if mask_per_class:
-        return with_background(sorted(entry.name for entry in masks.iterdir() if entry.is_dir()))
+        return with_background(folders_in(masks))
     if mask_format == "binary":
         return with_background(["defect"])
     if mask_values:
@@ -112,10 +121,10 @@ def _default_classes(
     )
 
 
-def _pictures(folder: Path, suffix: str | None) -> dict[str, str]:
+def _pictures(folder: Path, suffix: str | None, census: Census) -> dict[str, str]:
     """Name -> path of every picture. Raises DataError where two have the same name."""
     found: dict[str, str] = {}
-    for path in find_images(folder):
+    for path in find_images(folder, census=census):
         relative = Path(path).relative_to(folder).as_posix()
         if suffix is not None and not relative.endswith(suffix):
             continue
@@ -134,15 +143,10 @@ def _pictures(folder: Path, suffix: str | None) -> dict[str, str]:
 def _listed(folder: Path, image_set: str, images: Path, pictures: Mapping[str, str]) -> list[str]:
     file = folder / f"{image_set}.txt"
     if folder.is_dir() and not file.is_file():
-        known = some(sorted(path.stem for path in folder.glob("*.txt"))) or "no lists"
+        known = some([path.stem for path in files_below(folder, (".txt",), recursive=False)]) or "no lists"
         raise DataError(f"{folder} has no list '{image_set}.txt'; it has: {known}")
-    stems = [line.split()[0] for line in read_text(file, "list of names").splitlines() if line.split()]
+    stems = [line.split()[0] for line in read_text(file, "list of names", names=True).splitlines() if line.split()]
     missing = [stem for stem in stems if stem not in pictures]
     if missing:
         raise DataError(f"{file} lists pictures that {images} does not have: {some(missing)}")
     return stems
-
-
-def _masks_of_classes(masks: Path, names: list[str], file: str) -> tuple[tuple[int, str], ...]:
-    paths = ((index, masks / name / file) for index, name in enumerate(names) if index)
-    return tuple((index, str(path)) for index, path in paths if path.is_file())

@@ -131,6 +131,7 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
         os.environ["LOCAL_WORLD_SIZE"] = str(placement.local_world_size)
         dist.join(placement.backend, placement.init_method, placement.world_size, placement.rank, GROUP_TIMEOUT)
     log.to_terminal(detail)
+    trainer = None
     try:
         check_same_everywhere(raw)
         frozen = config_module.freeze(raw)
@@ -140,7 +141,7 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
         broken = dist.connection_broke(error)
         dist.leave(failure_of(error))
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"the disk is full: {error}. What was saved before is whole; go on with --resume") from error
+            raise RunError(f"the disk is full: {error}{what_is_left(trainer)}") from error
         if is_lost_worker(error):
             raise lost_worker(error) from error
         if broken:
@@ -154,6 +155,15 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
         raise
     dist.leave()
     return 128 + trainer.signal if trainer.stopping else 0
+
+
+def what_is_left(trainer: Any) -> str:
+    """After a full disk: how to go on, where there is something to go on from."""
+    if trainer is None or not trainer.trains:
+        return ". Make room and start it again"
+    if not (trainer.run_dir / "checkpoints" / "latest.ckpt").is_file():
+        return ". No checkpoint had been saved yet: make room and start it again"
+    return ". What was saved before is whole; go on with --resume"
 
 
 def failure_of(error: BaseException) -> str:

@@ -23,7 +23,7 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, RunError
-from dao.utils import dist
+from dao.utils import atomic, dist
 
 FORMAT = 1
 StateDict = dict[str, Tensor]
@@ -41,7 +41,7 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
     Raises RunError when the disk refuses.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = atomic.temporary_of(path)
     try:
         with temporary.open("wb") as file:
             torch.save({"format": FORMAT, "checksum": checksum(content), **content}, file)
@@ -51,7 +51,7 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
         if previous is not None and path.is_file():
             keep(path, previous)
         temporary.replace(path)
-        _sync_directory(path.parent)
+        atomic.flush_folder(path.parent)
     except (OSError, RuntimeError, CheckpointError) as error:
         temporary.unlink(missing_ok=True)
         if isinstance(error, RuntimeError) and "StreamWriter" not in str(error):  # torch's word for a failed write
@@ -62,23 +62,13 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
 
 def keep(path: Path, name: Path) -> None:
     """Give a file a second name, so that at no moment it has none; a copy on disks that know no second names."""
-    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
+    temporary = atomic.temporary_of(name)
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
     except OSError:
         shutil.copyfile(path, temporary)
     temporary.replace(name)
-
-
-def _sync_directory(folder: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a directory cannot be opened, and rename is durable by itself
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def checksum(content: Any) -> int:

@@ -14,6 +14,7 @@ from typing import Any
 
 from dao import __version__
 from dao.errors import CheckpointError, RunError
+from dao.utils import atomic
 
 ORPHANS_GONE = 10.0  # seconds in which the loader processes of a killed run notice it and let go of its folder
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "onnx", "onnxruntime")
@@ -93,7 +94,7 @@ def write_config(folder: Path, config: Any) -> None:
     if before is None or before == path.read_text(encoding="utf-8"):
         return
     number = sum(1 for _ in folder.glob("config-before-*.json")) + 1
-    (folder / f"config-before-{number}.json").write_text(before, encoding="utf-8")
+    atomic.write_text(folder / f"config-before-{number}.json", before)
 
 
 def of_checkpoint(path: Path) -> Path:
@@ -120,14 +121,7 @@ def resume_checkpoint(resume: str, parent: Path, name: str) -> Path | None:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON readable by people; whole or not at all. Raises RunError when the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written: {error}") from None
+    atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def environment() -> dict[str, Any]:

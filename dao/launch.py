@@ -83,10 +83,10 @@ def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
 
     Raises ConfigError with every problem of the file.
     """
-    from dao.register import Registers, import_all_modules_for_register
+    from dao.register import CUSTOM_MODULES, Registers, import_all_modules_for_register
     from dao.schema import validate
 
-    import_all_modules_for_register(cus_file=args.cus_file)
+    import_all_modules_for_register(CUSTOM_MODULES, args.cus_file)
     trainer = raw.get("trainer", {})
     name = trainer.get("type") if isinstance(trainer, dict) else None
     if isinstance(name, str) and name in Registers.trainers:
@@ -227,10 +227,10 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
     import torch
 
     from dao.errors import AICoreError
-    from dao.register import import_all_modules_for_register
+    from dao.register import CUSTOM_MODULES, import_all_modules_for_register
 
     torch.set_num_threads(settings["threads"])
-    import_all_modules_for_register(cus_file=settings["cus_file"])
+    import_all_modules_for_register(CUSTOM_MODULES, settings["cus_file"])
     try:
         with naming_the_file(settings["exp_file"]):
             code = run_process(ProcessPlace(**placements[index]), raw, settings["detail"])

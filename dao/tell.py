@@ -5,20 +5,20 @@ from __future__ import annotations
 import json
 
 from dao.errors import ConfigError, Problem, nearest
-from dao.register import Register, Registers, import_all_modules_for_register
+from dao.register import CUSTOM_MODULES, Register, Registers, import_all_modules_for_register
 from dao.schema import json_schema
 from dao.signature import describe_parameters
 
 
 def schema(cus_file: str | None = None) -> str:
     """JSON Schema of a config, with the user's own components in it."""
-    import_all_modules_for_register(cus_file=cus_file)
+    import_all_modules_for_register(CUSTOM_MODULES, cus_file)
     return json.dumps(json_schema(), indent=1)
 
 
 def components(kind: str, cus_file: str | None = None) -> str:
     """Every component of a kind ("losses", "loss"), or of all kinds, with what a config may set."""
-    import_all_modules_for_register(cus_file=cus_file)
+    import_all_modules_for_register(CUSTOM_MODULES, cus_file)
     registers = Registers.all()
     wanted = {name: r for name, r in registers.items() if kind in ("all", name, r.kind)}
     if not wanted:

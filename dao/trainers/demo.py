@@ -29,6 +29,7 @@ class Demo(Trainer):
     """Draw a model's answers on pictures: annotated copies, a contact sheet, results.json.
 
     ckpt: a checkpoint, a run folder, or an exported file; all give the same answer.
+    trust: show an exported file that can run code of whoever made it (.pt2) as well; all others are data.
     heatmap: show where the model looked (needs a checkpoint). sheet: pictures on the contact sheet, at
     most; 0 for no sheet.
     """
@@ -44,15 +45,23 @@ class Demo(Trainer):
         """Numbers that are out of range."""
         return out_of_limits(kwargs, {"sheet": (0, float("inf"))}, where)
 
-    def __init__(self, config: Config, options: Options, ckpt: str, heatmap: bool = True, sheet: int = 24) -> None:
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        ckpt: str,
+        heatmap: bool = True,
+        sheet: int = 24,
+        trust: bool = False,
+    ) -> None:
         super().__init__(config, options)
-        self.ckpt, self.with_heatmap, self.sheet_size = ckpt, heatmap, sheet
+        self.ckpt, self.with_heatmap, self.sheet_size, self.trust = ckpt, heatmap, sheet, trust
         self.results: list[dict[str, Any]] = []
         self.tiles: list[NDArray[np.uint8]] = []
         self.captions: list[str] = []
 
     def setup(self) -> None:
-        self.predictor = Predictor(self.ckpt, str(self.device))
+        self.predictor = Predictor(self.ckpt, str(self.device), self.trust)
         self.dataset = build.build_dataset(self.config.images, "images")
         self.bad.total = self.iters_per_epoch = len(self.dataset)
         self.run_dir = stage_folder(self.ckpt, "demo", "pictures")

@@ -9,10 +9,10 @@ from typing import Any, Literal
 import numpy as np
 from loguru import logger
 
+from dao.backends import Backend, TorchBackend
 from dao.config import Config, Raw
 from dao.errors import ConfigError, DataError, ParityError, Problem
 from dao.exporters.base import Exporter
-from dao.predictor import Backend, TorchBackend
 from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.structures import Sample
@@ -20,6 +20,7 @@ from dao.tasks import build
 from dao.tiling import windows
 from dao.trainers.answering import complete_from_checkpoint, readable, refuse_exported, stage_folder
 from dao.trainers.base import Options, Trainer, plain
+from dao.trainers.pending import REFUTED, PendingFile
 from dao.utils import checkpoint, run_folder
 from dao.utils import logger as log
 
@@ -68,9 +69,14 @@ class Export(Trainer):
         self.exported: dict[Path, tuple[Exporter, Backend, Backend]] = {}
         self.differences: dict[Path, list[dict[str, Any]]] = {}
         self.unproven: list[Path] = []
+        self.pending: dict[Path, PendingFile] = {}
         several = isinstance(self.config.export, list)
-        for number, section in enumerate(self.config.export if several else [self.config.export]):
-            self._export(section, f"export.{number}" if several else "export")
+        try:
+            for number, section in enumerate(self.config.export if several else [self.config.export]):
+                self._export(section, f"export.{number}" if several else "export")
+        except BaseException:
+            self.close()
+            raise
 
     def _export(self, section: Any, where: str) -> None:
         exporter: Exporter = Registers.exporters.build(section, where)
@@ -79,22 +85,22 @@ class Export(Trainer):
             raise ConfigError(Problem(f"{where}.type", message))
         task = self.task.with_facts(exporter.facts, f"{where}.kwargs.facts")
         path = self.run_dir / f"{self.config.name}{exporter.suffix}"
-        count = len(self.exported) + len(self.unproven)
-        if path.exists():  # a second file of the same kind, with other settings
-            path = self.run_dir / f"{self.config.name}-{count + 1}{exporter.suffix}"
+        if path in self.pending:  # a second file of the same kind, with other settings
+            path = self.run_dir / f"{self.config.name}-{len(self.pending) + 1}{exporter.suffix}"
+        written = self.pending[path] = PendingFile(path)
         self.task.model.cpu()
         self.task.preprocess.cpu()
-        exporter.export(task, path)
+        exporter.export(task, written.path)
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
         own = TorchBackend.of(task, self.device)
-        backend = type(exporter).backend
+        backend = exporter.opened(written.path, self.device)
         if backend is None:
             self.unproven.append(path)
             logger.warning("{} is not proven: {} names no backend, so nothing here can run the file",
                            path, type(exporter).__name__)  # fmt: skip
             return
-        self.exported[path] = exporter, own, backend(path, self.device)
+        self.exported[path] = exporter, own, backend
         self.differences[path] = []
 
     def _pictures(self) -> Any:
@@ -149,6 +155,9 @@ class Export(Trainer):
         content = {"atol": self.atol, "files": report, "unproven": [path.name for path in self.unproven]}
         run_folder.write_json(self.run_dir / "parity.json", content)
         failed = [name for name, summary in report.items() if not summary["passed"]]
+        self.exported.clear()  # whatever holds a file open lets go of it
+        for path, written in self.pending.items():
+            written.publish(passed=path.name not in failed)
         for name, summary in report.items():
             logger.log(
                 "ERROR" if name in failed else "SUCCESS",
@@ -159,13 +168,13 @@ class Export(Trainer):
         if failed:
             raise ParityError(
                 f"{', '.join(failed)} does not answer as the checkpoint does (tolerance {self.atol:g}); "
-                f"per picture: {self.run_dir / 'parity.json'}"
+                f"per picture: {self.run_dir / 'parity.json'}. What does not agree is named ...{REFUTED}"
             )
         logger.success("exported to {}", self.run_dir)
 
     def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         if not rows:
-            raise DataError("not one picture could be read to prove the export on")
+            raise DataError("not one picture could be read to prove the export on: nothing was exported")
         worst = float(np.max([row["max_abs"] for row in rows]))  # numpy's: a NaN anywhere is a NaN here, and no proof
         agreement = sum(row["agree"] for row in rows) / len(rows)
         return {
@@ -179,6 +188,8 @@ class Export(Trainer):
         }
 
     def close(self) -> None:
+        for written in self.pending.values():  # what was not published: a run that failed or was stopped
+            written.discard()
         log.close_file()
 
 

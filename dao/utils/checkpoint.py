@@ -133,15 +133,22 @@ def read_file(path: Path, data: bytes | None = None) -> Any:
     try:
         source = path if data is None else io.BytesIO(data)
         return torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+    except pickle.UnpicklingError:  # whose own words advise to load it unsafely
         raise CheckpointError(
-            f"{path} was not loaded: it holds more than tensors and plain values, and running code from a "
-            f"checkpoint is refused ({reason})"
+            f"{path} was not loaded: it is no archive of tensors and plain values alone, and what else is in it could run "
+            "code, which a checkpoint is never let do here. A file from elsewhere is used by its tensors: save its state "
+            "dict alone, where it was made"
         ) from None
     except Exception as error:  # whatever bytes that are no checkpoint make the reader stumble over
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is torn or not a checkpoint: {reason}") from None
+        raise CheckpointError(f"{path} is torn or not a checkpoint ({reason_of(error)})") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of a reader's own words, without its advice; the error's kind where that is all there is."""
+    lines = str(error).strip().splitlines()
+    said = lines[0].split(". ")[0][:200] if lines else ""
+    advice = any(word in said.lower() for word in ("weights_only", "pickle", "trust", "unsafe"))
+    return type(error).__name__ if advice or not said else said
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

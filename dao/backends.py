@@ -82,7 +82,7 @@ class OnnxBackend:
             raise CheckpointError(
                 f"{path} was not exported by AICore: its metadata holds no class names or preprocessing"
             )
-        self.card = ModelCard.from_json(metadata["aicore"])
+        self.card = ModelCard.from_json(metadata["aicore"], str(path))
         self.layout = metadata.get("layout", "nhwc")
         self.names = [output.name for output in self.session.get_outputs()]
         self.input = self.session.get_inputs()[0]
@@ -122,7 +122,7 @@ class TorchExportBackend:
             raise CheckpointError(f"{path} is not a usable torch.export file ({checkpoint.reason_of(error)})") from None
         if not extra["aicore"]:
             raise CheckpointError(f"{path} was not exported by AICore: it holds no class names or preprocessing")
-        self.card, self.layout = ModelCard.from_json(extra["aicore"]), extra["layout"]
+        self.card, self.layout = ModelCard.from_json(extra["aicore"], str(path)), extra["layout"]
         self.module = program.module()
 
     @torch.inference_mode()

@@ -15,7 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from dao.backends import Backend, Image, OnnxBackend, TorchBackend, TorchExportBackend, backend_of, open_file
-from dao.errors import DataError
+from dao.errors import AnswerError, DataError
 from dao.structures import Prediction
 from dao.tasks import build
 
@@ -54,11 +54,16 @@ class Predictor:
     def __call__(self, picture: str | Path | Image) -> Prediction:
         """Prediction for a file, or for (H, W, C) or (H, W) uint8 pixels, RGB or grey.
 
-        Raises DataError when the file cannot be read or the array is of another kind.
+        Raises DataError when the file cannot be read or the array is of another kind, AnswerError (a CheckpointError) when
+        what the model says is not finite.
         """
         image = self.read(picture)
-        prediction = self.task_class.answer(self.backend.run, image, self.card)
-        prediction.path = "" if isinstance(picture, np.ndarray) else str(picture)
+        path = "" if isinstance(picture, np.ndarray) else str(picture)
+        try:
+            prediction = self.task_class.answer(self.backend.run, image, self.card)
+        except AnswerError as error:
+            raise AnswerError(f"{path}: {error}" if path else str(error)) from None
+        prediction.path = path
         return prediction
 
     def read(self, picture: str | Path | Image) -> Image:

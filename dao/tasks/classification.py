@@ -14,7 +14,9 @@ from dao.errors import ConfigError, DataError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.card import is_number, require
 
 MULTI_LABEL_THRESHOLD = 0.5
 
@@ -62,6 +64,12 @@ class ClassificationTask(Task):
             )
         return {"multi_label": bool(dataset.multi_label)}
 
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        require(facts, "multi_label", isinstance(facts.get("multi_label", False), bool))
+        threshold = facts.get("threshold", MULTI_LABEL_THRESHOLD)
+        require(facts, "threshold", is_number(threshold) and 0 < threshold < 1)
+
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> Self:
         threshold = facts.get("threshold", MULTI_LABEL_THRESHOLD)
         if "threshold" in facts and not self.multi_label:
@@ -85,6 +93,10 @@ class ClassificationTask(Task):
     def infer(self, images: Tensor) -> dict[str, Tensor]:
         logits = self.model(images).float()
         return {"scores": logits.sigmoid() if self.multi_label else logits.softmax(dim=1)}
+
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        return {"scores": (len(card.classes),)}
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:

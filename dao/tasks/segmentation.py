@@ -14,6 +14,7 @@ from torch import Tensor
 from dao.errors import ConfigError, Problem
 from dao.register import Registers
 from dao.structures import Batch, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
 
@@ -63,6 +64,11 @@ class SegmentationTask(Task):
         """probabilities: (B, K, H, W) float; class_map: (B, H, W) uint8."""
         probabilities = self.preprocess.restore(outputs["probabilities"], original_hw)
         return {"probabilities": probabilities, "class_map": probabilities.argmax(dim=1).to(torch.uint8)}
+
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        """The map of classes is whole numbers, behind which a NaN is a class; the probabilities are its witness."""
+        return {"probabilities": (len(card.classes), *hw), "class_map": hw}
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -27,12 +26,13 @@ def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
     """
     if not isinstance(path, str) or not path or is_exported(path):
         return raw
-    content = checkpoint.load(checkpoint.find(path))
-    known = json.loads(content["config"])
+    found = checkpoint.find(path)
+    content = checkpoint.load(found)
+    known = build.config_of(content, str(found))
     base = {key: known[key] for key in INHERITED if key in known}
     base["model"] = build.without_pretrained(base["model"])
     merged = merge(base, raw)
-    card = build.card_of(content)
+    card = build.card_of(content, str(found))
     return {**merged, "type": card.task, "model": base["model"], "preprocess": card.preprocess}
 
 

@@ -11,11 +11,11 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from dao.config import Config, Raw
-from dao.errors import DataError, Problem
+from dao.errors import AnswerError, DataError, Problem
 from dao.predictor import Predictor
 from dao.register import Registers
 from dao.signature import out_of_limits
-from dao.structures import Prediction, Sample
+from dao.structures import Prediction, Sample, Unreadable
 from dao.tasks import build
 from dao.trainers.answering import complete_from_checkpoint, readable, stage_folder
 from dao.trainers.base import Options, Trainer, plain
@@ -79,7 +79,11 @@ class Demo(Trainer):
     def train_one_iter(self) -> None:
         """Answer, draw, write."""
         sample: Sample = self.batch  # type: ignore[assignment]
-        prediction = self.predictor(sample.image)
+        try:
+            prediction = self.predictor(sample.image)
+        except AnswerError as error:
+            self.bad.add_one(Unreadable(sample.path, sample.index, str(error)))
+            return
         prediction.path = sample.path
         drawn = self.predictor.draw(sample.image, prediction, heatmap=self._heatmap(sample, prediction))
         stem = f"{self.iter:04d}_{Path(sample.path).stem}"
@@ -111,7 +115,7 @@ class Demo(Trainer):
             run_folder.write_json(self.run_dir / name, table)
         if not self.results:
             raise DataError(
-                f"not one of {len(self.dataset)} pictures could be read; see {self.run_dir / 'results.json'}"
+                f"not one of {len(self.dataset)} pictures could be read and answered; see {self.run_dir / 'results.json'}"
             )
         if self.tiles:
             write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.tiles, self.captions))

@@ -91,7 +91,9 @@ class Eval(Trainer):
 
     def train_one_iter(self) -> None:
         """Answer for a batch and count."""
-        self.evaluator.update(self.task.predict(to_device(self.batch, self.device)), self.batch)
+        predictions = self.task.predict_and_leave_out(to_device(self.batch, self.device))
+        self.bad.add(self.batch)
+        self.evaluator.update(predictions, self.batch)
 
     def after_epoch(self) -> None:
         self.metrics = self.evaluator.compute()

@@ -11,7 +11,8 @@ from loguru import logger
 
 from dao.backends import Backend, TorchBackend
 from dao.config import Config, Raw
-from dao.errors import ConfigError, DataError, ParityError, Problem
+from dao.errors import CheckpointError, ConfigError, DataError, ParityError, Problem
+from dao.evaluators.report import finite
 from dao.exporters.base import Exporter
 from dao.register import Registers
 from dao.signature import out_of_limits
@@ -131,8 +132,20 @@ class Export(Trainer):
         for path, (exporter, own, backend) in self.exported.items():
             shape = self._fixed_shape(exporter)
             fitted = images if shape is None else _fit_to(images, shape)
-            found = type(self.task).compare(own.run(fitted), backend.run(fitted), own.card, fitted.shape[1:3])
+            found = self._compared(own, backend, fitted)
             self.differences[path].append({"path": sample.path, **found})
+
+    def _compared(self, own: Backend, backend: Backend, images: np.ndarray) -> dict[str, Any]:
+        """How an exported file's answer differs. Raises AnswerError where the checkpoint itself has none: no file is a proof
+        of it."""
+        task, count, hw = type(self.task), len(images), (images.shape[1], images.shape[2])
+        mine = task.checked(own.run(images), own.card, count, hw)
+        try:
+            theirs = task.checked(backend.run(images), backend.card, count, hw)
+        except CheckpointError as error:
+            nowhere = float("inf")
+            return {"max_abs": nowhere, "max_rel": nowhere, "equal": 0.0, "agree": False, "refused": str(error)}
+        return task.compare(mine, theirs, own.card, hw)
 
     def _as_given(self, image: np.ndarray) -> np.ndarray:
         """What the file is asked with: the picture, or its middle window where a predictor would cut it."""
@@ -153,7 +166,7 @@ class Export(Trainer):
         super().after_epoch()
         report = {path.name: self._summary(rows) for path, rows in self.differences.items()}
         content = {"atol": self.atol, "files": report, "unproven": [path.name for path in self.unproven]}
-        run_folder.write_json(self.run_dir / "parity.json", content)
+        run_folder.write_json(self.run_dir / "parity.json", finite(content))
         failed = [name for name, summary in report.items() if not summary["passed"]]
         self.exported.clear()  # whatever holds a file open lets go of it
         for path, written in self.pending.items():

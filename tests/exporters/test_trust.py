@@ -1,5 +1,6 @@
 """A file of torch.export can run code when it is read: none of it runs unless it is ours and trusted."""
 
+import contextlib
 import io
 import json
 import os
@@ -55,10 +56,8 @@ def crafted(source, target, marker):
 
 def test_the_crafted_file_of_these_tests_does_run_code_in_torch(exported, tmp_path):
     file = crafted(exported, tmp_path / "m.pt2", tmp_path / "ran")
-    try:
+    with contextlib.suppress(Exception):
         torch.export.load(file)
-    except Exception:
-        pass
     assert (tmp_path / "ran").is_dir()
 
 

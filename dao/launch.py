@@ -83,6 +83,7 @@ def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
 
     Raises ConfigError with every problem of the file.
     """
+    from dao import limits
     from dao.register import CUSTOM_MODULES, Registers, import_all_modules_for_register
     from dao.schema import validate
 
@@ -98,6 +99,7 @@ def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
     problems = validate(raw)
     if problems:
         raise ConfigError(problems, args.exp_file)
+    limits.apply(raw.get("limits"))
     return raw
 
 

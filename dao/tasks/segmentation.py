@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.errors import ConfigError, Problem
+from dao.losses.base import UNLABELLED
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.tasks.answered import Shape
@@ -19,7 +20,6 @@ from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
 
 IGNORE = 255  # of masks as they travel
-UNLABELLED = -100  # of targets as torch's losses and ours take them
 AGREED_PIXELS = 0.999  # export parity: pixels on the edge between two equal probabilities may fall either way
 
 
@@ -30,6 +30,10 @@ class SegmentationTask(Task):
     models = "seg_models"
     training_needs = ("loss", "optimizer")
     resizes = ("letterbox", "stretch", "tile")  # "crop" would leave a picture's ends unseen
+
+    def loss_needs(self) -> tuple[str, ...]:
+        """Masks may leave pixels open, and the border that a picture is filled up with always is."""
+        return ("masks", "unlabelled")
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(batch.targets, Tensor) or batch.targets.ndim != 3:

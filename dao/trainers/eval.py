@@ -18,6 +18,7 @@ from dao.trainers import rehearsal
 from dao.trainers.answering import complete_from_checkpoint, refuse_exported, section_name, stage_folder
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
+from dao.trainers.known_pictures import note_of_taught
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 
@@ -59,7 +60,8 @@ class Eval(Trainer):
     def build(self) -> Path:
         """Model, pictures and evaluator; returns the checkpoint that was taken."""
         path = checkpoint.find(self.ckpt, self.prefer)
-        self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
+        content = checkpoint.load(path)
+        self.task = build.task_from_checkpoint(content, str(path))
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
         section = self.config.evaluator
@@ -73,6 +75,9 @@ class Eval(Trainer):
         self.bad = BadPictures(len(dataset), self.max_bad_fraction)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.task.classes)
         self.task = answering_as_counted(self.task, self.evaluator)
+        if dist.is_main() and (note := note_of_taught(content.get("pictures"), dataset)):
+            logger.warning("{}", note)
+            self.evaluator.notes = (*self.evaluator.notes, note)
         return path
 
     def setup(self) -> None:

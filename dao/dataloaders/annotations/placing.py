@@ -45,5 +45,5 @@ def count_text(count: int, what: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A file, its folder included. Raises RunError when the disk refuses."""
-    atomic.write_bytes(path, atomic.encoded(text), durable=False)
+    """A file, its folder included; a name that is no UTF-8 is written as it is. Raises RunError when the disk refuses."""
+    atomic.write_bytes(path, text.encode("utf-8", errors="surrogateescape"), durable=False)

@@ -28,6 +28,11 @@ class Evaluate(Hook):
     def __init__(self, interval: int = 1) -> None:
         self.interval, self.last = interval, -1
 
+    def before_train(self, trainer: TrainVal) -> None:
+        """Refuse a metric of which nobody says whether it is better high or low, where the rates hang on it."""
+        if trainer.evaluator is not None and getattr(trainer.scheduler, "asks_direction", False):
+            mode_of(trainer.best_metric or trainer.evaluator.best_metric, trainer.evaluator)
+
     def after_epoch(self, trainer: TrainVal) -> None:
         if self.last == trainer.epoch:  # resumed from a checkpoint that was saved after it, the best one
             trainer.metrics_epoch = trainer.epoch
@@ -49,7 +54,7 @@ class Evaluate(Hook):
         self.last = trainer.metrics_epoch = trainer.epoch
         if trainer.scheduler is not None:
             metric = trainer.best_metric or trainer.evaluator.best_metric
-            trainer.scheduler.epoch_end(trainer.metrics.get(metric), mode_of(metric, trainer.evaluator))
+            trainer.scheduler.epoch_end(trainer.metrics.get(metric), trainer.evaluator.mode_of(metric) or "max")
         logger.info("epoch {}  {}", trainer.epoch + 1, trainer.evaluator.headline(trainer.metrics))
 
     def state_dict(self) -> dict[str, Any]:
@@ -82,13 +87,17 @@ class FinalReport(Hook):
         model.load_state_dict(checkpoint.inference_weights(content))
         facts, known = trainer.task.facts, build.card_of(content).facts
 
-        def ignore(batch: Batch) -> None:
-            """Unreadable pictures were counted in the validations before."""
+        def count(batch: Batch) -> None:
+            """Pictures that went since the last validation; how many they are stops nothing any more."""
+            for picture in batch.bad:
+                if picture.path not in trainer.eval_bad.reasons:
+                    logger.warning("the final report is without {} ({})", picture.path, picture.reason)
+                trainer.eval_bad.reasons.setdefault(picture.path, picture.reason)
 
         trainer.task.facts = {**facts, **{name: known[name] for name in trainer.task.learned_facts if name in known}}
         try:
             with trainer.task.using(model):
-                evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=ignore)
+                evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=count)
         finally:
             trainer.task.facts = facts
         if dist.is_main():

@@ -108,6 +108,9 @@ class Eval(Trainer):
         logger.success("{}", self.evaluator.headline(self.metrics))
         logger.success("report: {}", self.run_dir)
 
+    def unfinished(self) -> str:
+        return "no report was written: an evaluation counts every picture or none"
+
     def close(self) -> None:
         if hasattr(self.loader, "close"):  # not where building it failed
             self.loader.close()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from dao import failures
 from dao.errors import RunError
 from dao.utils import atomic
 
@@ -40,7 +41,7 @@ class PendingFile:
                 one.replace(self.final.with_name(one.name + ("" if passed else REFUTED)))
             atomic.flush_folder(self.final.parent)
         except OSError as error:
-            raise RunError(f"{self.final} could not be written: {error}") from error
+            raise RunError(f"{self.final} could not be written: {failures.of_system(error)}") from error
         self.discard()
 
     def discard(self) -> None:

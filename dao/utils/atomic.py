@@ -7,6 +7,7 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dao import failures
 from dao.errors import RunError
 
 
@@ -27,7 +28,7 @@ def replacing(path: Path, durable: bool = True) -> Iterator[Path]:
         if durable:
             flush_folder(path.parent)
     except OSError as error:
-        raise RunError(f"{path} could not be written: {error}") from error
+        raise RunError(f"{path} could not be written: {failures.of_system(error)}") from error
     finally:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)

@@ -4,11 +4,9 @@ import csv
 import json
 import os
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 
-from dao import launch
 from dao.errors import RunError
 from dao.evaluators import report
 from dao.utils import atomic, run_folder
@@ -75,12 +73,3 @@ def test_no_cell_of_a_csv_is_a_formula(tmp_path):
     assert header == "'=class"
     assert read[: len(FORMULAS)] == [f"'{cell}" for cell in FORMULAS]
     assert read[len(FORMULAS) :] == ["" if cell is None else str(cell) for cell in HARMLESS]
-
-
-def test_a_full_disk_promises_a_resume_only_where_there_is_one(tmp_path):
-    assert "--resume" not in launch.what_is_left(None)
-    assert "--resume" not in launch.what_is_left(SimpleNamespace(trains=False, run_dir=tmp_path))
-    assert "No checkpoint" in launch.what_is_left(SimpleNamespace(trains=True, run_dir=tmp_path))
-    (tmp_path / "checkpoints").mkdir()
-    (tmp_path / "checkpoints" / "latest.ckpt").write_bytes(b"x")
-    assert "--resume" in launch.what_is_left(SimpleNamespace(trains=True, run_dir=tmp_path))

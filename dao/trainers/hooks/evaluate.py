@@ -12,7 +12,7 @@ from dao.structures import Batch
 from dao.tasks import build
 from dao.trainers.evaluation import evaluate
 from dao.trainers.hooks.base import Hook
-from dao.trainers.hooks.checkpoint import mode_of
+from dao.trainers.hooks.checkpoint import mode_of, named
 from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
@@ -31,7 +31,7 @@ class Evaluate(Hook):
     def before_train(self, trainer: TrainVal) -> None:
         """Refuse a metric of which nobody says whether it is better high or low, where the rates hang on it."""
         if trainer.evaluator is not None and getattr(trainer.scheduler, "asks_direction", False):
-            mode_of(trainer.best_metric or trainer.evaluator.best_metric, trainer.evaluator)
+            mode_of(watched(trainer), trainer.evaluator)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if self.last == trainer.epoch:  # resumed from a checkpoint that was saved after it, the best one
@@ -53,7 +53,7 @@ class Evaluate(Hook):
             )
         self.last = trainer.metrics_epoch = trainer.epoch
         if trainer.scheduler is not None:
-            metric = trainer.best_metric or trainer.evaluator.best_metric
+            metric = watched(trainer)
             trainer.scheduler.epoch_end(trainer.metrics.get(metric), trainer.evaluator.mode_of(metric) or "max")
         logger.info("epoch {}  {}", trainer.epoch + 1, trainer.evaluator.headline(trainer.metrics))
 
@@ -62,6 +62,11 @@ class Evaluate(Hook):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.last = state.get("last", -1)
+
+
+def watched(trainer: TrainVal) -> str:
+    """The metric that rates hang on: the first of those that the best checkpoint is kept by."""
+    return (named(trainer.best_metric) or [trainer.evaluator.best_metric])[0]
 
 
 @Registers.hooks.register()

@@ -7,6 +7,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,14 +29,20 @@ class Predictor:
     path: a checkpoint, a run folder (its best checkpoint, else the latest), or an exported file (.onnx, .pt2, or of an
     exporter of your own that names its backend).
     device: "auto", "cpu", "cuda", "cuda:1", ...
+    facts: another operating point than the file's, e.g. {"threshold": 0.37} (notes/OperatingPoints).
     trust: read a file that can run code of whoever made it (.pt2) as well. All others are data.
     custom_modules: a folder of your own modules to import first, whose models, tasks or exporters the file needs; what
     lies in the working directory's custom_modules/ is main.py's and is not imported here.
-    Raises CheckpointError when the file cannot be used.
+    Raises CheckpointError when the file cannot be used, ConfigError for facts that it does not have.
     """
 
     def __init__(
-        self, path: str | Path, device: str = "auto", trust: bool = False, custom_modules: str | Path | None = None
+        self,
+        path: str | Path,
+        device: str = "auto",
+        facts: Mapping[str, Any] | None = None,
+        trust: bool = False,
+        custom_modules: str | Path | None = None,
     ) -> None:
         import dao.register
 
@@ -45,6 +52,8 @@ class Predictor:
         self.backend: Backend = open_file(path, pick_device(device), trust)
         self.card = self.backend.card
         self.task_class = build.task_class(self.card.task)
+        if facts:
+            self.card = self.task_class.at(self.card, facts)
 
     @property
     def classes(self) -> list[str]:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.errors import AnswerError, CheckpointError
+from dao.structures import Batch, Prediction
 
 Shape = Sequence[int | None]  # of a picture's part of an array; None for a side that may have any length
 
@@ -64,3 +65,19 @@ def is_finite(values: NDArray[Any]) -> bool:
     """Whether all are finite. A sum tells it in one pass; one that overflows is looked at again."""
     with np.errstate(over="ignore", invalid="ignore"):
         return bool(np.isfinite(values.sum(dtype=values.dtype))) or bool(np.isfinite(values).all())
+
+
+def all_of(answers: Sequence[Prediction | AnswerError]) -> list[Prediction]:
+    """The predictions of a batch. Raises the first AnswerError among them."""
+    for one in answers:
+        if isinstance(one, AnswerError):
+            raise one
+    return list(answers)  # type: ignore[arg-type]
+
+
+def sound_of(answers: Sequence[Prediction | AnswerError], batch: Batch) -> list[Prediction]:
+    """The predictions of a batch; a picture without one leaves the batch, and stands in its ``bad`` with the reason."""
+    reasons = {i: str(one) for i, one in enumerate(answers) if isinstance(one, AnswerError)}
+    if reasons:
+        batch.leave_out(reasons)
+    return [one for one in answers if not isinstance(one, AnswerError)]

@@ -8,6 +8,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from dao.answers import operating as points
 from dao.errors import AICoreError, CheckpointError
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.signature import check_kwargs
@@ -118,14 +119,11 @@ def _problems(card: ModelCard) -> Iterator[str]:
     kind = Registers.tasks.get(card.task)
     if card.preprocess.get("resize", "letterbox") not in kind.resizes:  # type: ignore[attr-defined]
         yield f"preprocess.resize '{card.preprocess['resize']}' is none of this task's"
-    kind.check_facts(card.facts)  # type: ignore[attr-defined]
-
-
-def is_number(value: Any, low: float = -math.inf, high: float = math.inf) -> bool:
-    """Whether a fact is a finite number within limits; a bool is none."""
-    return (
-        isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and low <= value <= high
-    )
+    facts = kind.completed(card.facts)  # type: ignore[attr-defined]
+    wrong = points.problems(facts, card.classes, {name: f"facts.{name}" for name in facts})
+    yield from (f"{problem.where} {problem.what}" for problem in wrong)
+    require(facts, points.SET_BY, isinstance(facts.get(points.SET_BY, {}), dict))
+    kind.check_facts(facts)  # type: ignore[attr-defined]
 
 
 def require(facts: Mapping[str, Any], name: str, right: bool) -> None:

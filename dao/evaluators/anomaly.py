@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.errors import ConfigError, DataError, Problem, RunError
-from dao.evaluators import factory, ranking
+from dao.evaluators import factory, ranking, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
 from dao.evaluators.score_histogram import ScoreHistogram, aligned
@@ -183,8 +183,10 @@ class AnomalyEvaluator(Evaluator):
         rates = self.details.get("factory")
         if not rates:
             return line
-        escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-        return f"{line}  escapes {escape}  false alarms {alarm}"
+        return f"{line}  {remarks.rates_text(rates)}"
+
+    def remarks(self) -> list[str]:
+        return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.anomaly_report import write_report

@@ -15,7 +15,7 @@ from dao.answers import operating as points
 from dao.answers.operating import MIN_AREA
 from dao.answers.verdicts import region_peak
 from dao.errors import ConfigError, DataError, Problem, RunError
-from dao.evaluators import defects, factory, pixels
+from dao.evaluators import defects, factory, pixels, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
 from dao.register import Registers
@@ -258,9 +258,10 @@ class SegEvaluator(Evaluator):
         found = factory.Rate(**self.details["defects"]["recall"])
         alarms = self.details["defects"]["false_alarms_per_picture"]
         line += f"  defects found {found.count} of {found.total}, {alarms:.2f} false alarms a picture"
-        rates = self.details["factory"]
-        escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-        return f"{line}  escapes {escape}  false alarms {alarm}"
+        return f"{line}  {remarks.rates_text(self.details['factory'])}"
+
+    def remarks(self) -> list[str]:
+        return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.seg_report import write_report

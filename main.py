@@ -47,7 +47,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="RUN|CKPT",
-        help="go on with the newest run of this name, or the one given",
+        help="go on with the newest run of this name (with -c), or the one given, which knows its config",
     )
     how.add_argument("--detail", action="store_true", help="say more: model summary, resolved config")
 
@@ -95,6 +95,8 @@ def run(args: argparse.Namespace) -> int:
 
         print(tell.schema(args.cus_file) if args.schema else tell.components(args.list, args.cus_file))
         return 0
+    if not args.exp_file and args.resume not in (None, "auto"):
+        launch.take_config_of_run(args)
     if not args.exp_file:
         print("nothing to do: give a config with -c FILE, or see --help", file=sys.stderr)
         return 2

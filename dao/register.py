@@ -165,6 +165,7 @@ def import_all_modules_for_register(
         paths = [str(Path(folder) / room) for folder in dao.__path__]
         for module in pkgutil.walk_packages(paths, f"dao.{room}."):
             importlib.import_module(module.name)
+    modules.named_file = str(cus_file) if cus_file else None
     modules.import_folder(Path(custom_dir))
     for entry in _read_cus_file(Path(cus_file)) if cus_file else []:
         modules.import_file(Path(entry)) if entry.endswith(".py") else modules.import_name(entry)

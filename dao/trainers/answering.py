@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dao.config import Raw, merge
+from dao.config_merge import Raw, merge
 from dao.errors import DataError, Problem
 from dao.predictor import TorchBackend, backend_of
 from dao.structures import Sample, Unreadable

@@ -59,7 +59,8 @@ class TrainVal(Trainer):
     strategy: "ddp" keeps the whole model in every process; "fsdp" a share of weights, gradients and optimizer state, for
     models that do not fit (FSDP2; checkpoints are whole and serve any strategy; weights are not laid out channels_last).
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
-    weights. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's own choice).
+    weights, where no run is gone on with. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's
+    own choice).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
     save_minutes, save_iters: also save latest.ckpt inside an epoch, so often (0: never).
     log_interval: iterations between log lines.
@@ -148,10 +149,6 @@ class TrainVal(Trainer):
         if kwargs.get("static_graph") and kwargs.get("accumulate", 1) > 1:
             message = "torch's DDP cannot leave out the exchange of gradients in a graph it takes for static"
             problems.append(Problem(f"{where}.static_graph", f"does not go with accumulate: {message}"))
-        if kwargs.get("resume") and kwargs.get("ckpt"):
-            problems.append(
-                Problem(f"{where}.ckpt", "resume goes on with a run and ckpt starts a new one: give one of them")
-            )
         return problems
 
     # -- building

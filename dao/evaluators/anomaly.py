@@ -63,6 +63,17 @@ class AnomalyEvaluator(Evaluator):
     Pixels of defective pictures without a mask count for nothing, and neither do those outside a region of interest.
     """
 
+    maximised = (
+        "picture/auroc", "picture/average_precision", "picture/f1_max", "pixel/auroc", "pixel/average_precision",
+        "pixel/f1_max", "pixel/aupro", "factory/auroc", "per_kind/<class>/auroc", "per_kind/<class>/average_precision",
+        "per_kind/<class>/f1_max", "per_kind/<class>/aupro",
+    )  # fmt: skip
+    minimised = ("escape_rate", "false_alarm_rate", "per_kind/<class>/escape_rate")
+    descriptive = (
+        "pictures", "picture/f1_max_at", "pixel/regions", "per_kind/<class>/pictures", "per_kind/<class>/f1_max_at",
+        "per_kind/<class>/regions",
+    )  # fmt: skip
+
     def __init__(self, classes: list[str], worst: int = 24, pixels: bool = True) -> None:
         problems = self.check_config({"worst": worst}, "evaluator.kwargs")
         if problems:

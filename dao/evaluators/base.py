@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, ClassVar, Literal
 
 from dao.structures import Batch, Prediction
 
@@ -15,6 +16,10 @@ class Evaluator(ABC):
     """Counts every picture once, whatever the number of processes.
 
     best_metric: by which the best checkpoint is kept; best_mode: "max" or "min".
+    maximised, minimised: the metrics that are better high, and low; descriptive: those that are neither (counts, and the
+    thresholds at which others were reached). Names as `metric_names` gives them, with <class> where one of those stands
+    (or a kind of defect), and * for a word or a number: a name is matched whole, so that what a user calls a class says
+    nothing. Every metric is in one of the three.
     facts: those of the model card's that its settings decide (a threshold): the trainers hand them to the task, so that
     what is counted is what demo and exported files answer.
     model_facts: those of the model that is judged, and notes: what its report is to say beside the numbers, one sentence
@@ -23,6 +28,9 @@ class Evaluator(ABC):
 
     best_metric: str
     best_mode: str = "max"
+    maximised: ClassVar[tuple[str, ...]] = ()
+    minimised: ClassVar[tuple[str, ...]] = ()
+    descriptive: ClassVar[tuple[str, ...]] = ()
     model_facts: Mapping[str, Any] = MappingProxyType({})
     notes: tuple[str, ...] = ()
 
@@ -51,6 +59,13 @@ class Evaluator(ABC):
     def metric_names(self) -> list[str]:
         """Every metric that `compute` may report, known before the first picture (for checking a config)."""
 
+    def mode_of(self, metric: str) -> Literal["max", "min"] | None:
+        """Whether a metric is better high or low; None where it is neither, or nobody has said."""
+        for names, mode in ((self.maximised, "max"), (self.minimised, "min"), (self.descriptive, None)):
+            if any(matches(name, metric) for name in names):
+                return mode
+        return self.best_mode if metric == self.best_metric else None
+
     @abstractmethod
     def report(self, folder: Path) -> list[Path]:
         """Write tables and pictures of what `compute` last saw; returns the files. Rank 0 only."""
@@ -58,3 +73,13 @@ class Evaluator(ABC):
     @abstractmethod
     def headline(self, metrics: dict[str, float]) -> str:
         """The metrics that belong on one line of a log."""
+
+
+def matches(pattern: str, metric: str) -> bool:
+    """Whether a metric's name has this form: <class> is any text, * any without a slash.
+
+    >>> matches("per_class/<class>/ap*", "per_class/ok/ap50"), matches("per_class/<class>/ap*", "per_class/x/ap/score")
+    (True, False)
+    """
+    form = re.escape(pattern).replace("<class>", ".+").replace(r"\*", "[^/]+")
+    return re.fullmatch(form, metric, re.DOTALL) is not None

@@ -60,6 +60,14 @@ class ClsEvaluator(Evaluator):
     Macro averages leave out classes without a picture in the set.
     """
 
+    maximised = (
+        "top*", "subset_accuracy", "micro_f1", "map", "balanced_accuracy", "macro/*", "factory/auroc",
+        "per_class/<class>/precision", "per_class/<class>/recall", "per_class/<class>/f1", "per_class/<class>/auroc",
+        "per_class/<class>/average_precision",
+    )  # fmt: skip
+    minimised = ("escape_rate", "false_alarm_rate")
+    descriptive = ("pictures", "unlabelled", "per_class/<class>/support")
+
     def __init__(
         self,
         classes: list[str],

@@ -35,6 +35,22 @@ class DetEvaluator(Evaluator):
     the area of the true box.
     """
 
+    maximised = (
+        "ap", "ap*", "at_score/recall", "at_score/precision", "at_score/f1", "best_f1/f1", "factory/auroc",
+        "per_class/<class>/ap", "per_class/<class>/ap*", "per_class/<class>/recall", "per_class/<class>/precision",
+        "per_class/<class>/f1",
+        "per_class/<class>/best_f1",
+    )  # fmt: skip
+    minimised = (
+        "escape_rate", "false_alarm_rate", "at_score/missed", "at_score/false_alarms",
+        "at_score/false_alarms_per_picture", "per_class/<class>/missed", "per_class/<class>/false_alarms",
+        "per_class/<class>/false_alarms_per_picture",
+    )  # fmt: skip
+    descriptive = (
+        "pictures", "at_score/score", "at_score/boxes", "best_f1/score", "per_class/<class>/score", "per_class/<class>/boxes",
+        "per_class/<class>/best_f1_score", "factory/bad_pictures", "factory/good_pictures",
+    )  # fmt: skip
+
     def __init__(
         self,
         classes: list[str],

@@ -56,6 +56,17 @@ class SegEvaluator(Evaluator):
     without a labelled one are only numbered.
     """
 
+    maximised = (
+        "miou", "mdice", "boundary_f1", "pixel_accuracy", "foreground/*", "factory/auroc",
+        "per_class/<class>/iou", "per_class/<class>/dice", "per_class/<class>/boundary_f1",
+        "per_class/<class>/precision", "per_class/<class>/recall",
+        "defects/recall", "defects/right_kind", "defects/per_class/<class>", "defects/recall_at_false_alarms_per_picture/*",
+    )  # fmt: skip
+    minimised = ("escape_rate", "false_alarm_rate", "defects/false_alarms", "defects/false_alarms_per_picture")
+    descriptive = (
+        "pictures", "unlabelled", "per_class/<class>/pixels", "defects/threshold_at_false_alarms_per_picture/*",
+    )  # fmt: skip
+
     def __init__(
         self,
         classes: list[str],

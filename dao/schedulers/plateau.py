@@ -43,6 +43,11 @@ class PlateauLR(Scheduler):
         self.bad_evaluations = 0
         self.reduced = 1.0
 
+    @property
+    def asks_direction(self) -> bool:
+        """Whether the evaluator must know which metrics are better high."""
+        return self.mode is None
+
     def body(self, i: int) -> float:
         return self.reduced
 

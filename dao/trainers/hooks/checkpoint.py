@@ -80,11 +80,11 @@ class BestCheckpoint(Hook):
     """Save best.ckpt whenever a validation beats all before it.
 
     metric: name of an evaluator's metric (None: the trainer's ``best_metric``, else the evaluator's own choice);
-    mode: whether more ("max") or less ("min") of it is better (None: see `mode_of`).
+    mode: whether more ("max") or less ("min") of it is better (None: by the evaluator's word).
     """
 
     def __init__(self, metric: str | None = None, mode: Literal["max", "min"] | None = None) -> None:
-        self.metric, self.mode, self.asks_evaluator = metric, mode, False
+        self.metric, self.mode, self.given_mode, self.asks_evaluator = metric, mode, mode, False
 
     def before_train(self, trainer: TrainVal) -> None:
         if trainer.evaluator is None:
@@ -93,11 +93,11 @@ class BestCheckpoint(Hook):
         if self.metric is None:  # the evaluator's own choice, which may depend on the data it sees
             self.asks_evaluator = True
             self.metric = trainer.evaluator.best_metric
-        self.mode = self.mode or mode_of(self.metric, trainer.evaluator)
         known = trainer.evaluator.metric_names()
         if self.metric not in known:
             message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
             raise ConfigError(Problem("trainer.kwargs.best_metric", message))
+        self.mode = self.mode or mode_of(self.metric, trainer.evaluator)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics and trainer.metrics_epoch == trainer.epoch:
@@ -106,7 +106,8 @@ class BestCheckpoint(Hook):
     def consider(self, trainer: TrainVal) -> None:
         """Keep the present weights if their metric is the best so far."""
         if self.asks_evaluator:
-            self.metric, self.mode = trainer.evaluator.best_metric, trainer.evaluator.best_mode
+            self.metric = trainer.evaluator.best_metric
+            self.mode = self.given_mode or mode_of(self.metric, trainer.evaluator)
         # a metric that one validation cannot tell (a class without pictures) is NaN there: never better than one that is
         # told, and as long as none was, the latest weights are kept
         value, best = trainer.metrics.get(self.metric, float("nan")), trainer.best.get("value")
@@ -137,9 +138,12 @@ class SettledCheckpoint(LatestCheckpoint):
 
 
 def mode_of(metric: str, evaluator: Evaluator) -> str:
-    """Whether a metric is better high or low: by the evaluator's word where it is its own choice, else by the words of
-    its own name (class names before it say nothing)."""
-    if metric == evaluator.best_metric:
-        return evaluator.best_mode
-    low = {"loss", "error", "errors", "escape", "escapes", "alarm", "alarms", "missed", "overkill", "mae", "mse"}
-    return "min" if low & set(metric.rsplit("/", 1)[-1].split("_")) else "max"
+    """Whether a metric is better high or low, by the evaluator's word. Raises ConfigError for one that is neither."""
+    mode = evaluator.mode_of(metric)
+    if mode is None:
+        message = (
+            f"nothing says whether '{metric}' is better high or low: {type(evaluator).__name__} names it neither among its "
+            "`maximised` nor its `minimised` metrics; choose another, or give the BestCheckpoint hook its 'mode'"
+        )
+        raise ConfigError(Problem("trainer.kwargs.best_metric", message))
+    return mode

@@ -28,6 +28,11 @@ class Evaluate(Hook):
     def __init__(self, interval: int = 1) -> None:
         self.interval, self.last = interval, -1
 
+    def before_train(self, trainer: TrainVal) -> None:
+        """Refuse a metric of which nobody says whether it is better high or low, where the rates hang on it."""
+        if trainer.evaluator is not None and getattr(trainer.scheduler, "asks_direction", False):
+            mode_of(trainer.best_metric or trainer.evaluator.best_metric, trainer.evaluator)
+
     def after_epoch(self, trainer: TrainVal) -> None:
         if self.last == trainer.epoch:  # resumed from a checkpoint that was saved after it, the best one
             trainer.metrics_epoch = trainer.epoch
@@ -49,7 +54,7 @@ class Evaluate(Hook):
         self.last = trainer.metrics_epoch = trainer.epoch
         if trainer.scheduler is not None:
             metric = trainer.best_metric or trainer.evaluator.best_metric
-            trainer.scheduler.epoch_end(trainer.metrics.get(metric), mode_of(metric, trainer.evaluator))
+            trainer.scheduler.epoch_end(trainer.metrics.get(metric), trainer.evaluator.mode_of(metric) or "max")
         logger.info("epoch {}  {}", trainer.epoch + 1, trainer.evaluator.headline(trainer.metrics))
 
     def state_dict(self) -> dict[str, Any]:

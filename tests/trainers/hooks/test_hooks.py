@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch import nn
 
-from dao.errors import RunError
+from dao.errors import ConfigError, RunError
+from dao.evaluators.base import Evaluator
 from dao.register import Registers, import_all_modules_for_register
 from dao.schedulers.plateau import PlateauLR
 from dao.structures import Batch
@@ -167,25 +168,29 @@ def test_clock(seconds, text):
     assert clock(seconds) == text
 
 
-@pytest.mark.parametrize(
-    ("metric", "mode"), [("top1", "max"), ("escape_rate", "min"), ("val_loss", "min"), ("macro_f1", "max")]
-)
-def test_mode_of(metric, mode):
-    assert mode_of(metric, SimpleNamespace(best_metric="another", best_mode="max")) == mode
+def test_a_metric_that_is_neither_better_high_nor_low_is_refused_with_the_ways_out():
+    evaluator = Registers.evaluators.get("ClsEvaluator")(["ok", "dent"])
+    hook = BestCheckpoint("per_class/dent/support")
+    with pytest.raises(ConfigError, match="'per_class/dent/support' is better high or low.*'mode'"):
+        hook.before_train(SimpleNamespace(evaluator=evaluator, best_metric=None))
+    BestCheckpoint("per_class/dent/support", "max").before_train(SimpleNamespace(evaluator=evaluator, best_metric=None))
+    plateau = PlateauLR(10, 1)
+    watched = SimpleNamespace(evaluator=evaluator, best_metric="pictures", scheduler=plateau)
+    with pytest.raises(ConfigError, match="'pictures'"):
+        Evaluate().before_train(watched)
+    plateau.mode = "max"
+    Evaluate().before_train(watched)
 
 
-@pytest.mark.parametrize(
-    ("metric", "mode"),
-    [
-        ("per_class/gloss/recall", "max"),
-        ("per_class/solder_error/f1", "max"),
-        ("defects/recall_at_false_alarms_per_picture/0.1", "max"),
-        ("defects/false_alarms_per_picture", "min"),
-        ("escape_rate", "min"),
-    ],
-)
-def test_class_names_say_nothing_of_a_metrics_direction(metric, mode):
-    assert mode_of(metric, SimpleNamespace(best_metric="another", best_mode="max")) == mode
+def test_a_mode_given_to_the_hook_outlives_the_evaluators_choice_of_metric():
+    hook = BestCheckpoint(mode="min")
+    trainer = SimpleNamespace(
+        evaluator=Registers.evaluators.get("ClsEvaluator")(["ok", "dent"]), best_metric=None, metrics={"top1": 0.4},
+        best={"value": 0.5}, metrics_epoch=0, epoch=0, save_checkpoint=lambda name: None,
+    )  # fmt: skip
+    hook.before_train(trainer)
+    hook.after_epoch(trainer)
+    assert trainer.best["value"] == 0.4
 
 
 def test_a_logger_that_the_disk_refuses_does_not_end_the_run(tmp_path, monkeypatch):
@@ -202,16 +207,22 @@ def test_a_logger_that_the_disk_refuses_does_not_end_the_run(tmp_path, monkeypat
     assert '"train/loss": 0.5' in (tmp_path / "metrics.jsonl").read_text()
 
 
-class Costs:
+class Costs(Evaluator):
     """An evaluator whose own metric is better when smaller, which its name does not tell."""
 
-    best_metric, best_mode = "cost", "min"
+    best_metric, best_mode, maximised = "cost", "min", ("top1",)
 
     def __init__(self, costs):
         self.costs = iter(costs)
 
     def reset(self):
         """Nothing is kept."""
+
+    def update(self, predictions, batch):
+        """Nothing is counted."""
+
+    def report(self, folder):
+        return []
 
     def compute(self):
         return {"cost": next(self.costs), "top1": 0.5}

@@ -240,7 +240,7 @@ def _factory(scores: NDArray[np.float64], bad: NDArray[np.bool_], called: NDArra
         "false_alarm_rate": asdict(factory.wilson(int((~bad & called).sum()), int((~bad).sum()))),
         "auroc": factory.auroc(scores, bad),
     }
-    curve = factory.curve(scores, bad)
+    curve = factory.curve(scores, bad, limits=(-np.inf, np.inf))
     if curve is not None:
         found["escape_at_false_alarm"] = [curve.best_escape_at(x) for x in factory.OPERATING_POINTS]
         found["false_alarm_at_escape"] = [curve.best_false_alarm_at(x) for x in factory.OPERATING_POINTS]

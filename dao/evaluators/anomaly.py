@@ -15,6 +15,7 @@ from dao.errors import ConfigError, DataError, Problem, RunError
 from dao.evaluators import factory, ranking
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
+from dao.evaluators.headline import line_of
 from dao.evaluators.score_histogram import ScoreHistogram, aligned
 from dao.evaluators.segmentation import as_png
 from dao.register import Registers
@@ -155,16 +156,7 @@ class AnomalyEvaluator(Evaluator):
         return flatten(details_of(rows, made_up.bad, {"bad": made_up}))
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("picture/auroc", "pixel/auroc", "pixel/aupro")
-        shown = [
-            f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, float("nan")) == metrics.get(name)
-        ]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        rates = self.details.get("factory")
-        if not rates:
-            return line
-        escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-        return f"{line}  escapes {escape}  false alarms {alarm}"
+        return line_of(metrics, ("picture/auroc", "pixel/aupro"), self.details)
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.anomaly_report import write_report

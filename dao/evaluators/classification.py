@@ -15,6 +15,7 @@ from dao.errors import ConfigError, DataError, Problem, RunError, nearest
 from dao.evaluators import factory
 from dao.evaluators.base import Evaluator
 from dao.evaluators.counts import confusion, macro, per_class, ranks_of
+from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
@@ -226,16 +227,8 @@ class ClsEvaluator(Evaluator):
         return labels[:, [self.classes.index(name) for name in self.bad]].any(1)
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("top1", "subset_accuracy", "map", "macro/f1", "macro/auroc")
-        shown = [
-            f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, float("nan")) == metrics.get(name)
-        ]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        rates = self.details.get("factory")
-        if rates:
-            escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-            line += f"  escapes {escape}  false alarms {alarm}"
-        return line
+        names = ("subset_accuracy", "map") if self.multi_label else ("top1", "macro/f1", "factory/auroc")
+        return line_of(metrics, names, self.details)
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.report import write_report

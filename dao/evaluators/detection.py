@@ -17,6 +17,7 @@ from dao.evaluators.base import Evaluator
 from dao.evaluators.box_counts import Matches, Pairing
 from dao.evaluators.classification import flatten
 from dao.evaluators.coco_ap import COCO_IOUS, PictureBoxes, Precision, precision
+from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, GroundTruth, Prediction
 from dao.utils import dist
@@ -187,20 +188,9 @@ class DetEvaluator(Evaluator):
         return badness, np.array([len(p.truth.labels) > 0 for p in decided], bool)
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ["ap", "ap50", *(ap_name(iou) for iou in self.extra_iou)]
-        shown = [f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, np.nan) == metrics.get(name)]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        counts = self.details.get("at_score")
-        if not counts:
-            return line
-        if counts["recall"]:
-            line += f"  from score {self.score:g}: found {factory.Rate(**counts['recall']).text()}"
-        line += f"  false alarms {counts['false_alarms_per_picture']:.3g} a picture"
-        rates = self.details["factory"]
-        if rates["good_pictures"]:
-            escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-            line += f"  escaped pictures {escape}  good pictures with an alarm {alarm}"
-        return line
+        marked = self.details.get("at_score", {}).get("recall")
+        found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
+        return line_of(metrics, ("ap", "ap50"), self.details, found)
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.detection_report import write_report

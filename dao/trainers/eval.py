@@ -10,6 +10,7 @@ from loguru import logger
 
 from dao.config import Config, Raw
 from dao.errors import ConfigError, Problem
+from dao.evaluators.headline import two_numbers
 from dao.preflight import check_same_data
 from dao.register import Registers
 from dao.signature import out_of_limits
@@ -100,6 +101,8 @@ class Eval(Trainer):
             self.evaluator.report(self.run_dir)
         logger.success("{}", self.evaluator.headline(self.metrics))
         logger.success("report: {}", self.run_dir)
+        for line in two_numbers(self.evaluator.details):
+            logger.success("{}", line)
 
     def close(self) -> None:
         if hasattr(self.loader, "close"):  # not where building it failed

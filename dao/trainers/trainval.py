@@ -129,6 +129,7 @@ class TrainVal(Trainer):
         self.calibration_bad = BadPictures()
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
+        self.evaluator_epoch = -1  # whose predictions the evaluator holds, in this process
         self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
         self.scalars: dict[str, float] = {}
         self.updated = False
@@ -164,6 +165,7 @@ class TrainVal(Trainer):
         loaders = {"training": self.loader, "calibration": self.calibration_loader, "evaluation": self.eval_loader}
         check_same_data(**{name: getattr(loader, "dataset", None) for name, loader in loaders.items()})
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
+        self.call_hooks("check_built")
         if resumed is not None:
             resume_state.restore(self, *resumed)
         elif self.ckpt:

@@ -85,10 +85,14 @@ class BestCheckpoint(Hook):
 
     def __init__(self, metric: str | None = None, mode: Literal["max", "min"] | None = None) -> None:
         self.metric, self.mode, self.given_mode, self.asks_evaluator = metric, mode, mode, False
+        self.checked = False
 
-    def before_train(self, trainer: TrainVal) -> None:
-        if trainer.evaluator is None:
+    def check_built(self, trainer: TrainVal) -> None:
+        """The metric, by the place that names it: the evaluator must report it, and know its direction."""
+        if trainer.evaluator is None or self.checked:
             return
+        self.checked = True
+        place = f"{self.where}.kwargs.metric" if self.metric else "trainer.kwargs.best_metric"
         self.metric = self.metric or trainer.best_metric
         if self.metric is None:  # the evaluator's own choice, which may depend on the data it sees
             self.asks_evaluator = True
@@ -96,8 +100,11 @@ class BestCheckpoint(Hook):
         known = trainer.evaluator.metric_names()
         if self.metric not in known:
             message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
-            raise ConfigError(Problem("trainer.kwargs.best_metric", message))
-        self.mode = self.mode or mode_of(self.metric, trainer.evaluator)
+            raise ConfigError(Problem(place.lstrip("."), message))
+        self.mode = self.mode or mode_of(self.metric, trainer.evaluator, place.lstrip("."))
+
+    def before_train(self, trainer: TrainVal) -> None:
+        self.check_built(trainer)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics and trainer.metrics_epoch == trainer.epoch:
@@ -137,13 +144,14 @@ class SettledCheckpoint(LatestCheckpoint):
         """`LatestCheckpoint` has saved."""
 
 
-def mode_of(metric: str, evaluator: Evaluator) -> str:
-    """Whether a metric is better high or low, by the evaluator's word. Raises ConfigError for one that is neither."""
+def mode_of(metric: str, evaluator: Evaluator, where: str = "trainer.kwargs.best_metric") -> str:
+    """Whether a metric is better high or low, by the evaluator's word. Raises ConfigError for one that is neither, by the
+    place that names it."""
     mode = evaluator.mode_of(metric)
     if mode is None:
         message = (
             f"nothing says whether '{metric}' is better high or low: {type(evaluator).__name__} names it neither among its "
             "`maximised` nor its `minimised` metrics; choose another, or give the BestCheckpoint hook its 'mode'"
         )
-        raise ConfigError(Problem("trainer.kwargs.best_metric", message))
+        raise ConfigError(Problem(where, message))
     return mode

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
 
 
+WIDTH = 120 - 17  # columns of a terminal, without the time and the level before a line
+
+
 class Meter:
     """Means since the last line. Losses stay on their device until they are read: reading makes a GPU wait."""
 
@@ -111,21 +114,25 @@ class Console(Hook):
             what = f"loss {losses['loss']:.4f}  lr {trainer.scalars['lr']:.2g}" if losses else "collecting"
             short = f"{what}  eta {clock(self.seconds_left(trainer))}"
             self.progress.update(self.bar, line=short)
-        head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  iter {trainer.iter + 1}/{trainer.iters_per_epoch}  "
-        logger.log("DEBUG" if self.progress is not None else "INFO", head + line)
+        logger.log("DEBUG" if self.progress is not None else "INFO", line)
         self.meter.reset()
 
     def render(self, trainer: TrainVal, losses: dict[str, float]) -> str:
-        """The part of the line behind the iteration."""
-        parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items() if name != "loss")
-        loss = f"loss {losses['loss']:.4f}" + (f" ({parts})" if parts else "") if losses else "collecting"
+        """Epoch, iteration, losses, rate, mean time of an iteration (of it waited for data), memory, time left.
+
+        What a model's loss is made of is left out where the line would be longer than `WIDTH`; the loggers have it.
+        """
+        head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  {trainer.iter + 1}/{trainer.iters_per_epoch}  "
+        loss = f"loss {losses['loss']:.4f}" if losses else "collecting"
+        parts = " ".join(f"{name} {value:.3f}" for name, value in losses.items() if name != "loss")
         rate = f"lr {trainer.scalars['lr']:.3g}  " if trainer.scheduler is not None else ""
-        count = self.meter.count
-        return (
-            f"{loss}  {rate}data {self.meter.data_seconds / count * 1000:.0f} ms  "
-            f"iter {self.meter.seconds / count * 1000:.0f} ms  mem {memory_gib(trainer.device):.1f} GiB  "
+        waited, taken = (s / self.meter.count * 1000 for s in (self.meter.data_seconds, self.meter.seconds))
+        tail = (
+            f"  {rate}{taken:.0f} ms ({waited:.0f} data)  {memory_gib(trainer.device):.1f} GiB  "
             f"eta {clock(self.seconds_left(trainer))}"
         )
+        whole = f"{head}{loss} ({parts}){tail}"
+        return whole if parts and len(whole) <= WIDTH else f"{head}{loss}{tail}"
 
     def seconds_left(self, trainer: TrainVal) -> float:
         """From the pace since this process began, validations included."""

@@ -56,7 +56,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     tell.add_argument("--verify-resume", type=int, nargs="?", const=20, metavar="N",
         help="prove on this config and machine that a run stopped inside its first N (20) iterations loses nothing")  # fmt: skip
     tell.add_argument("--schema", action="store_true", help="JSON Schema of a config, for editors")
-    tell.add_argument("--list", nargs="?", const="all", metavar="KIND", help="components with their signatures")
+    tell.add_argument("--list", nargs="?", const="all", metavar="KIND",
+        help="components: what each does and takes; metrics: what evaluators report")  # fmt: skip
     tell.add_argument("--version", action="store_true")
     return parser.parse_args(argv)
 
@@ -104,4 +105,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from dao.pipes import until_closed
+
+    sys.exit(until_closed(main))

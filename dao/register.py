@@ -114,7 +114,15 @@ class Register:
         return problems or (list(own_rules(kwargs, where)) if callable(own_rules) else [])
 
 
-class Registers:
+class _Suggesting(type):
+    """So that a misspelt register names the nearest."""
+
+    def __getattr__(cls, name: str) -> Any:
+        known = [key for key, value in vars(cls).items() if isinstance(value, Register)]
+        raise AttributeError(f"there is no Registers.{name}. {nearest(name, known)}")
+
+
+class Registers(metaclass=_Suggesting):
     """The central list of registers. A new kind of component is one line here."""
 
     tasks = Register("task", context=("config", "classes", "loss", "in_chans"))

@@ -27,6 +27,7 @@ from dao.dataloaders.datasets.base import raise_listed
 from dao.dataloaders.datasets.detection import refuse_unknown_classes
 from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import AICoreError, ConfigError, DataError, Problem
+from dao.pipes import until_closed
 
 FORMATS = tuple(WRITERS)
 
@@ -192,4 +193,4 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_closed(main))

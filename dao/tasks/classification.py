@@ -42,6 +42,10 @@ class ClassificationTask(Task):
         if self.multi_label:
             self.facts.setdefault("threshold", MULTI_LABEL_THRESHOLD)
 
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        return (1, num_classes)
+
     def check_loss(self, loss: nn.Module) -> None:
         """Softmax losses on multi-hot targets train without complaint and learn the wrong thing: refuse them."""
         super().check_loss(loss)

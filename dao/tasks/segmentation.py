@@ -30,6 +30,10 @@ class SegmentationTask(Task):
     training_needs = ("loss", "optimizer")
     resizes = ("letterbox", "stretch", "tile")  # "crop" would leave a picture's ends unseen
 
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        return (1, num_classes, *size_hw)
+
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(batch.targets, Tensor) or batch.targets.ndim != 3:
             raise ConfigError(

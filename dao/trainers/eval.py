@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -16,7 +17,13 @@ from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.tasks import build
 from dao.trainers import rehearsal
-from dao.trainers.answering import complete_from_checkpoint, refuse_exported, section_name, stage_folder
+from dao.trainers.answering import (
+    complete_from_checkpoint,
+    refuse_exported,
+    say_left_out,
+    section_name,
+    stage_folder,
+)
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
 from dao.utils import checkpoint, dist, run_folder
@@ -60,7 +67,8 @@ class Eval(Trainer):
     def build(self) -> Path:
         """Model, pictures and evaluator; returns the checkpoint that was taken."""
         path = checkpoint.find(self.ckpt, self.prefer)
-        self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
+        content = checkpoint.load(path)
+        self.task = build.task_from_checkpoint(content, str(path))
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
         section = self.config.evaluator
@@ -69,6 +77,7 @@ class Eval(Trainer):
         where = "evaluator.dataloader"
         dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", self.task.classes)
         check_same_data(evaluation=dataset)
+        say_left_out(dataset, plain(section.dataloader.dataset), json.loads(content["config"]))
         self.loader = build.build_loader(section.dataloader, where, dataset, self.task.preprocess, False, seed=0)
         self.iters_per_epoch = len(self.loader)  # type: ignore[arg-type]
         self.bad = BadPictures(len(dataset), self.max_bad_fraction)

@@ -65,6 +65,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (failed proof), 2 (user's mistake), 128 + n (signal n)."""
     args = parse_args(argv)
+    for stream in (sys.stdout, sys.stderr):  # a file name whose bytes are no text is shown escaped
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     if args.version:
         from dao import __version__
 

@@ -30,7 +30,8 @@ def check(raw: Raw, device: str) -> int:
         dataset = build.build_dataset(section, where, classes, announce=False)
         classes = classes or list(dataset.classes) or None
         set_apart = set_apart or held_out(dataset)
-        reports[where] = check_dataset(dataset, where, judges=where.startswith("evaluator."))
+        depth = raw.get("preprocess", {}).get("bit_depth", 16)
+        reports[where] = check_dataset(dataset, where, judges=where.startswith("evaluator."), bit_depth=depth)
         say("\n".join(reports[where].render()))
     shared = cross_split_duplicates([r for where, r in reports.items() if where in KEPT_APART], set_apart)
     if shared:

@@ -90,6 +90,7 @@ def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
     raw: as `dao.config.load_marked` gives it, so that what it replaces of its checkpoint's config is known.
     Raises ConfigError with every problem of the file.
     """
+    from dao import limits
     from dao.register import Registers, import_all_modules_for_register
     from dao.schema import validate
 
@@ -106,6 +107,7 @@ def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
     problems = validate(plain)
     if problems:
         raise ConfigError(problems, args.exp_file)
+    limits.apply(plain.get("limits"))
     return plain
 
 

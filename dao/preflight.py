@@ -68,7 +68,9 @@ def listing(dataset: Any) -> str:
     digest = hashlib.sha256()
     for path, record in zip(paths, dataset.records, strict=True):
         size = os.path.getsize(path) if os.path.isfile(path) else -1  # noqa: PTH113, PTH202 (many)
-        digest.update(f"{os.path.relpath(path, root)} {getattr(record, 'labels', None)} {size}\n".encode())
+        digest.update(
+            f"{os.path.relpath(path, root)} {getattr(record, 'labels', None)} {size}\n".encode(errors="surrogateescape")
+        )
     return f"{len(paths)} pictures {digest.hexdigest()[:12]}"
 
 

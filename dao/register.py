@@ -134,7 +134,7 @@ class Registers(metaclass=_Suggesting):
     datasets = Register("dataset", context=("classes",))
     dataloaders = Register("dataloader", context=("dataset", "transforms", "preprocess", "training", "seed"))
     transforms = Register("transform")
-    losses = Register("loss", context=("num_classes", "class_counts", "multi_label"))
+    losses = Register("loss", context=("num_classes", "class_counts", "class_total", "multi_label"))
     optimizers = Register("optimizer", context=("model",))
     schedulers = Register("scheduler", context=("total_iters", "iters_per_epoch", "no_aug_iters"))
     evaluators = Register("evaluator", context=("classes",))

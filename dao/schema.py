@@ -14,6 +14,7 @@ from typing import Any
 
 from dao.config import ENV_REFERENCE, Raw
 from dao.errors import Problem, nearest
+from dao.limits import Limits
 from dao.preprocess import PreprocessSettings
 from dao.register import Register, Registers
 from dao.signature import check_kwargs, check_type, config_parameters, type_adapter
@@ -54,6 +55,7 @@ SECTIONS: dict[str, Slot] = {
 }
 FROM_ENVIRONMENT = ("integer", "number", "boolean")  # JSON's types that a reference to the environment may stand for
 ENVIRONMENT = {"$ref": "#/$defs/environment"}
+PLAIN_SECTIONS: dict[str, type[Any]] = {"preprocess": PreprocessSettings, "limits": Limits}  # settings, no component
 PLAIN_KEYS: dict[str, Any] = {"name": str, "type": str, "fullName": str}
 
 
@@ -64,12 +66,12 @@ def validate(raw: Raw) -> list[Problem]:
         if key in PLAIN_KEYS:
             problems += check_type(PLAIN_KEYS[key], value, key)
             problems += _name_problems(value) if key == "name" and isinstance(value, str) else []
-        elif key == "preprocess":
-            problems += _validate_preprocess(value)
+        elif key in PLAIN_SECTIONS:
+            problems += _validate_plain(key, PLAIN_SECTIONS[key], value)
         elif key in SECTIONS:
             problems += _validate_slot(_resolve(SECTIONS[key], key, raw), value, key)
         else:
-            known = [*PLAIN_KEYS, "preprocess", *SECTIONS]
+            known = [*PLAIN_KEYS, *PLAIN_SECTIONS, *SECTIONS]
             problems.append(Problem(key, f"is not a section of a config. {nearest(key, known)}"))
     if isinstance(raw.get("type"), str) and raw["type"] not in Registers.tasks:
         problems.append(Problem("type", Registers.tasks.unknown(raw["type"])))
@@ -142,14 +144,14 @@ def _resolve(slot: Slot, key: str, raw: Raw) -> Slot:
     return Slot(Registers.tasks.get(task).models, slot.form, slot.children, slot.extra)
 
 
-def _validate_preprocess(value: Any) -> list[Problem]:
+def _validate_plain(key: str, settings_class: type[Any], value: Any) -> list[Problem]:
     if not isinstance(value, dict):
-        return [_not_an_object("preprocess", value)]
-    problems = check_kwargs(PreprocessSettings, value, "preprocess")
+        return [_not_an_object(key, value)]
+    problems = check_kwargs(settings_class, value, key)
     if problems:
         return problems
-    settings = PreprocessSettings(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
-    return settings.problems()
+    settings = settings_class(**{k: tuple(v) if isinstance(v, list) else v for k, v in value.items()})
+    return list(settings.problems())
 
 
 def _validate_slot(slot: Slot, value: Any, where: str) -> list[Problem]:
@@ -228,7 +230,7 @@ def json_schema() -> dict[str, Any]:
             "anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}],
         },
         **{key: {"type": "string"} for key in PLAIN_KEYS},
-        "preprocess": _kwargs_schema(PreprocessSettings, ()),
+        **{key: _kwargs_schema(settings_class, ()) for key, settings_class in PLAIN_SECTIONS.items()},
     }
     properties["type"]["enum"] = list(Registers.tasks)
     for key, slot in SECTIONS.items():

@@ -137,12 +137,14 @@ class GroundTruth:
     """The objects of one picture that is evaluated, in its ORIGINAL pixels.
 
     boxes_xyxy: (N, 4) float32; labels: (N,) int64 class indices; ignore: (N,) bool, boxes that count neither as found
-    nor as missed (COCO's crowd, VOC's difficult).
+    nor as missed (COCO's crowd, VOC's difficult). area: (N,) float64 pixels of each object as the annotations state it
+    (COCO's ``area``, of its mask), by which COCO tells small from large; None where the format states none.
     """
 
     boxes_xyxy: NDArray[np.float32]
     labels: NDArray[np.int64]
     ignore: NDArray[np.bool_]
+    area: NDArray[np.float64] | None = None
 
 
 @dataclass(slots=True)

@@ -2,10 +2,14 @@
 
 import copy
 import json
+import os
+import tempfile
 
 import cv2
 import numpy as np
 import pytest
+
+os.environ["AICORE_CACHE"] = tempfile.mkdtemp(prefix="aicore-cache-")  # what runs remember is not the user's
 
 CLASSES = ("blue", "green", "red")
 

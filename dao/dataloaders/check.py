@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Sequence, Set
 from concurrent.futures import ThreadPoolExecutor
@@ -10,10 +9,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from dao.dataloaders import content
 from dao.dataloaders.datasets.base import ImageDataset, some
-from dao.dataloaders.datasets.image_io import decode_all_bits, read_bytes, to_uint8
+from dao.dataloaders.datasets.image_io import decode_all_bits, to_uint8
+from dao.dataloaders.files import read_file
+from dao.dataloaders.survey import describe_depth
 from dao.errors import DataError
 
 
@@ -27,6 +28,7 @@ class Picture:
     pixels: str = ""
     reason: str = ""
     missing: bool = False
+    brightest: int = 0  # of 16-bit pixels
 
 
 @dataclass(slots=True)
@@ -66,10 +68,10 @@ class DatasetReport:
         return lines
 
 
-def check_dataset(dataset: ImageDataset, name: str, judges: bool = False) -> DatasetReport:
+def check_dataset(dataset: ImageDataset, name: str, judges: bool = False, bit_depth: int = 16) -> DatasetReport:
     """Decode and fingerprint every picture of a dataset, by threads.
 
-    judges: whether models are judged by it, and not made from it.
+    judges: whether models are judged by it, and not made from it. bit_depth: of its 16-bit pictures, by the config.
     """
     with ThreadPoolExecutor(min(16, os.cpu_count() or 1)) as pool:
         pictures = list(pool.map(lambda index: _look_at(dataset, index), range(len(dataset))))
@@ -87,6 +89,13 @@ def check_dataset(dataset: ImageDataset, name: str, judges: bool = False) -> Dat
             report.contradictions.append([p.path for p in twins])
     report.problems = _problems(report, dataset.judges_without if judges else dataset.learns_without)
     report.problems += dataset.census.omissions()
+    deepest = max(pictures, key=lambda p: p.brightest, default=None)
+    if (
+        deepest is not None
+        and deepest.brightest
+        and (wrong := describe_depth(deepest.brightest, deepest.path, bit_depth))
+    ):
+        report.problems.append(wrong)
     report.notes = dataset.census.adjustments()
     return report
 
@@ -95,22 +104,16 @@ def _look_at(dataset: ImageDataset, index: int) -> Picture:
     record = dataset.records[index]
     picture = Picture(record.path, record.labels)
     try:
-        decoded = decode_all_bits(read_bytes(record.path), record.path)
-        picture.pixels = fingerprint(decoded)
+        decoded = decode_all_bits(read_file(record.path), record.path)
+        picture.pixels = content.of_pixels(decoded)
+        if decoded.dtype == np.uint16:
+            picture.brightest = max(1, int(decoded.max()))
         picture.hw = to_uint8(decoded, record.path).shape[:2]
         picture.reason = dataset.picture_problem(index, picture.hw)
     except DataError as error:
         picture.missing = not Path(record.path).exists()
         picture.reason = str(error).removeprefix(f"{record.path}: ")
     return picture
-
-
-def fingerprint(pixels: NDArray[np.generic]) -> str:
-    """The same for the same picture, whatever the file's format, name and remarks; of all bits that it has."""
-    colour = pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
-    digest = hashlib.sha1(f"{colour.shape} {colour.dtype}".encode(), usedforsecurity=False)
-    digest.update(np.ascontiguousarray(colour).data)
-    return digest.hexdigest()
 
 
 def _identical(pictures: Sequence[Picture]) -> list[list[Picture]]:

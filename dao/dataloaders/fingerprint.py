@@ -35,7 +35,7 @@ def _row(record: Record, root: str) -> tuple[int, int, int]:
     states = [_stat(file) for file in files]
     sizes = zlib.crc32(repr([size for size, _ in states]).encode(), label)
     dates = zlib.crc32(repr([date for _, date in states]).encode())
-    name = record.path.removeprefix(root).encode()
+    name = os.fsencode(record.path.removeprefix(root))
     return zlib.crc32(name) << 31 ^ zlib.crc32(name[::-1]), sizes, dates
 
 

@@ -18,10 +18,11 @@ import torch
 from loguru import logger
 from torch.utils.data import DataLoader
 
-from dao.dataloaders.cache import PictureCache
+from dao.dataloaders.cache import PictureCache, free_memory
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.reader import BatchReader, ClsReader, Fetched, SegReader
 from dao.dataloaders.samplers import EvalSampler, TrainSampler, balanced_weights
+from dao.dataloaders.survey import memory_note
 from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem, RunError
 from dao.preprocess import Preprocess
@@ -77,6 +78,7 @@ class ImageLoader:
             self.reader.cache = PictureCache(self.reader.read_uncached, len(dataset))
         self.sampler = self._make_sampler(training, sampler, seed)
         self._warn_of_crowding(num_workers)
+        self._warn_of_size(num_workers)
         self._loader: DataLoader[Fetched] = DataLoader(
             self.reader,
             batch_size=None,  # the reader makes whole batches
@@ -160,6 +162,14 @@ class ImageLoader:
         cores = usable_cores()
         if num_workers > cores:
             logger.warning("num_workers is {}, and there are {} cores: they will share them", num_workers, cores)
+
+    @staticmethod
+    def _warn_of_size(num_workers: int) -> None:
+        """Each process decodes one picture at a time, so that they are bounded by their number and ``limits``."""
+        processes = max(1, num_workers) * int(os.environ.get("LOCAL_WORLD_SIZE", dist.world_size()))
+        note = memory_note(processes, free_memory())
+        if note and dist.is_main():
+            logger.warning("{}", note)
 
 
 def lost_worker(error: BaseException, now: str = "; 0 reads without processes") -> RunError:

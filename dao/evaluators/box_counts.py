@@ -173,7 +173,8 @@ def confusion(
 
 
 def _part(truth: GroundTruth, chosen: NDArray[np.int64]) -> GroundTruth:
-    return GroundTruth(truth.boxes_xyxy[chosen], truth.labels[chosen], truth.ignore[chosen])
+    area = None if truth.area is None else truth.area[chosen]
+    return GroundTruth(truth.boxes_xyxy[chosen], truth.labels[chosen], truth.ignore[chosen], area)
 
 
 def confused_pairs(overlap: NDArray[np.float64], iou_threshold: float) -> list[tuple[int, int]]:

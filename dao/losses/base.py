@@ -12,6 +12,7 @@ from dao.errors import ConfigError, Problem
 from dao.signature import out_of_limits
 from dao.utils import dist
 
+UNLABELLED = -100  # the class index that does not count, as torch's losses take it
 Weights = list[float] | Literal["balanced"] | None
 
 
@@ -19,9 +20,17 @@ class Loss(nn.Module):
     """Base of the losses: forward(logits, target) -> scalar.
 
     limits: smallest and largest value a numeric setting may have, both included; checked before a run starts.
+    takes_*: what the targets may be, said by the loss itself (where it hangs on a setting, by a property) and asked before
+    anything is trained: pictures, one class each or shares of classes; multi_label, (B, K) of yes and no; masks, one class a
+    pixel; unlabelled, pixels of UNLABELLED among them, which it leaves out; boxes.
     """
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {}
+    takes_pictures: bool = True
+    takes_multi_label: bool = False
+    takes_masks: bool = True
+    takes_unlabelled: bool = False
+    takes_boxes: bool = False
 
     @classmethod
     def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -50,6 +59,32 @@ def positive_counts(class_counts: list[int] | None, where: str) -> Tensor:
     return torch.tensor(class_counts, dtype=torch.float32)
 
 
+def absences_per_presence(class_counts: list[int] | None, class_total: int | None, where: str) -> Tensor:
+    """(n - count_k) / count_k, (K,) float32, n of `shares_of_presence`."""
+    share = shares_of_presence(class_counts, class_total, where)
+    return (1 - share) / share
+
+
+def shares_of_presence(class_counts: list[int] | None, class_total: int | None, where: str) -> Tensor:
+    """count_k / n, (K,) float64: how much of the training data shows each class.
+
+    n: class_total, the number of pictures (or pixels), whatever number of labels they carry; None, where each carries
+    exactly one: the sum of the counts. Raises ConfigError where absences cannot be told, or a class is never absent.
+    """
+    counts = positive_counts(class_counts, where).double()
+    if class_total is None and len(counts) < 2:
+        message = "one class's count does not tell its absences; list the weight instead of 'balanced'"
+        raise ConfigError(Problem(where, message))
+    total = counts.sum() if class_total is None else counts.new_tensor(class_total)
+    always = torch.nonzero(counts >= total).flatten().tolist()
+    if always:
+        message = (
+            f"'balanced' cannot weigh a class that every training picture shows (class {', '.join(map(str, always))}); "
+        )
+        raise ConfigError(Problem(where, message + "add pictures without it, remove the class, or list the weights"))
+    return counts / total
+
+
 def listed_weights(weights: list[float], num_classes: int | None, where: str) -> Tensor:
     """Weights as the config lists them, (K,) float32. Raises ConfigError for a wrong number or a negative one."""
     if num_classes is not None and len(weights) != num_classes:
@@ -69,14 +104,32 @@ def is_class_index(target: Tensor, logits: Tensor) -> bool:
     return target.ndim == logits.ndim - 1 and not target.is_floating_point()
 
 
-def as_distribution(target: Tensor, logits: Tensor) -> Tensor:
+def labelled_places(target: Tensor, logits: Tensor, ignore_index: int) -> Tensor | None:
+    """(B, ...) bool, which places of class indices count; None for a number per class, where all of them do."""
+    return target != ignore_index if is_class_index(target, logits) else None
+
+
+def mean_of_labelled(each: Tensor, labelled: Tensor | None) -> Tensor:
+    """Mean of what every place costs over the labelled places of all processes; 0 where nothing is labelled.
+
+    each: (B, ...) float; labelled: (B, ...) bool, or None: all of them are.
+    """
+    if labelled is None:
+        return mean_of_all(each.mean(), each.numel())
+    return each.where(labelled, 0).sum() / divisor_of(labelled.sum(), each)
+
+
+def as_distribution(target: Tensor, logits: Tensor, labelled: Tensor | None = None) -> Tensor:
     """The target with a number per class: class indices become one-hot, (B, K, ...) stays as it is.
 
-    With a single output (K = 1) the indices 0 and 1 are taken as absence and presence.
+    With a single output (K = 1) the indices 0 and 1 are taken as absence and presence. What is not labelled
+    (see `labelled_places`) becomes some class: it is for the caller to leave it out.
     logits: (B, K, ...); target: (B, ...) integer or (B, K, ...). Returns float of the logits' shape.
     Raises ConfigError when the shapes do not fit: they would broadcast and train on nonsense.
     """
     dtype = torch.promote_types(logits.dtype, torch.float32)
+    if labelled is not None:
+        target = target.where(labelled, 0)
     if is_class_index(target, logits) and logits.shape[1] == 1:
         target = target.unsqueeze(1)
     if is_class_index(target, logits):

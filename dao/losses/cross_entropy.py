@@ -7,14 +7,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from dao.losses.base import (
+    UNLABELLED,
     Loss,
     Weights,
     as_distribution,
     balanced_weights,
     divisor_of,
     is_class_index,
+    labelled_places,
     listed_weights,
-    mean_of_all,
+    mean_of_labelled,
     per_class,
 )
 from dao.register import Registers
@@ -35,12 +37,13 @@ class CrossEntropyLoss(Loss):
     """
 
     limits = {"label_smoothing": (0.0, 1.0)}
+    takes_unlabelled = True
 
     def __init__(
         self,
         label_smoothing: float = 0.0,
         class_weights: Weights = None,
-        ignore_index: int = -100,
+        ignore_index: int = UNLABELLED,
         num_classes: int | None = None,
         class_counts: list[int] | None = None,
     ) -> None:
@@ -87,10 +90,20 @@ def target_mass(target: Tensor, logits: Tensor, weight: Tensor | None, ignore_in
 
 @Registers.losses.register()
 class SoftTargetCrossEntropy(Loss):
-    """Cross entropy against shares of classes, as mixup and cutmix make them; class indices are taken as one-hot."""
+    """Cross entropy against shares of classes, as mixup and cutmix make them; class indices are taken as one-hot.
+
+    ignore_index: the class index that does not count (unlabelled pixels).
+    """
+
+    takes_unlabelled = True
+
+    def __init__(self, ignore_index: int = UNLABELLED) -> None:
+        super().__init__()
+        self.ignore_index = ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...) float; target: (B, K, ...) float shares or (B, ...) integer classes. Returns a scalar."""
-        shares = as_distribution(target, logits)
+        labelled = labelled_places(target, logits, self.ignore_index)
+        shares = as_distribution(target, logits, labelled)
         each = -(shares * functional.log_softmax(logits, dim=1)).sum(dim=1)
-        return mean_of_all(each.mean(), each.numel())
+        return mean_of_labelled(each, labelled)

@@ -10,14 +10,16 @@ from torch.nn import functional
 
 from dao.errors import ConfigError, Problem
 from dao.losses.base import (
+    UNLABELLED,
     Loss,
     as_distribution,
     balanced_weights,
     is_class_index,
+    labelled_places,
     listed_weights,
-    mean_of_all,
+    mean_of_labelled,
     per_class,
-    positive_counts,
+    shares_of_presence,
 )
 from dao.losses.cross_entropy import target_mass
 from dao.register import Registers
@@ -33,15 +35,18 @@ class FocalLoss(Loss):
     gamma: 0 is plain cross entropy; 2 is the paper's choice.
     alpha: balances the classes. Softmax: a weight per class, "balanced" = n / (K * count_k), or for two classes one
         number, the weight of class 1 (class 0 gets 1 - alpha). Sigmoid: share from 0 to 1 that presence weighs against
-        absence, for all classes or one per class, "balanced" = 1 - count_k / n.
+        absence, for all classes or one per class, "balanced" = 1 - count_k / n, n the number of
+        training pictures.
     activation: "softmax" for one class a picture, "sigmoid" for several; "auto" goes by what the data is (and takes
         sigmoid for a single output), so that the shares which mixup makes of one-class targets do not change the loss.
     reduction: "mean" divides softmax by the targets' weight, sigmoid by the number of elements.
+    ignore_index: the class index that does not count (unlabelled pixels).
     multi_label: whether a picture may carry several labels, handed over by the core; None, where nobody says, goes by
         the target: one label for class indices, several for a number per class.
     """
 
     limits = {"gamma": (0.0, float("inf")), "alpha": (0.0, 1.0)}
+    takes_unlabelled = True
 
     def __init__(
         self,
@@ -49,17 +54,24 @@ class FocalLoss(Loss):
         alpha: float | list[float] | Literal["balanced"] | None = None,
         activation: Literal["auto", "softmax", "sigmoid"] = "auto",
         reduction: Literal["mean", "sum"] = "mean",
-        ignore_index: int = -100,
+        ignore_index: int = UNLABELLED,
         num_classes: int | None = None,
         class_counts: list[int] | None = None,
+        class_total: int | None = None,
         multi_label: bool | None = None,
     ) -> None:
         super().__init__()
         self.multi_label = multi_label
         self.gamma, self.activation, self.reduction, self.ignore_index = gamma, activation, reduction, ignore_index
-        class_weights, presence = _resolve_alpha(alpha, num_classes, class_counts)
+        several = activation == "sigmoid" or (activation == "auto" and bool(multi_label))
+        class_weights, presence = _resolve_alpha(alpha, num_classes, class_counts, class_total, several)
         self.register_buffer("class_weights", class_weights, persistent=False)
         self.register_buffer("presence", presence, persistent=False)
+
+    @property
+    def takes_multi_label(self) -> bool:
+        """With softmax the classes would exclude each other."""
+        return self.activation != "softmax"
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...); target: (B, ...) integer classes or (B, K, ...) float. Returns a scalar."""
@@ -94,7 +106,8 @@ class FocalLoss(Loss):
     def _sigmoid(self, logits: Tensor, target: Tensor) -> Tensor:
         if self.presence is None and self.class_weights is not None:
             raise ConfigError(Problem(WHERE, "for several labels a picture, every alpha lies between 0 and 1"))
-        target = as_distribution(target, logits)
+        labelled = labelled_places(target, logits, self.ignore_index)
+        target = as_distribution(target, logits, labelled)
         p = logits.sigmoid()
         miss = p + target - 2 * p * target  # 1 - p_t
         entropy = functional.binary_cross_entropy_with_logits(logits, target, reduction="none")
@@ -102,7 +115,10 @@ class FocalLoss(Loss):
         if self.presence is not None:
             alpha = self.presence if self.presence.ndim == 0 else per_class(self.presence, logits)
             each = each * (alpha * target + (1 - alpha) * (1 - target))
-        return mean_of_all(each.mean(), each.numel()) if self.reduction == "mean" else each.sum() * dist.world_size()
+        if self.reduction == "mean":
+            return mean_of_labelled(each.mean(dim=1), labelled)
+        each = each.sum(dim=1)
+        return (each if labelled is None else each.where(labelled, 0)).sum() * dist.world_size()
 
 
 def focal_term(log_p: Tensor, gamma: float) -> Tensor:
@@ -116,18 +132,25 @@ def _power(miss: Tensor, gamma: float) -> Tensor:
 
 
 def _resolve_alpha(
-    alpha: float | list[float] | str | None, num_classes: int | None, class_counts: list[int] | None
+    alpha: float | list[float] | str | None,
+    num_classes: int | None,
+    class_counts: list[int] | None,
+    class_total: int | None,
+    several: bool,
 ) -> tuple[Tensor | None, Tensor | None]:
     """What alpha means to the softmax form (a weight per class) and to the sigmoid form (weight of presence).
 
     Returns (K,) or None, and () or (K,) or None. One may be None where the other is not: then alpha does not fit that
-    form, which forward refuses once it has seen the targets.
+    form, which forward refuses once it has seen the targets. several: whether it will be the sigmoid form.
     """
     if alpha is None:
         return None, None
     if alpha == "balanced":
-        counts = positive_counts(class_counts, WHERE)
-        return balanced_weights(class_counts, WHERE), 1 - counts / counts.sum()
+        if several:
+            return None, (1 - shares_of_presence(class_counts, class_total, WHERE)).float()
+        weights = balanced_weights(class_counts, WHERE)
+        presence = (1 - shares_of_presence(class_counts, class_total, WHERE)).float() if len(weights) > 1 else None
+        return weights, presence
     if isinstance(alpha, list):
         weights = listed_weights(alpha, num_classes, WHERE)
         return weights, weights if max(alpha) <= 1 else None

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dao.losses.base import Loss, as_distribution, mean_of_all
+from dao.losses.base import UNLABELLED, Loss, as_distribution, labelled_places, mean_of_labelled
 from dao.register import Registers
 
 SMALLEST_LOG = -1e4  # log of probability 0: finite, so that it can be divided by a temperature
@@ -18,20 +18,23 @@ class KLDivLoss(Loss):
 
     temperature: T; above 1 both distributions are flattened, so that the small probabilities count. The factor T^2
         keeps the size of the gradients (Hinton et al. 2015, section 2).
+    ignore_index: the class index that does not count (unlabelled pixels).
     """
 
     limits = {"temperature": (1e-3, float("inf"))}
+    takes_unlabelled = True
 
-    def __init__(self, temperature: float = 1.0) -> None:
+    def __init__(self, temperature: float = 1.0, ignore_index: int = UNLABELLED) -> None:
         super().__init__()
-        self.temperature = temperature
+        self.temperature, self.ignore_index = temperature, ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...); target: (B, K, ...) probabilities or (B, ...) integer classes. Returns a scalar."""
         log_q = functional.log_softmax(logits.float() / self.temperature, dim=1)
-        log_p = flatten(as_distribution(target, logits).float(), self.temperature)
+        labelled = labelled_places(target, logits, self.ignore_index)
+        log_p = flatten(as_distribution(target, logits, labelled).float(), self.temperature)
         each = (log_p.exp() * (log_p - log_q)).sum(dim=1)
-        return mean_of_all(each.mean() * self.temperature**2, each.numel())
+        return mean_of_labelled(each, labelled) * self.temperature**2
 
 
 def flatten(probabilities: Tensor, temperature: float) -> Tensor:

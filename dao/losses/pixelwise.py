@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from dao.losses.base import Loss, Weights, balanced_weights, divisor_of, listed_weights, mean_of_all
-from dao.losses.region import refuse_other_targets
+from dao.losses.base import UNLABELLED, Weights, balanced_weights, divisor_of, listed_weights, mean_of_all
+from dao.losses.region import MaskLoss, refuse_other_targets
 from dao.register import Registers
 
 
 @Registers.losses.register()
-class OhemCrossEntropyLoss(Loss):
+class OhemCrossEntropyLoss(MaskLoss):
     """Cross entropy of the hardest pixels (on-line hard-example mining; Shrivastava et al. 2016, for pixels Wu et al.
     2016): most of a good part is easy background, and teaches nothing more.
 
@@ -29,7 +29,7 @@ class OhemCrossEntropyLoss(Loss):
         threshold: float = 0.7,
         min_share: float = 0.0625,
         class_weights: Weights = None,
-        ignore_index: int = -100,
+        ignore_index: int = UNLABELLED,
         num_classes: int | None = None,
         class_counts: list[int] | None = None,
     ) -> None:
@@ -65,7 +65,7 @@ class OhemCrossEntropyLoss(Loss):
 
 
 @Registers.losses.register()
-class SoftBCELoss(Loss):
+class SoftBCELoss(MaskLoss):
     """Sigmoid cross entropy of every class against the rest, for masks, with smoothing.
 
     smooth_factor: moves targets from 0 and 1 towards the middle by this share. pos_weight: how much a defect's pixel
@@ -78,7 +78,7 @@ class SoftBCELoss(Loss):
         self,
         smooth_factor: float = 0.0,
         pos_weight: list[float] | None = None,
-        ignore_index: int = -100,
+        ignore_index: int = UNLABELLED,
         num_classes: int | None = None,
     ) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dao.errors import ConfigError, Problem
-from dao.losses.base import Loss, is_class_index, mean_of_all
+from dao.losses.base import UNLABELLED, Loss, is_class_index, mean_of_all
 from dao.register import Registers
 from dao.utils import dist
 
@@ -35,10 +35,18 @@ def overlaps(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor,
     return torch.split(dist.sum_with_gradient(torch.cat(sums)), [classes, classes, classes, 1])
 
 
-class OverlapLoss(Loss):
-    """1 - the index of Tversky (1977), TP / (TP + alpha FP + beta FN), mean over ``classes`` (None: all), ^ gamma.
+class MaskLoss(Loss):
+    """Base of the losses that judge masks of one class a pixel, and nothing else."""
 
-    Classes without a pixel in the batch cost nothing. log_loss: -log(index) instead.
+    takes_pictures = False
+    takes_unlabelled = True
+
+
+class OverlapLoss(MaskLoss):
+    """1 - the index of Tversky (1977), TP / (TP + alpha FP + beta FN), to the power 1 / gamma, class by class.
+
+    The mean is over those of ``classes`` (None: all) that have a pixel in the batch; where none has, the loss is 0.
+    log_loss: -log(index) instead.
     """
 
     def __init__(
@@ -49,7 +57,7 @@ class OverlapLoss(Loss):
         smooth: float = 0.0,
         gamma: float = 1.0,
         log_loss: bool = False,
-        ignore_index: int = -100,
+        ignore_index: int = UNLABELLED,
     ) -> None:
         super().__init__()
         self.alpha, self.beta, self.classes, self.smooth = alpha, beta, classes, smooth
@@ -60,8 +68,13 @@ class OverlapLoss(Loss):
         both, said, true, _ = overlaps(logits, target, self.ignore_index)
         wrong = self.alpha * (said - both) + self.beta * (true - both)
         index = (both + self.smooth) / (both + wrong + self.smooth).clamp_min(EPS)
-        loss = (-index.clamp_min(EPS).log() if self.log_loss else 1 - index) * (true > 0)
-        return (loss if self.classes is None else loss[self.classes]).mean() ** self.gamma
+        loss = -index.clamp_min(EPS).log() if self.log_loss else 1 - index
+        if self.gamma != 1:
+            loss = loss.clamp_min(EPS) ** (1 / self.gamma)  # the floor keeps the gradient finite at 0
+        present = true > 0
+        if self.classes is not None:
+            loss, present = loss[self.classes], present[self.classes]
+        return (loss * present).sum() / present.sum().clamp_min(1)
 
 
 def refuse_other_targets(logits: Tensor, target: Tensor) -> None:
@@ -95,7 +108,7 @@ class DiceLoss(OverlapLoss):
         include_background: bool = True,
         smooth: float = 0.0,
         log_loss: bool = False,
-        ignore_index: int = -100,
+        ignore_index: int = UNLABELLED,
         num_classes: int | None = None,
     ) -> None:
         classes = counted(num_classes, include_background)
@@ -104,13 +117,15 @@ class DiceLoss(OverlapLoss):
 
 @Registers.losses.register()
 class TverskyLoss(OverlapLoss):
-    """1 - TP / (TP + alpha FP + beta FN), to the power of gamma (Salehi et al. 2017; gamma: Abraham and Khan 2018).
+    """1 - TP / (TP + alpha FP + beta FN) (Salehi et al. 2017), mean over the classes in the batch.
 
     alpha: weight of false alarms, beta: of missed pixels; beta above alpha finds more and alarms more.
-    gamma: above 1, classes that are already found count less. include_background: count class 0 as well.
+    gamma: the focal Tversky loss of Abraham and Khan (2018): each class's loss to the power 1 / gamma, as they write it
+        (1 to 3; their best is 4/3). Above 1 the steepest slope is where a class is nearly found, below 1 where it is not.
+    include_background: count class 0 as well.
     """
 
-    limits = {"alpha": UNIT, "beta": UNIT, "gamma": (0.0, float("inf"))}
+    limits = {"alpha": UNIT, "beta": UNIT, "gamma": (0.1, 10.0)}
 
     def __init__(
         self,
@@ -119,7 +134,7 @@ class TverskyLoss(OverlapLoss):
         gamma: float = 1.0,
         include_background: bool = True,
         smooth: float = 0.0,
-        ignore_index: int = -100,
+        ignore_index: int = UNLABELLED,
         num_classes: int | None = None,
     ) -> None:
         classes = counted(num_classes, include_background)
@@ -137,21 +152,21 @@ class JaccardLoss(TverskyLoss):
         self,
         include_background: bool = True,
         smooth: float = 0.0,
-        ignore_index: int = -100,
+        ignore_index: int = UNLABELLED,
         num_classes: int | None = None,
     ) -> None:
         super().__init__(1.0, 1.0, 1.0, include_background, smooth, ignore_index, num_classes)
 
 
 @Registers.losses.register()
-class LovaszLoss(Loss):
+class LovaszLoss(MaskLoss):
     """Lovasz-softmax (Berman et al. 2018): a surrogate whose minimum is that of the Jaccard loss itself.
 
     per_image: mean over pictures instead of the batch as one. The batch is that of one process: what is sorted is not
     sent about, so that several processes see smaller batches here; per_image is the same on any number of them.
     """
 
-    def __init__(self, per_image: bool = False, ignore_index: int = -100) -> None:
+    def __init__(self, per_image: bool = False, ignore_index: int = UNLABELLED) -> None:
         super().__init__()
         self.loss = smp_losses.LovaszLoss("multiclass", per_image=per_image, ignore_index=ignore_index)
         self.ignore_index = ignore_index
@@ -170,29 +185,48 @@ class LovaszLoss(Loss):
 
 
 @Registers.losses.register()
-class MCCLoss(Loss):
+class MCCLoss(MaskLoss):
     """1 - Matthews correlation coefficient of each class against the rest (Abhishek and Hamarneh 2021), their mean.
 
-    include_background: count class 0 as well. Classes without a pixel in the batch are left out.
+    include_background: count class 0 as well. Classes without a pixel in the batch, and one that fills it, are left out:
+    there is nothing to tell apart. eps: pixels, added to each margin, so that nothing is divided by 0.
     """
 
-    def __init__(self, include_background: bool = True, eps: float = 1e-5, ignore_index: int = -100) -> None:
+    def __init__(self, include_background: bool = True, eps: float = 1e-5, ignore_index: int = UNLABELLED) -> None:
         super().__init__()
         self.first, self.eps, self.ignore_index = 0 if include_background else 1, eps, ignore_index
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, H, W) float; target: (B, H, W) integer classes. Returns a scalar."""
-        both, said, true, count = overlaps(logits, target, self.ignore_index)
-        # sums of millions of pixels, multiplied: shares of all pixels stay within what float32 can tell apart
-        both, called, true = (x[self.first :] / count.clamp_min(1) for x in (both, said, true))
-        spread = (true * (1 - true) * called * (1 - called)).clamp_min(0)
-        present = true > 0
-        mcc = (both - true * called) / (spread + self.eps**2).sqrt()
-        return (1 - mcc)[present].mean() if bool(present.any()) else logits.sum() * 0.0
+        table = soft_confusion(logits, target, self.ignore_index)
+        hit = table.diagonal()
+        others = 1 - torch.eye(len(table), device=table.device)
+        # sums of what is small beside millions of pixels, never differences of what is large
+        missed, alarms = (table * others).sum(1), (table * others).sum(0)
+        rest = torch.einsum("ki,ij,kj->k", others, table, others)
+        said, true, not_said, not_true = hit + alarms, hit + missed, rest + missed, rest + alarms
+        spread = ((said + self.eps) * (true + self.eps)).sqrt() * ((not_said + self.eps) * (not_true + self.eps)).sqrt()
+        loss = 1 - (hit * rest - alarms * missed) / spread
+        told = (table.sum(1) > 0) & ((others @ table).sum(1) > 0)
+        loss, told = loss[self.first :], told[self.first :]
+        return (loss * told).sum() / told.sum().clamp_min(1)
+
+
+def soft_confusion(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
+    """(K, K) float32: how much probability of class j the labelled pixels of class i have, over all processes.
+
+    logits: (B, K, H, W); target: (B, H, W) integer classes.
+    """
+    refuse_other_targets(logits, target)
+    valid = target != ignore_index
+    said = (logits.float().softmax(1) * valid.unsqueeze(1)).movedim(1, -1).flatten(0, 2)
+    true = (F.one_hot(target.long().where(valid, 0), logits.shape[1]) * valid.unsqueeze(-1)).flatten(0, 2).float()
+    with torch.autocast(logits.device.type, enabled=False):  # a product of matrices, which half precision would spoil
+        return dist.sum_with_gradient(true.T @ said)
 
 
 @Registers.losses.register()
-class BoundaryLoss(Loss):
+class BoundaryLoss(MaskLoss):
     """1 - boundary F1 of every class in the batch (Bokhovkin and Burnaev 2019): outlines that lie close together.
 
     width: pixels of the outline itself; tolerance: pixels by which two outlines may lie apart; both odd.
@@ -201,7 +235,7 @@ class BoundaryLoss(Loss):
 
     limits = {"width": (3, 99), "tolerance": (3, 99)}
 
-    def __init__(self, width: int = 3, tolerance: int = 5, ignore_index: int = -100) -> None:
+    def __init__(self, width: int = 3, tolerance: int = 5, ignore_index: int = UNLABELLED) -> None:
         super().__init__()
         for name, value in (("width", width), ("tolerance", tolerance)):
             if value % 2 == 0:

@@ -61,7 +61,7 @@ def build_loss(section: Mapping[str, Any] | Sequence[Any], where: str = "loss", 
 
     section: {"type", "kwargs"}, or a list of such, each with an optional "weight" (default 1) and "name" (default: the
         type in snake case without "Loss"); equal names get a number. context: num_classes, class_counts,
-        multi_label.
+        class_total, multi_label.
     Raises ConfigError for an empty list, a sum in which nothing is minimised, and a term called "loss".
     """
     plain = to_plain(section)

@@ -26,6 +26,7 @@ class YOLOXLoss(Loss):
     or always, or never. center_radius: of SimOTA, in strides.
     """
 
+    takes_pictures = takes_masks = False
     takes_boxes = True
     limits = {"box_weight": (0.0, float("inf")), "center_radius": (0.0, float("inf"))}
 

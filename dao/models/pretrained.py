@@ -120,10 +120,10 @@ def freeze_modules(model: nn.Module, patterns: list[str]) -> None:
         for name in hit:
             module = model.get_submodule(name)
             module.requires_grad_(False)
-            _stay_in_eval(module)
+            stay_in_eval(module)
 
 
-def _stay_in_eval(module: nn.Module) -> None:
+def stay_in_eval(module: nn.Module) -> None:
     """Make train() leave the module in eval mode: a frozen batch norm must not move its statistics."""
     module.eval()
     module.train = lambda mode=True: module  # type: ignore[method-assign]

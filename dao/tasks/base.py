@@ -109,10 +109,14 @@ class Task(ABC):
         return None
 
     def check_loss(self, loss: nn.Module) -> None:
-        """Raise ConfigError for a loss that does not fit the task, or would teach it the wrong thing."""
-        for term in getattr(loss, "losses", ()):
-            if getattr(term, "takes_boxes", False):
-                raise ConfigError(Problem("loss.type", f"{type(term).__name__} judges boxes, and this task has none"))
+        """Raise ConfigError for a loss that does not fit the task, or would teach it the wrong thing, by its own word."""
+        from dao.losses.targets import refuse_unfit
+
+        refuse_unfit(loss, self.loss_needs())
+
+    def loss_needs(self) -> tuple[str, ...]:
+        """What a loss must be able to take, by the names of `dao.losses.targets.NEEDS`."""
+        return ()
 
     def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
         """Scale a batch's pictures to another input size, in place; tasks with targets in pixels scale those too."""

@@ -6,10 +6,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
+from loguru import logger
 from torch import nn
 
 from dao.config import Raw
 from dao.contracts import check_dataset, check_output
+from dao.dataloaders import survey
 from dao.errors import CheckpointError, ConfigError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers, to_plain
@@ -36,6 +38,7 @@ def build_dataset(
         names = f"the model's are {', '.join(classes)}; here they are {', '.join(dataset.classes)}"
         message = f"classes in another order mean other classes: {names}. Leave 'classes' out"
         raise ConfigError(Problem(f"{where}.kwargs.classes", message))
+    survey.look_at(dataset)
     if announce and dist.is_main():
         dataset.census.log(f"{where} ({dataset.origin})")
     return dataset
@@ -47,6 +50,9 @@ def build_loader(
     """The dataloader of a section, over a dataset that was built before."""
     from dao.dataloaders.transforms import build_transforms
 
+    deep = survey.depth_problem(getattr(dataset, "deep_pictures", ()), preprocess.bit_depth) if dist.is_main() else ""
+    if deep:
+        logger.warning("{}: {}", where, deep)
     transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), f"{where}.dataset.transforms")
     try:
         return Registers.dataloaders.build(
@@ -111,10 +117,12 @@ def loss_of(section: Any, where: str, dataset: Any, device: torch.device) -> nn.
     from dao.losses.weighted_sum import build_loss as build_sum
 
     section = to_plain(section)
-    counts = dataset.loss_counts() if asks_for_counts(section) else None  # of pixels they cost a look at every mask
+    counts = total = None
+    if asks_for_counts(section):  # of pixels they cost a look at every mask
+        counts, total = dataset.loss_counts(), dataset.loss_total()
     several = getattr(dataset, "multi_label", None)
-    context = {"num_classes": len(dataset.classes), "class_counts": counts, "multi_label": several}
-    return build_sum(section, where, **context).to(device)
+    context = {"class_counts": counts, "class_total": total, "multi_label": several}
+    return build_sum(section, where, num_classes=len(dataset.classes), **context).to(device)
 
 
 def asks_for_counts(section: Any) -> bool:

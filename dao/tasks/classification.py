@@ -46,14 +46,9 @@ class ClassificationTask(Task):
     def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
         return (1, num_classes)
 
-    def check_loss(self, loss: nn.Module) -> None:
-        """Softmax losses on multi-hot targets train without complaint and learn the wrong thing: refuse them."""
-        super().check_loss(loss)
-        names = {type(module).__name__ for module in loss.modules()}
-        wrong = names & {"CrossEntropyLoss", "SoftTargetCrossEntropy"}
-        if self.facts["multi_label"] and wrong:
-            message = f"{wrong.pop()} is for one label a picture, and this data has several; use BCEWithLogitsLoss"
-            raise ConfigError(Problem("loss.type", message))
+    def loss_needs(self) -> tuple[str, ...]:
+        """Softmax losses on multi-hot targets would train without complaint and learn the wrong thing."""
+        return ("pictures", "multi_label") if self.facts["multi_label"] else ("pictures",)
 
     @classmethod
     def facts_of(cls, dataset: Any) -> dict[str, Any]:

@@ -50,12 +50,8 @@ class DetectionTask(Task):
         super().__init__(model, preprocess, classes, loss, {**asdict(model.answers), "raw": False, **(facts or {})})
         settings_of(self.facts)
 
-    def check_loss(self, loss: nn.Module) -> None:
-        """Losses of pictures or pixels do not judge boxes."""
-        for term in getattr(loss, "losses", ()):
-            if not getattr(term, "takes_boxes", False):
-                name = type(term).__name__
-                raise ConfigError(Problem("loss.type", f"{name} does not judge boxes; a detector needs YOLOXLoss"))
+    def loss_needs(self) -> tuple[str, ...]:
+        return ("boxes",)
 
     @classmethod
     def facts_of(cls, dataset: Any) -> dict[str, Any]:

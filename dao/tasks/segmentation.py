@@ -12,13 +12,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.errors import ConfigError, Problem
+from dao.losses.base import UNLABELLED
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
 
 IGNORE = 255  # of masks as they travel
-UNLABELLED = -100  # of targets as torch's losses and ours take them
 AGREED_PIXELS = 0.999  # export parity: pixels on the edge between two equal probabilities may fall either way
 
 
@@ -33,6 +33,10 @@ class SegmentationTask(Task):
     @classmethod
     def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
         return (1, num_classes, *size_hw)
+
+    def loss_needs(self) -> tuple[str, ...]:
+        """Masks may leave pixels open, and the border that a picture is filled up with always is."""
+        return ("masks", "unlabelled")
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(batch.targets, Tensor) or batch.targets.ndim != 3:

@@ -19,7 +19,7 @@ from dao.trainers.base import BadPictures
 from dao.utils import checkpoint, dist, run_folder
 
 # what a stage takes over from the config that a checkpoint was trained with
-INHERITED = ("name", "type", "fullName", "preprocess", "model", "evaluator")
+INHERITED = ("name", "type", "fullName", "preprocess", "limits", "model", "evaluator")
 
 
 def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:

@@ -7,8 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dao.config import freeze
 from dao.dataloaders.fingerprint import fingerprint
 from dao.errors import ConfigError, Problem
+from dao.models.expected import preprocess_of
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.tasks import build
@@ -16,8 +18,9 @@ from dao.trainers import strategies
 from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, plain
 from dao.trainers.evaluation import answering_as_counted
+from dao.trainers.known_pictures import KnownPictures, require_every_class, say_unjudged
 from dao.trainers.update import GradientUpdate, NoUpdate, updates_per_epoch
-from dao.utils import dist
+from dao.utils import checkpoint, dist
 from dao.utils.seeding import mix
 
 if TYPE_CHECKING:
@@ -31,16 +34,29 @@ def build_data(trainer: TrainVal) -> None:
     section = trainer.config.dataloader
     if "dataset" not in section:
         raise ConfigError(Problem("dataloader.dataset", "the section is missing; TrainVal needs it"))
-    trainer.preprocess = Preprocess(**plain(trainer.config.get("preprocess", {})))
+    resolve_preprocess(trainer)
     trainer.dataset = build.build_dataset(section.dataset, "dataloader.dataset")
     trainer.loader = build.build_loader(section, "dataloader", trainer.dataset, trainer.preprocess, True, trainer.seed)
     trainer.data_state = fingerprint(trainer.dataset.records) if dist.is_main() else None
+    require_every_class(trainer.dataset, trainer.allow_empty_classes)
     trainer.iters_per_epoch = len(trainer.loader)
     trainer.bad = BadPictures(len(trainer.dataset), trainer.max_bad_fraction)
     if trainer.iters_per_epoch == 0:
         raise ConfigError(
             Problem("dataloader.kwargs.batch_size", f"{len(trainer.dataset)} pictures make not a single batch")
         )
+
+
+def resolve_preprocess(trainer: TrainVal) -> None:
+    """Preprocessing as the config says, and where it says nothing, as the weights were made with; the run's config, its
+    checkpoints and the card hold the outcome."""
+    raw = plain(trainer.config)
+    register = getattr(Registers, build.task_class(raw["type"]).models)
+    ckpt = str(checkpoint.find(trainer.ckpt)) if trainer.ckpt else None
+    settings = preprocess_of(register, raw["model"], raw.get("preprocess", {}), ckpt)
+    if settings != raw.get("preprocess", {}):
+        trainer.config = freeze({**raw, "preprocess": settings})
+    trainer.preprocess = Preprocess(**settings)
 
 
 def build_task(trainer: TrainVal) -> None:
@@ -151,7 +167,16 @@ def build_evaluator(trainer: TrainVal) -> None:
     trainer.evaluator = Registers.evaluators.build(section, "evaluator", classes=trainer.dataset.classes)
     trainer.task = answering_as_counted(trainer.task, trainer.evaluator)
     trainer.eval_bad = BadPictures(len(dataset), trainer.max_bad_fraction)
+    say_unjudged(dataset)
     thresholds_of = trainer.kept_loader if trainer.calibration_loader is None else None
     if note := judged_by_its_own(thresholds_of and thresholds_of.dataset, dataset):
         logger.warning("{}", note)
         trainer.evaluator.notes = (note,)
+
+
+def know_pictures(trainer: TrainVal) -> None:
+    """Fingerprints of all sets, by process 0, which says what they share; see `KnownPictures`."""
+    if dist.is_main():
+        others = {"calibration": trainer.calibration_loader, "validation": trainer.eval_loader}
+        sets = {name: getattr(loader, "dataset", None) for name, loader in others.items()}
+        trainer.known = KnownPictures(trainer.dataset, **sets)

@@ -26,6 +26,7 @@ from dao.trainers.answering import (
 )
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.evaluation import answering_as_counted, to_device
+from dao.trainers.known_pictures import note_of_taught
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
 
@@ -83,6 +84,9 @@ class Eval(Trainer):
         self.bad = BadPictures(len(dataset), self.max_bad_fraction)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.task.classes)
         self.task = answering_as_counted(self.task, self.evaluator)
+        if dist.is_main() and (note := note_of_taught(content.get("pictures"), dataset)):
+            logger.warning("{}", note)
+            self.evaluator.notes = (*self.evaluator.notes, note)
         return path
 
     def setup(self) -> None:

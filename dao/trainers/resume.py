@@ -82,6 +82,7 @@ def content_of(trainer: TrainVal) -> dict[str, Any]:
         "world_size": dist.world_size(),
         "seed": trainer.seed,
         "data": trainer.data_state,
+        "pictures": trainer.known.taught if trainer.known is not None else None,
         "metrics": trainer.metrics,
         "best": trainer.best,
         "config": json.dumps(plain(trainer.config)),

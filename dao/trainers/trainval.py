@@ -26,6 +26,7 @@ from dao.trainers.evaluation import Counted, to_device
 from dao.trainers.hooks import defaults
 from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
+from dao.trainers.known_pictures import KnownPictures
 from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
@@ -66,6 +67,7 @@ class TrainVal(Trainer):
     log_interval: iterations between log lines.
     test_after_train: evaluate the best checkpoint at the end and write its full report.
     max_bad_fraction: share of pictures that may be unreadable before the run stops.
+    allow_empty_classes: train a classifier although no training picture shows some of its classes.
     """
 
     needs = ("type", "name", "model", "dataloader")
@@ -101,6 +103,7 @@ class TrainVal(Trainer):
         log_interval: int = 20,
         test_after_train: bool = True,
         max_bad_fraction: float = 0.01,
+        allow_empty_classes: bool = False,
     ) -> None:
         super().__init__(config, options)
         self.log_dir, self.seed = Path(log_dir), seed
@@ -117,6 +120,8 @@ class TrainVal(Trainer):
             test_after_train,
             max_bad_fraction,
         )
+        self.allow_empty_classes = allow_empty_classes
+        self.known: KnownPictures | None = None  # of process 0
         self.task: Task
         self.scheduler: Any = None
         self.update: Update = NoUpdate()
@@ -126,7 +131,7 @@ class TrainVal(Trainer):
         self.calibrator: Any = None
         self.calibration_loader: Any = None
         self.kept_loader: Any = None  # training pictures that the task sets apart
-        self.calibration_bad = BadPictures()
+        self.calibration_bad, self.eval_bad = BadPictures(), BadPictures()
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
         self.evaluator_epoch = -1  # whose predictions the evaluator holds, in this process
@@ -162,6 +167,7 @@ class TrainVal(Trainer):
         building.build_update(self)
         building.build_calibration(self)
         building.build_evaluator(self)
+        building.know_pictures(self)
         loaders = {"training": self.loader, "calibration": self.calibration_loader, "evaluation": self.eval_loader}
         check_same_data(**{name: getattr(loader, "dataset", None) for name, loader in loaders.items()})
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
@@ -194,7 +200,8 @@ class TrainVal(Trainer):
             self.lock = run_folder.lock(self.run_dir)
             log.to_file(self.run_dir / "log.txt")
             run_folder.write_config(self.run_dir, plain(self.config))
-            run_folder.write_json(self.run_dir / "environment.json", run_folder.environment())
+            data = {"data": self.known.sets} if self.known is not None else {}
+            run_folder.write_json(self.run_dir / "environment.json", {**run_folder.environment(), **data})
         logger.info("{} -> {}", self.config.get("fullName", self.config.name), self.run_dir)
         self._describe()
 
@@ -346,6 +353,8 @@ class TrainVal(Trainer):
 
     def close(self) -> None:
         self.calibration_bad.summary()
+        if self.eval_loader is not None:
+            self.eval_bad.summary()
         for loader in filter(None, (self.loader, self.eval_loader, self.calibration_loader, self.kept_loader)):
             loader.close()
         try:

@@ -54,7 +54,7 @@ class _LogFile:
     def __init__(self, path: Path) -> None:
         self.file: TextIO | None = None
         with contextlib.suppress(OSError):
-            self.file = path.open("a", encoding="utf-8")
+            self.file = path.open("a", encoding="utf-8", errors="backslashreplace")
 
     def write(self, text: str) -> None:
         if self.file is not None:

@@ -81,3 +81,31 @@ def test_bad_ratios(ratios):
     assert ratio_problem(ratios)
     with pytest.raises(ValueError):
         assign_splits(["x"], [(0,)], ratios)
+
+
+def parts(classes, pictures, ratios, groups=None):
+    names = [f"{c}/{i}.png" for c in range(classes) for i in range(pictures)]
+    labels = [(c,) for c in range(classes) for _ in range(pictures)]
+    splits = assign_splits(names, labels, ratios, 0, names if groups else None)
+    return Counter(splits), Counter(zip(labels, splits))
+
+
+@pytest.mark.parametrize("groups", [False, True])
+def test_splits_of_equal_ratio_fill_alike_where_every_class_ties(groups):
+    """50 classes of 5 at .8/.1/.1: a half is due to val and to test in each class, and all of them went to val."""
+    totals, _ = parts(50, 5, {"train": 0.8, "val": 0.1, "test": 0.1}, groups)
+    assert totals == {"train": 200, "val": 25, "test": 25}
+
+
+def test_a_split_that_no_class_alone_would_fill_gets_its_share_of_all_pictures():
+    """50 classes of 3 at .8/.1/.1: 2.4, .3 and .3 a class, which largest remainders make 3, 0 and 0."""
+    totals, by_class = parts(50, 3, {"train": 0.8, "val": 0.1, "test": 0.1})
+    assert totals == {"train": 120, "val": 15, "test": 15}
+    assert all(by_class[(c,), "train"] for c in range(50))  # none of them loses all it learns from
+
+
+def test_the_only_picture_of_a_class_is_learnt_from_and_two_halves_of_odd_classes_are_equal():
+    totals, _ = parts(3, 1, {"train": 0.8, "val": 0.2})
+    assert totals == {"train": 3}
+    totals, by_class = parts(10, 5, {"train": 0.5, "val": 0.5})
+    assert totals == {"train": 25, "val": 25} and set(by_class.values()) == {2, 3}

@@ -4,7 +4,8 @@ from timm.loss import BinaryCrossEntropy
 from torch.nn import functional
 
 from dao.errors import ConfigError
-from dao.losses.bce import BCEWithLogitsLoss, absences_per_presence
+from dao.losses.base import absences_per_presence
+from dao.losses.bce import BCEWithLogitsLoss
 
 LOGITS = torch.randn(5, 3, generator=torch.Generator().manual_seed(2)) * 2
 TARGET = torch.tensor([0, 2, 1, 2, 0])
@@ -36,7 +37,7 @@ def test_pixels_weigh_by_class():
 
 
 def test_balanced_is_absences_over_presences():
-    assert absences_per_presence([10, 30, 60]).tolist() == pytest.approx([9.0, 70 / 30, 40 / 60])
+    assert absences_per_presence([10, 30, 60], None, "w").tolist() == pytest.approx([9.0, 70 / 30, 40 / 60])
     loss = BCEWithLogitsLoss(pos_weight="balanced", class_counts=[10, 30, 60])
     assert loss.pos_weight.tolist() == pytest.approx([9.0, 70 / 30, 40 / 60])
 

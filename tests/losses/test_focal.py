@@ -67,7 +67,9 @@ def test_mixup_shares_with_softmax():
 
 def test_mixups_shares_of_one_label_data_are_softmax_too():
     """By hand, with the balanced weights n / (K * count): half of a batch mixed 0.3 to 0.7 with the other half."""
-    dataset = SimpleNamespace(classes=list("abc"), multi_label=False, loss_counts=lambda: [2, 4, 6])
+    dataset = SimpleNamespace(
+        classes=list("abc"), multi_label=False, loss_counts=lambda: [2, 4, 6], loss_total=lambda: 12
+    )
     loss = build.loss_of({"type": "FocalLoss", "kwargs": {"alpha": "balanced"}}, "loss", dataset, torch.device("cpu"))
     weights, total, mass = [12 / 6, 12 / 12, 12 / 18], 0.0, 0.0
     hot = functional.one_hot(TARGET, 3).float()
@@ -82,7 +84,9 @@ def test_mixups_shares_of_one_label_data_are_softmax_too():
 
 
 def test_several_labels_a_picture_stay_sigmoid():
-    dataset = SimpleNamespace(classes=list("abc"), multi_label=True, loss_counts=lambda: [1, 4, 5])
+    dataset = SimpleNamespace(
+        classes=list("abc"), multi_label=True, loss_counts=lambda: [1, 4, 5], loss_total=lambda: 10
+    )
     loss = build.loss_of({"type": "FocalLoss", "kwargs": {"alpha": "balanced"}}, "loss", dataset, torch.device("cpu"))
     assert torch.allclose(
         loss(LOGITS, HOT)["loss"], FocalLoss(alpha=[0.9, 0.6, 0.5], activation="sigmoid")(LOGITS, HOT)

@@ -20,8 +20,8 @@ def data():
     return logits, torch.randint(0, K, (2, 12, 10))
 
 
-def perfect(target):
-    return 60.0 * F.one_hot(target, K).movedim(-1, 1).float() - 30.0
+def perfect(target, classes=K):
+    return 60.0 * F.one_hot(target, classes).movedim(-1, 1).float() - 30.0
 
 
 @pytest.mark.parametrize("loss", ALL)
@@ -113,3 +113,48 @@ def test_values_that_make_no_sense_are_refused():
         BoundaryLoss(width=4)
     with pytest.raises(ConfigError, match="no class beside"):
         DiceLoss(include_background=False, num_classes=1)
+
+
+@pytest.mark.parametrize("loss", [DiceLoss, JaccardLoss, TverskyLoss, MCCLoss])
+def test_a_class_without_a_pixel_in_the_batch_neither_costs_nor_dilutes(loss):
+    """Classes 0 and 1 of three, by hand: the mean of two, whatever is said of the third."""
+    logits, target = torch.randn(2, 3, 6, 5), torch.randint(0, 2, (2, 6, 5))
+    hit, said, true = overlaps(logits, target)
+    fp, fn = said - hit, true - hit
+    by_hand = {
+        DiceLoss: 1 - 2 * hit / (said + true), JaccardLoss: 1 - hit / (said + true - hit),
+        TverskyLoss: 1 - hit / (hit + 0.3 * fp + 0.7 * fn),
+    }  # fmt: skip
+    if loss in by_hand:
+        torch.testing.assert_close(loss()(logits, target), by_hand[loss][:2].mean())
+    both = [loss()(logits, target), loss()(torch.cat([logits, torch.full_like(logits[:, :1], -1e4)], 1), target)]
+    torch.testing.assert_close(*both)  # a fourth class that nobody says changes nothing
+
+
+@pytest.mark.parametrize("gamma", [4 / 3, 0.75, 3.0])
+def test_focal_tversky_takes_the_power_1_by_gamma_of_each_class(data, gamma):
+    """Abraham and Khan 2018, eq. 4: a sum over classes of (1 - TI_c)^(1/gamma), not the power of their mean."""
+    hit, said, true = overlaps(*data)
+    index = hit / (hit + 0.3 * (said - hit) + 0.7 * (true - hit))
+    expected = sum((1 - float(index[c])) ** (1 / gamma) for c in range(K)) / K
+    assert float(TverskyLoss(gamma=gamma)(*data)) == pytest.approx(expected, rel=1e-5)
+    answer = perfect(data[1]).requires_grad_()
+    TverskyLoss(gamma=gamma)(answer, data[1]).backward()
+    assert answer.grad.isfinite().all()
+
+
+def test_mcc_of_a_perfect_answer_is_0_however_small_the_defect():
+    target = torch.zeros(8, 512, 512, dtype=torch.long)
+    target[3, 100, 40:60] = 1
+    assert float(MCCLoss()(perfect(target, 2), target)) < 1e-4
+    half = target.clone()
+    half[3, 100, 40:50] = 0  # 10 of 20 pixels missed: TP 10, FN 10, no alarm
+    n, tp, fn = target.numel(), 10, 10
+    expected = 1 - tp * (n - 20) / ((tp + fn) * tp * (n - 20) * (n - 10)) ** 0.5
+    assert float(MCCLoss()(perfect(half, 2), target)) == pytest.approx(expected, abs=1e-4)
+
+
+def test_mcc_of_good_parts_alone_is_0():
+    """One class fills the batch: there is nothing to tell apart."""
+    target = torch.zeros(2, 8, 8, dtype=torch.long)
+    assert float(MCCLoss()(perfect(target, 2), target)) == 0.0

@@ -69,6 +69,7 @@ def _refuse_twice(path: Path, names: list[str]) -> None:
 def _object(entry: dict[str, Any], names: dict[int, str]) -> AnnotatedObject:
     found = AnnotatedObject(names[int(entry["category_id"])], crowd=bool(entry.get("iscrowd", 0)))
     found.difficult = bool(entry.get("difficult", 0))  # not of COCO; our converter keeps it there
+    found.area = None if entry.get("area") is None else float(entry["area"])
     if entry.get("bbox") is not None:
         left, top, width, height = (float(value) for value in entry["bbox"])
         found.box_xyxy = (left, top, left + width, top + height)

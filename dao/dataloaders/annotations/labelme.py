@@ -17,6 +17,7 @@ from dao.dataloaders.annotations.coco import parse_json
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations, encode_rle
 from dao.dataloaders.datasets.base import derive_classes, raise_listed, resolve_path
 from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS
+from dao.dataloaders.files import files_below
 from dao.errors import DataError
 
 CIRCLE_POINTS = 64  # corners that a circle is drawn with
@@ -34,7 +35,7 @@ def read_labelme(folder: str | Path, images_dir: str | Path | None = None, recur
     if not where.is_dir():
         raise DataError(f"{where}: the folder of LabelMe files does not exist (working directory: {Path.cwd()})")
     pictures_dir = Path(images_dir) if images_dir else None
-    files = sorted(where.rglob("*.json") if recursive else where.glob("*.json"))
+    files = files_below(where, (".json",), recursive)
     images, problems = [], []
     for file in files:
         try:
@@ -50,8 +51,7 @@ def read_labelme(folder: str | Path, images_dir: str | Path | None = None, recur
 
 
 def _unmarked(folder: Path, known: set[str], recursive: bool) -> list[AnnotatedImage]:
-    found = folder.rglob("*") if recursive else folder.glob("*")
-    pictures = (str(path) for path in sorted(found) if path.suffix.lower() in IMAGE_EXTENSIONS)
+    pictures = map(str, files_below(folder, IMAGE_EXTENSIONS, recursive))
     return [AnnotatedImage(path) for path in pictures if os.path.normcase(path) not in known]
 
 

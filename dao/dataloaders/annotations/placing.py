@@ -48,6 +48,6 @@ def write_text(path: Path, text: str) -> None:
     """A file, its folder included. Raises DataError when the disk refuses."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n")
+        path.write_text(text, encoding="utf-8", newline="\n", errors="surrogateescape")
     except OSError as error:
         raise DataError(f"{path}: could not be written: {error.strerror or error}") from None

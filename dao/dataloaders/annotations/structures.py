@@ -22,6 +22,7 @@ class AnnotatedObject:
     label: class name. box_xyxy: left, top, right, bottom; None where the format marks an outline alone.
     polygons: outlines (P, 2) of x, y that are filled together. rle: a COCO run-length mask {"size", "counts"}.
     crowd: stands for several objects at once; difficult: need not be found. Neither counts in an evaluation.
+    area: pixels of the object as the file states them; None where it does not.
     """
 
     label: str
@@ -30,6 +31,7 @@ class AnnotatedObject:
     rle: dict[str, Any] | None = None
     crowd: bool = False
     difficult: bool = False
+    area: float | None = None
 
     def bounds(self) -> Box | None:
         """The box as given, else the one round the outline."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations
 from dao.dataloaders.datasets.base import derive_classes, raise_listed, read_text, resolve_path
 from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS
+from dao.dataloaders.files import files_below
 from dao.errors import DataError
 
 LABELS_FILE = "labels.txt"  # class names in index order, one a line; the format itself has no such list
@@ -64,7 +65,7 @@ def _names(images: list[AnnotatedImage]) -> list[str]:
 
 def _files(folder: Path, stems: Iterable[str] | None) -> list[Path]:
     if stems is None:
-        return sorted(folder.rglob("*.xml"))
+        return files_below(folder, (".xml",))
     files = [folder / f"{stem}.xml" for stem in stems]
     missing = [f"{file} does not exist" for file in files if not file.is_file()]
     raise_listed(str(folder), missing, "The list of a split names them; remove them there, or bring the files.")
@@ -117,5 +118,5 @@ def _picture(file: Path, folder: Path, images_dir: Path | None, name: str) -> st
 
 def _without_file(folder: Path, known: list[AnnotatedImage]) -> list[AnnotatedImage]:
     marked = {Path(image.path).resolve() for image in known}
-    found = (path for path in sorted(folder.rglob("*")) if path.suffix.lower() in IMAGE_EXTENSIONS)
+    found = files_below(folder, IMAGE_EXTENSIONS)
     return [AnnotatedImage(str(path)) for path in found if path.resolve() not in marked]

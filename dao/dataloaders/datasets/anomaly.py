@@ -11,10 +11,12 @@ from typing import Any
 
 import numpy as np
 
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed, refuse_bad_config, some
 from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.image_io import read_image
 from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_other_size
+from dao.dataloaders.files import folders_in
 from dao.dataloaders.splits import assign_splits
 from dao.errors import ConfigError, DataError, Problem
 from dao.register import Registers
@@ -240,11 +242,14 @@ class MVTecDataset(AnomalyDataset):
         refuse_bad_config(type(self), split=split, held_out=held_out, shots=shots, repeat=repeat, region=region)
         root = Path(data_dir)
         folder = _need(root, "test" if split == "test" else "train")
+        census = Census()
         if split == "test":
-            super().__init__(_test_records(root, folder), f"test of {root}")
+            super().__init__(_test_records(root, folder, census), f"test of {root}")
+            self.census.merge(census)
             return
-        good = [AnomalyRecord(path) for path in find_images(_need(folder, GOOD))]
+        good = [AnomalyRecord(path) for path in find_images(_need(folder, GOOD), census=census)]
         super().__init__(to_learn_from(good, split, held_out, seed, shots, repeat), f"{split} of {root}")
+        self.census.merge(census)
         self.judges_without = (
             (BAD,) if split == "val" else ()
         )  # what was held out is good; the run says what that tells
@@ -261,17 +266,17 @@ def _need(parent: Path, name: str) -> Path:
     if not parent.is_dir():
         raise DataError(f"data_dir {parent} is not a folder (working directory: {Path.cwd()})")
     if not (parent / name).is_dir():
-        inside = some(sorted(entry.name for entry in parent.iterdir() if entry.is_dir())) or "no folders"
+        inside = some(folders_in(parent)) or "no folders"
         raise DataError(f"{parent} has no folder '{name}'; it has: {inside}. Expected train/good, test/<kind>, ...")
     return parent / name
 
 
-def _test_records(root: Path, folder: Path) -> list[AnomalyRecord]:
+def _test_records(root: Path, folder: Path, census: Census) -> list[AnomalyRecord]:
     records = []
-    for entry in sorted(entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")):
-        masks = {} if entry.name == GOOD else masks_by_stem(root / "ground_truth" / entry.name)
-        for path in find_images(entry):
-            records.append(AnomalyRecord(path, kind=entry.name, mask=masks.get(Path(path).stem)))
+    for kind in folders_in(folder):
+        masks = {} if kind == GOOD else masks_by_stem(root / "ground_truth" / kind)
+        for path in find_images(folder / kind, census=census):
+            records.append(AnomalyRecord(path, kind=kind, mask=masks.get(Path(path).stem)))
     return records
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.anomaly import (
     BAD,
     GOOD,
@@ -23,6 +24,7 @@ from dao.dataloaders.datasets.anomaly import (
 from dao.dataloaders.datasets.base import raise_listed, refuse_bad_config, resolve_path, some
 from dao.dataloaders.datasets.csvfile import cell, read_table
 from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.files import folders_in
 from dao.dataloaders.splits import assign_splits
 from dao.errors import DataError, Problem, nearest
 from dao.register import Registers
@@ -167,13 +169,16 @@ class AnomalyFolderDataset(OwnAnomalyDataset):
         root = Path(data_dir)
         masks = Path(mask_dir) if mask_dir else None
         kinds = _kinds(root, good, bad, masks)
-        records = [AnomalyRecord(path) for path in find_images(root / good)]
+        census = Census()
+        records = [AnomalyRecord(path) for path in find_images(root / good, census=census)]
         for kind in kinds:
             known = masks_by_stem(masks / kind) if masks else {}
-            records += [AnomalyRecord(p, kind=kind, mask=known.get(Path(p).stem)) for p in find_images(root / kind)]
+            found = find_images(root / kind, census=census)
+            records += [AnomalyRecord(path, kind=kind, mask=known.get(Path(path).stem)) for path in found]
         names = [Path(record.path).relative_to(root).as_posix() for record in records]
         how = Learning(split, held_out, seed, shots, repeat, test_ratio)
         self.take(records, names, [""] * len(records), how, str(root), region)
+        self.census.merge(census)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -188,7 +193,7 @@ def _kinds(root: Path, good: str, bad: Sequence[str] | None, masks: Path | None)
     if masks is not None and not masks.is_dir():
         raise DataError(f"mask_dir {masks} is not a folder (working directory: {Path.cwd()})")
     skip = masks.resolve() if masks else None
-    found = sorted(e.name for e in root.iterdir() if e.is_dir() and e.name[0] != "." and e.resolve() != skip)
+    found = [name for name in folders_in(root) if (root / name).resolve() != skip]
     missing = [name for name in (good, *(bad or ())) if name not in found]
     if missing:
         hint = "; it looks like MVTec's layout: use MVTecDataset" if {TRAIN, TEST} <= set(found) else ""

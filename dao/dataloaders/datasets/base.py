@@ -12,6 +12,7 @@ import numpy as np
 
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.image_io import read_image
+from dao.dataloaders.files import read_file
 from dao.dataloaders.splits import assign_splits, ratio_problem
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.structures import Sample
@@ -59,7 +60,8 @@ class ImageDataset:
     census: what its files held and was not taken as written; said in `--check` and at the start of every stage.
     labelled: whether it can be learnt from. learns_without, judges_without: classes that it need not show to be
     trained on, and to be evaluated on.
-    repeats: whether a picture is listed several times on purpose.
+    repeats: whether a picture is listed several times on purpose. needs_every_class: whether a class without a picture
+    ends training; counts_by_reading: whether to know that means to read files.
     of_all: pictures of all splits that it was divided from.
     """
 
@@ -67,6 +69,8 @@ class ImageDataset:
     learns_without: tuple[str, ...] = ()
     judges_without: tuple[str, ...] = ()
     repeats: bool = False
+    needs_every_class: ClassVar[bool] = True
+    counts_by_reading: ClassVar[bool] = False
 
     def __init__(
         self, records: Sequence[Record], classes: Sequence[str], multi_label: bool = False, origin: str = ""
@@ -107,6 +111,10 @@ class ImageDataset:
     def loss_counts(self) -> list[int]:
         """What "balanced" weights of a loss are made from: pictures of each class, or pixels where a loss counts those."""
         return self.class_counts()
+
+    def loss_total(self) -> int:
+        """Of how many `loss_counts` are the parts: pictures whose labels are known (which may be none, or several)."""
+        return sum(self.multi_label or bool(record.labels) for record in self.records)
 
     def summary(self) -> str:
         """One line of what is in it, for the log."""
@@ -205,9 +213,9 @@ def raise_listed(source: str, problems: Sequence[str], what_to_do: str) -> None:
 
 def read_text(path: Path, what: str) -> str:
     """A UTF-8 text file. Raises DataError naming it when it is missing or not text."""
+    if not path.exists():
+        raise DataError(f"{path}: the {what} does not exist (working directory: {Path.cwd()})")
     try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise DataError(f"{path}: the {what} does not exist (working directory: {Path.cwd()})") from None
-    except (OSError, UnicodeDecodeError) as error:
+        return read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+    except UnicodeDecodeError as error:
         raise DataError(f"{path}: the {what} cannot be read as UTF-8 text: {error}") from None

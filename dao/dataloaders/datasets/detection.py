@@ -13,7 +13,7 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from dao.dataloaders.annotations.boxes import usable_boxes
-from dao.dataloaders.annotations.structures import AnnotatedImage, Annotations
+from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations, Box
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, read_text, refuse_bad_config, some, take_split
 from dao.dataloaders.datasets.image_io import read_hw
@@ -29,7 +29,8 @@ class BoxRecord(Record):
     """A picture with its boxes, in its own pixels.
 
     boxes_xyxy: (N, 4) float32; box_labels: (N,) int64; crowd: (N,) stands for several objects, left out of training;
-    difficult: (N,) need not be found. hw: height and width as the annotations state them.
+    difficult: (N,) need not be found. hw: height and width as the annotations state them. area: (N,) float64 pixels as
+    they are stated (of a box whose own is not, the box's); None where no object of the picture states one.
     """
 
     boxes_xyxy: NDArray[np.float32] = field(default_factory=lambda: np.zeros((0, 4), np.float32))
@@ -37,6 +38,7 @@ class BoxRecord(Record):
     crowd: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     difficult: NDArray[np.bool_] = field(default_factory=lambda: np.zeros(0, bool))
     hw: tuple[int, int] | None = None
+    area: NDArray[np.float64] | None = None
 
     @property
     def labels(self) -> tuple[int, ...]:
@@ -52,6 +54,7 @@ class BoxDataset(ImageDataset):
     """
 
     records: list[BoxRecord]
+    needs_every_class = False  # tools export names that no box bears
 
     def __init__(
         self,
@@ -106,7 +109,7 @@ class BoxDataset(ImageDataset):
     def ground_truth(self, index: int) -> GroundTruth:
         """What is to be found in a picture, in its own pixels."""
         record = self.records[index]
-        return GroundTruth(record.boxes_xyxy, record.box_labels, record.crowd | record.difficult)
+        return GroundTruth(record.boxes_xyxy, record.box_labels, record.crowd | record.difficult, record.area)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -143,7 +146,17 @@ def to_record(image: AnnotatedImage, names: Sequence[str], census: Census) -> Bo
         crowd=np.array([marked.crowd for marked, _ in found], bool),
         difficult=np.array([marked.difficult for marked, _ in found], bool),
         hw=stated,
+        area=_areas(found),
     )
+
+
+def _areas(found: Sequence[tuple[AnnotatedObject, Box]]) -> NDArray[np.float64] | None:
+    """(N,) pixels of each object as stated, else of its box; None where none is stated."""
+    if all(marked.area is None for marked, _ in found):
+        return None
+    boxed = ((right - left) * (bottom - top) for _, (left, top, right, bottom) in found)
+    pairs = zip(found, boxed, strict=True)
+    return np.array([box if marked.area is None else marked.area for (marked, _), box in pairs], np.float64)
 
 
 def refuse_unknown_classes(annotations: Annotations, names: Sequence[str]) -> None:

@@ -6,8 +6,10 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ALL, ImageDataset, Record, refuse_bad_config, some, take_split
-from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS, is_image_name
+from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS, OTHER_PICTURES, is_image_name
+from dao.dataloaders.files import Entered, folders_in, place_of, walk
 from dao.errors import DataError, nearest
 from dao.register import Registers
 
@@ -22,7 +24,8 @@ class FolderDataset(ImageDataset):
     split_seed: another seed divides differently.
     classes: names in index order; without it the folder names, sorted (those of ``train`` where there is one,
         so that a val split which lacks a class keeps the numbering).
-    extensions: of the files that are pictures; without it jpg, jpeg, png, bmp, tif, tiff, webp.
+    extensions: of the files that are pictures; without it jpg, jpeg, jpe, jfif, png, bmp, dib, tif, tiff, webp,
+        gif, jp2, pgm, ppm, pbm, pnm.
     Class folders are searched recursively; hidden files are ignored.
     """
 
@@ -39,39 +42,55 @@ class FolderDataset(ImageDataset):
         suffixes = tuple("." + e.lower().lstrip(".") for e in extensions) if extensions else IMAGE_EXTENSIONS
         root = Path(data_dir)
         folder = _class_root(root, split, split_ratio, suffixes)
-        found = _class_names(folder)
+        found = folders_in(folder)
         names = list(classes) if classes else _default_classes(root, found, split_ratio)
         _refuse_unknown(folder, found, names)
         _refuse_strays(folder, suffixes)
+        census = Census()
+        # a link from one class into another would give its pictures two labels
+        entered = {place for name in found if (place := place_of(folder / name))}
         records = [
             Record(path, label=label)
             for label, name in enumerate(names)
             if name in found
-            for path in find_images(folder / name, suffixes)
+            for path in find_images(folder / name, suffixes, census=census, entered=entered)
         ]
-        origin = f"{folder} (expected {folder}/<class>/*{{{','.join(suffixes)}}})"
-        if split_ratio and records:
+        origin = str(folder)
+        if not records:
+            raise DataError(f"no picture found in {folder} (expected {folder}/<class>/*{{{','.join(suffixes)}}})")
+        if split_ratio:
             keys = [Path(record.path).relative_to(folder).as_posix() for record in records]
             records = take_split(records, keys, split_ratio, split, split_seed)
             origin = f"split '{split}' of {folder}"
         super().__init__(records, names, origin=origin)
+        self.census.merge(census)
 
 
-def find_images(folder: Path, suffixes: tuple[str, ...] = IMAGE_EXTENSIONS, recursive: bool = True) -> Iterator[str]:
-    """Paths of the pictures in a folder, sorted by name, folder by folder; hidden ones are left out."""
-    for where, folders, files in os.walk(folder, followlinks=True):
-        folders[:] = sorted(f for f in folders if not f.startswith(".")) if recursive else []
-        yield from (os.path.join(where, name) for name in sorted(files) if is_image_name(name, suffixes))  # noqa: PTH118
+def find_images(
+    folder: Path,
+    suffixes: tuple[str, ...] = IMAGE_EXTENSIONS,
+    recursive: bool = True,
+    census: Census | None = None,
+    entered: Entered | None = None,
+) -> Iterator[str]:
+    """Paths of the pictures in a folder, sorted by name, folder by folder; hidden ones are left out.
 
-
-def _class_names(folder: Path) -> list[str]:
-    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))
+    census: where to say what looks like a picture and was left out; entered: see `walk`.
+    Raises DataError for a folder that cannot be listed.
+    """
+    for where, folders, files in walk(folder, recursive, census, entered):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in files:
+            if is_image_name(name, suffixes):
+                yield os.path.join(where, name)  # noqa: PTH118 (hot)
+            elif census is not None and is_image_name(name, OTHER_PICTURES):
+                census.omit("files of kinds that are not read as pictures left out", os.path.join(where, name))  # noqa: PTH118
 
 
 def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, suffixes: tuple[str, ...]) -> Path:
     if not root.is_dir():
         raise DataError(f"data_dir {root} is not a folder (working directory: {Path.cwd()})")
-    inside = _class_names(root)
+    inside = folders_in(root)
     if split_ratio is None:
         if split in inside:
             return root / split
@@ -95,7 +114,7 @@ def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, su
 
 def _default_classes(root: Path, found: list[str], split_ratio: dict[str, float] | None) -> list[str]:
     train = root / "train"
-    return _class_names(train) if split_ratio is None and train.is_dir() else found
+    return folders_in(train) if split_ratio is None and train.is_dir() else found
 
 
 def _refuse_unknown(folder: Path, found: list[str], classes: list[str]) -> None:

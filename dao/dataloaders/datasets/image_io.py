@@ -2,16 +2,32 @@
 
 from __future__ import annotations
 
+import io
+import mmap
 import os
 from pathlib import Path
+from typing import Any, BinaryIO
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.dataloaders.datasets.picture_head import LABS, PHOTOMETRIC, RGB, SAMPLES, TURNED, WHITE_IS_ZERO, Head, head_of
+from dao.dataloaders.files import open_file, read_file
 from dao.errors import DataError
 
-IMAGE_EXTENSIONS = (".jpg", ".jpeg", ".png", ".bmp", ".tif", ".tiff", ".webp")
+IMAGE_EXTENSIONS = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".jp2",
+    ".pgm", ".ppm", ".pbm", ".pnm",
+)  # fmt: skip
+# pictures too, by their names, that are not read: never passed over in silence
+OTHER_PICTURES = (
+    ".heic", ".heif", ".avif", ".jxl", ".tga", ".psd", ".svg", ".exr", ".hdr", ".raw", ".dng", ".cr2", ".cr3", ".nef",
+    ".arw", ".orf", ".rw2", ".raf", ".dcm", ".j2k", ".jpf", ".jpx",
+)  # fmt: skip
+
+MAX_PIXELS = 2**28  # 16384 x 16384, or a line-scan camera's 8192 x 32768; 0.8 GB of RGB
+MAX_PIXELS_VARIABLE = "AICORE_MAX_PIXELS"
 
 # what ends a complete PNG: the IEND chunk with its checksum
 _PNG_END = b"IEND\xaeB`\x82"
@@ -29,18 +45,37 @@ def read_image(path: str | Path, in_channels: int = 3, bit_depth: int = 16) -> N
     bit_depth: significant bits of 16-bit files; they are shifted down to 8 bits, brighter values are clipped.
     Returns (H, W, in_channels) uint8. Raises DataError naming path and reason when it cannot be read whole.
     """
-    return decode_image(read_bytes(path), path, in_channels, bit_depth)
+    return decode_image(read_file(path), path, in_channels, bit_depth)
 
 
 def read_hw(path: str | Path) -> tuple[int, int] | None:
     """Height and width of a picture as `read_image` would give it, from the file's head; None if that cannot be read."""
+    try:
+        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            head = head_of(data)
+            return head.upright_hw if head else _hw_by_pillow(file)
+    except (DataError, OSError, ValueError):  # reading the whole picture will say what is wrong
+        return None
+
+
+def read_head(path: str | Path) -> Head | None:
+    """What a picture's first bytes say; None where it is of another kind, or cannot be read."""
+    try:
+        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
+            return head_of(data)
+    except (DataError, OSError, ValueError):
+        return None
+
+
+def _hw_by_pillow(file: BinaryIO) -> tuple[int, int] | None:
+    """Height and width of kinds that `head_of` does not know; None where Pillow does not either."""
     from PIL import Image
 
     try:
-        with Image.open(path) as opened:
+        with Image.open(file) as opened:
             width, height = opened.size
-            turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in (5, 6, 7, 8)
-    except Exception:  # Pillow raises many kinds; reading the whole picture will say what is wrong
+            turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in TURNED
+    except Exception:  # Pillow raises many kinds
         return None
     return (width, height) if turned else (height, width)
 
@@ -58,19 +93,37 @@ def decode_all_bits(data: bytes, path: str | Path, in_channels: int = 3) -> NDAr
     damage = find_damage(data)
     if damage:
         raise DataError(f"{path}: {damage}")
+    head = head_of(data)
+    refuse_unfit(data, path, head)
+    if head is None or _is_for_pillow(head):
+        return _decode_by_pillow(data, path, in_channels)
     return _decode(data, path, in_channels)
 
 
-def read_bytes(path: str | Path) -> bytes:
-    """A file's bytes. Raises DataError naming path and reason."""
-    # read by Python, decoded by OpenCV: works with any file name on any system
-    try:
-        with open(path, "rb") as file:  # noqa: PTH123 (Path.open costs more per picture)
-            return file.read()
-    except FileNotFoundError:
-        raise DataError(f"{path}: the file does not exist") from None
-    except OSError as error:
-        raise DataError(f"{path}: {error.strerror or error}") from None
+def refuse_unfit(data: bytes, path: str | Path, head: Head | None) -> None:
+    """Raise DataError, before anything is decoded, for more pixels than are allowed and for kinds that would come wrong."""
+    height, width = (head.hw if head else _hw_by_pillow(io.BytesIO(data))) or (0, 0)
+    if height * width > max_pixels():
+        raise DataError(
+            f"{path}: claims {width} x {height} = {height * width:,} pixels, more than the {max_pixels():,} that are read. "
+            'If that is its true size, set "limits": {"max_pixels": ...} in the config'
+        )
+    tags = (head.tags if head else None) or {}
+    if tags.get(PHOTOMETRIC) in LABS:
+        raise DataError(f"{path}: its colours are CIE L*a*b*, which is not read; save it as RGB")
+    if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and head is not None and head.bits > 8:
+        raise DataError(f"{path}: its {head.bits}-bit values count from white to black; save it with black as 0")
+
+
+def _is_for_pillow(head: Head) -> bool:
+    """Whether OpenCV would blend what is to be dropped: the alpha of a TIFF."""
+    tags = head.tags or {}
+    return tags.get(PHOTOMETRIC) == RGB and tags.get(SAMPLES, 3) == 4 and head.bits == 8
+
+
+def max_pixels() -> int:
+    """Pixels that a picture may have: ``limits.max_pixels`` of the config, which the environment hands to all processes."""
+    return int(os.environ.get(MAX_PIXELS_VARIABLE, MAX_PIXELS))
 
 
 def find_damage(data: bytes) -> str:
@@ -124,13 +177,14 @@ def _decode(data: bytes, path: str | Path, in_channels: int) -> NDArray[np.gener
         raise DataError(f"{path}: {error.err}") from None
     if image is None:
         return _decode_by_pillow(data, path, in_channels)
-    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.ndim == 3 else image
+    if image.ndim == 2:
+        return image
+    # OpenCV has no conversion for signed and wide values; what cannot be read is said by `to_uint8`
+    return cv2.cvtColor(image, cv2.COLOR_BGR2RGB) if image.dtype in (np.uint8, np.uint16) else image[..., ::-1]
 
 
 def _decode_by_pillow(data: bytes, path: str | Path, in_channels: int) -> NDArray[np.generic]:
     """Formats that this OpenCV build does not know (rare CMYK and TIFF kinds); slower, as complete."""
-    import io
-
     from PIL import Image, ImageOps
 
     try:
@@ -139,8 +193,12 @@ def _decode_by_pillow(data: bytes, path: str | Path, in_channels: int) -> NDArra
             if image.mode in ("F", "I"):
                 kind = "float" if image.mode == "F" else "32-bit"
                 raise DataError(f"{path}: {_no_range(kind)}")
+            if image.mode == "LAB":
+                raise DataError(f"{path}: its colours are CIE L*a*b*, which is not read; save it as RGB")
             if image.mode.startswith("I;16"):
                 return np.asarray(image).astype(np.uint16)
+            if image.mode == "RGBA":  # dropped, not blended
+                image = image.convert("RGB")
             return np.asarray(image.convert("RGB" if in_channels == 3 else "L"))
     except DataError:
         raise
@@ -167,6 +225,15 @@ def to_uint8(
     if image.ndim == 2:
         image = np.repeat(image[:, :, None], in_channels, axis=2)
     return image  # type: ignore[return-value]
+
+
+def turn(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
+    """Pixels (H, W) or (H, W, C) as stored, turned upright as EXIF means an orientation (1 to 8)."""
+    if orientation in TURNED:
+        pixels = np.swapaxes(pixels, 0, 1)
+    upside_down, mirrored = orientation in (3, 4, 7, 8), orientation in (2, 3, 6, 7)
+    pixels = pixels[::-1] if upside_down else pixels
+    return np.ascontiguousarray(pixels[:, ::-1] if mirrored else pixels)
 
 
 def is_image_name(name: str, extensions: tuple[str, ...] = IMAGE_EXTENSIONS) -> bool:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.dataloaders.datasets.image_io import refuse_unfit, turn
+from dao.dataloaders.datasets.picture_head import head_of
+from dao.dataloaders.files import read_file
 from dao.errors import DataError
 
 IGNORE = 255  # the mask value of pixels that count for nothing
@@ -102,9 +104,11 @@ def read_raw_mask(path: str) -> NDArray[Any]:
     Raises DataError when it is missing or cannot be read.
     """
     try:
-        data = Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(f"{path}: the mask cannot be read: {error.strerror or error}") from None
+        data = read_file(path)
+    except DataError as error:
+        raise DataError(f"{path}: the mask cannot be read: {str(error).removeprefix(f'{path}: ')}") from None
+    head = head_of(data)
+    refuse_unfit(data, path, head)
     raw = _indices_of_palette(data, path) if _has_palette(data) else None
     if raw is None:
         packed = np.frombuffer(data, np.uint8)
@@ -113,7 +117,8 @@ def read_raw_mask(path: str) -> NDArray[Any]:
         raise DataError(f"{path}: the mask cannot be decoded; the file is damaged or no picture")
     if raw.ndim == 3:
         raw = raw[..., 2::-1] if raw.shape[-1] >= 3 else raw[..., 0]
-    return raw
+    # a camera's orientation is left to us in this way of reading, but for TIFF
+    return turn(raw, head.orientation) if head is not None and head.kind != "TIFF" else raw
 
 
 def _has_palette(data: bytes) -> bool:

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, read_text, refuse_bad_config, some, take_split
 from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.masks import MaskFormat
 from dao.dataloaders.datasets.segmentation import SegDataset, SegRecord, codec_of, format_problems, with_background
+from dao.dataloaders.files import files_below, folders_in
 from dao.errors import DataError, Problem
 from dao.register import Registers
 
@@ -54,7 +56,8 @@ class SegFolderDataset(SegDataset):
         root = Path(data_dir)
         images, masks = _folder(root, image_dir, "image_dir"), _folder(root, mask_dir, "mask_dir")
         names = list(classes) if classes else _default_classes(masks, mask_format, mask_values, mask_per_class)
-        pictures = _pictures(images, image_suffix)
+        census = Census()
+        pictures = _pictures(images, image_suffix, census)
         stems = _listed(root / sets_dir, image_set, images, pictures) if image_set else list(pictures)
         records = []
         for stem in stems:
@@ -71,6 +74,7 @@ class SegFolderDataset(SegDataset):
         super().__init__(
             records, names, codec_of("binary" if mask_per_class else mask_format, mask_values, names), origin
         )
+        self.census.merge(census)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -93,7 +97,7 @@ def _folder(root: Path, name: str, setting: str) -> Path:
         raise DataError(f"data_dir {root} is not a folder (working directory: {Path.cwd()})")
     folder = root / name
     if not folder.is_dir():
-        inside = some(sorted(entry.name for entry in root.iterdir() if entry.is_dir())) or "no folders"
+        inside = some(folders_in(root)) or "no folders"
         raise DataError(f"{setting}: {root} has no folder '{name}'; it has: {inside}")
     return folder
 
@@ -102,7 +106,7 @@ def _default_classes(
     masks: Path, mask_format: MaskFormat, mask_values: Mapping[str, str] | None, mask_per_class: bool
 ) -> list[str]:
     if mask_per_class:
-        return with_background(sorted(entry.name for entry in masks.iterdir() if entry.is_dir()))
+        return with_background(folders_in(masks))
     if mask_format == "binary":
         return with_background(["defect"])
     if mask_values:
@@ -112,10 +116,10 @@ def _default_classes(
     )
 
 
-def _pictures(folder: Path, suffix: str | None) -> dict[str, str]:
+def _pictures(folder: Path, suffix: str | None, census: Census) -> dict[str, str]:
     """Name -> path of every picture. Raises DataError where two have the same name."""
     found: dict[str, str] = {}
-    for path in find_images(folder):
+    for path in find_images(folder, census=census):
         relative = Path(path).relative_to(folder).as_posix()
         if suffix is not None and not relative.endswith(suffix):
             continue
@@ -134,7 +138,7 @@ def _pictures(folder: Path, suffix: str | None) -> dict[str, str]:
 def _listed(folder: Path, image_set: str, images: Path, pictures: Mapping[str, str]) -> list[str]:
     file = folder / f"{image_set}.txt"
     if folder.is_dir() and not file.is_file():
-        known = some(sorted(path.stem for path in folder.glob("*.txt"))) or "no lists"
+        known = some([path.stem for path in files_below(folder, (".txt",), recursive=False)]) or "no lists"
         raise DataError(f"{folder} has no list '{image_set}.txt'; it has: {known}")
     stems = [line.split()[0] for line in read_text(file, "list of names").splitlines() if line.split()]
     missing = [stem for stem in stems if stem not in pictures]

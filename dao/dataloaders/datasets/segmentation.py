@@ -12,7 +12,7 @@ import numpy as np
 from loguru import logger
 
 from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed
-from dao.dataloaders.datasets.image_io import read_image
+from dao.dataloaders.datasets.image_io import read_hw, read_image
 from dao.dataloaders.datasets.masks import IGNORE, Mask, MaskCodec, read_raw_mask, refuse_other_size
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.structures import Sample
@@ -44,6 +44,9 @@ class SegDataset(ImageDataset):
     Subclasses hand over records with mask files and a codec, or override `read_mask`.
     Raises DataError for masks that do not exist and where nothing at all is marked.
     """
+
+    needs_every_class = False
+    counts_by_reading = True
 
     def __init__(
         self, records: Sequence[Record], classes: Sequence[str], codec: MaskCodec | None = None, origin: str = ""
@@ -128,6 +131,10 @@ class SegDataset(ImageDataset):
         """Pixels of each class in the whole set."""
         return [int(n) for n in self._pixels().sum(0)]
 
+    def loss_total(self) -> int:
+        """Labelled pixels of the whole set."""
+        return int(self._pixels().sum())
+
     def picture_labels(self) -> list[tuple[int, ...]]:
         """The kinds of defect that each mask shows; good parts show none."""
         return [tuple(int(k) + 1 for k in np.flatnonzero(row[1:])) for row in self._pixels()]
@@ -156,13 +163,8 @@ class SegDataset(ImageDataset):
 
 def pixels_of(path: str) -> int:
     """Pixels of a picture by its header; 0 where it has none that can be read."""
-    from PIL import Image
-
-    try:
-        with Image.open(path) as picture:
-            return picture.width * picture.height
-    except (OSError, SyntaxError, ValueError):
-        return 0
+    height, width = read_hw(path) or (0, 0)
+    return height * width
 
 
 def with_background(names: Sequence[str], background: str = BACKGROUND) -> list[str]:

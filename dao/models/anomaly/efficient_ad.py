@@ -27,6 +27,7 @@ from dao.models.anomaly.pdn import (
     region_of_places,
 )  # fmt: skip
 from dao.models.anomaly.pdn_teacher import Teacher, load_teacher
+from dao.models.expected import timm_weights
 from dao.register import Registers
 from dao.utils import dist
 
@@ -50,6 +51,7 @@ class EfficientAD(AnomalyModel):
     rate 1e-4, weight decay 1e-5, 70,000 pictures, a tenth of the rate in the last 5 %).
     """
 
+    expects = staticmethod(timm_weights("backbone", "resnet18"))
     brings = ("loss",)
     fitted_in_one_pass = False
     not_averaged = ("teacher.",)

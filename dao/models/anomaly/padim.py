@@ -15,6 +15,7 @@ from dao.errors import ConfigError, DataError, Problem
 from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.features import FeatureExtractor
 from dao.models.anomaly.gaussian import PICTURES_AT_ONCE, StreamedGaussians, mahalanobis, whitening
+from dao.models.expected import timm_weights
 from dao.register import Registers
 from dao.utils import dist
 from dao.utils.gather import processes_here
@@ -33,6 +34,7 @@ class PaDiM(AnomalyModel):
     Memory: positions x dimensions^2 x 8 bytes while fitting, whatever the number of pictures, and half of it after.
     """
 
+    expects = staticmethod(timm_weights("backbone", "resnet18"))
     brings = ("loss", "optimizer", "lr_scheduler")
     position_bound = True
     sized_by_data = ("mean", "precision_root")

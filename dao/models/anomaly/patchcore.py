@@ -19,6 +19,7 @@ from dao.errors import ConfigError, DataError, Problem
 from dao.models.anomaly.base import TINY, AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.coreset import greedy_k_centre
 from dao.models.anomaly.features import FeatureExtractor
+from dao.models.expected import timm_weights
 from dao.register import Registers
 from dao.utils import dist
 from dao.utils.gather import from_main, processes_here, rows_on_main
@@ -42,6 +43,7 @@ class PatchCore(AnomalyModel):
     max_gib: of memory that fitting may take; None for what the machine has free. More is refused before it starts.
     """
 
+    expects = staticmethod(timm_weights("backbone", "resnet18"))
     brings = ("loss", "optimizer", "lr_scheduler")
     scored_by_map = False
     sized_by_data = ("bank",)

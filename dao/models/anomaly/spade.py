@@ -14,6 +14,7 @@ from torch import Tensor
 from dao.errors import ConfigError, DataError, Problem
 from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.features import FeatureExtractor
+from dao.models.expected import timm_weights
 from dao.register import Registers
 from dao.utils import dist
 from dao.utils.gather import from_main, processes_here, rows_on_main
@@ -35,6 +36,7 @@ class SPADE(AnomalyModel):
     Answering compares every place with every place of K pictures: by far the slowest method here.
     """
 
+    expects = staticmethod(timm_weights("backbone", "resnet18"))
     brings = ("loss", "optimizer", "lr_scheduler")
     sized_by_data = ("gallery", "pooled")
     gallery: Tensor

@@ -8,6 +8,7 @@ from torch import Tensor
 
 from dao.models.anomaly.base import AnomalyModel, Smoothing
 from dao.models.anomaly.features import FeatureExtractor, student_of
+from dao.models.expected import timm_weights
 from dao.register import Registers
 
 
@@ -20,6 +21,7 @@ class STFPM(AnomalyModel):
     0.9, weight decay 1e-4, 100 epochs). sigma: of a Gaussian over the map, in input pixels; the paper has none.
     """
 
+    expects = staticmethod(timm_weights("backbone", "resnet18"))
     brings = ("loss",)
     fitted_in_one_pass = False
 

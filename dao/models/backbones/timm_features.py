@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 
 from dao.errors import ConfigError, Problem
+from dao.models.expected import timm_weights
 from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_unknown
 from dao.register import Registers
 
@@ -22,6 +23,8 @@ class TimmFeatures(nn.Module):
     is loaded. freeze: modules whose weights and batch-norm statistics stay, by name or regular expression.
     Raises ConfigError for a model that timm does not have or that has no map at a stride.
     """
+
+    expects = staticmethod(timm_weights("model_name"))
 
     def __init__(
         self,

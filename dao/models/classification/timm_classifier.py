@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import nn
 
 from dao.errors import ConfigError, Problem
+from dao.models.expected import timm_weights
 from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_unknown
 from dao.register import Registers
 
@@ -48,6 +49,9 @@ def timm_classifier(
         load_local_weights(model, checkpoint_path)
     freeze_modules(model, freeze or [])
     return model
+
+
+timm_classifier.expects = timm_weights("model_name")  # type: ignore[attr-defined]
 
 
 def _create(model_name: str, options: dict[str, object]) -> nn.Module:

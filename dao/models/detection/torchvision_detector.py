@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -14,7 +14,9 @@ from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.detection.image_list import ImageList
 
 from dao.errors import ConfigError, Problem, nearest
+from dao.models.detection import torchvision_stages as stages
 from dao.models.detection.answers import Answers, AnswerSettings, check_answers
+from dao.models.expected import Settings, starts_trained
 from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.structures import BoxTargets
@@ -43,6 +45,10 @@ class TorchvisionDetector(nn.Module):
     model_name: "fasterrcnn_resnet50_fpn", "fasterrcnn_mobilenet_v3_large_320_fpn", "retinanet_resnet50_fpn_v2",
     "fcos_resnet50_fpn", "ssdlite320_mobilenet_v3_large", ...
     pretrained: download COCO weights; checkpoint_path: a local file instead; what fits is loaded, the rest is listed.
+    trainable_layers: how many of the backbone's last stages learn; None: as torchvision has it, which is all of them from
+    random weights, else three (four of SSD's five, all of SSDLite's).
+    freeze_batch_norm: the backbone's batch norms keep their statistics and learn nothing; None: as torchvision has it, from
+    trained weights and not in its second versions (batches are small). With checkpoint_path as with pretrained.
     freeze: modules whose weights stay, by name or regular expression ("backbone").
     score_threshold, nms_threshold, max_detections: see AnswerSettings. shown_threshold: the least score that is drawn.
     """
@@ -55,12 +61,24 @@ class TorchvisionDetector(nn.Module):
 
     check_config = staticmethod(check_answers)
 
+    @staticmethod
+    def expects(kwargs: Mapping[str, Any]) -> Settings:
+        """Mean and deviation are kept inside torchvision's models; see `dao.models.expected`."""
+        if not starts_trained(kwargs):
+            return {}
+        _check(kwargs["model_name"], 3, False, None)
+        with torch.device("meta"):
+            inside = get_model(kwargs["model_name"], weights=None, weights_backbone=None).transform
+        return {"mean": list(inside.image_mean), "std": list(inside.image_std)}
+
     def __init__(
         self,
         model_name: str,
         num_classes: int = 91,
         pretrained: bool = False,
         checkpoint_path: str | None = None,
+        trainable_layers: int | None = None,
+        freeze_batch_norm: bool | None = None,
         freeze: list[str] | None = None,
         score_threshold: float = 0.01,
         nms_threshold: float = 0.5,
@@ -79,6 +97,14 @@ class TorchvisionDetector(nn.Module):
             logger.info("{} from COCO: {}", model_name, checkpoint.fit(self.net, weights).render())
         if checkpoint_path:
             load_local_weights(self.net, checkpoint_path)
+        trained = pretrained or checkpoint_path is not None
+        backbone = self.net.backbone
+        if trained or trainable_layers is not None:
+            stages.freeze_first_stages(backbone, trainable_layers)
+        if freeze_batch_norm or (
+            freeze_batch_norm is None and trained and stages.freezes_batch_norm(model_name, backbone)
+        ):
+            stages.freeze_batch_norm(backbone)
         freeze_modules(self.net, freeze or [])
 
     def forward(self, images: Tensor, targets: BoxTargets | None = None) -> Any:

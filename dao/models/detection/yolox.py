@@ -14,6 +14,7 @@ from dao.models.detection.answers import Answers, AnswerSettings, check_answers,
 from dao.models.detection.darknet import CSPDarknet, Darknet53
 from dao.models.detection.head import DecoupledHead, DenseOutput
 from dao.models.detection.necks import FPN, PAFPN
+from dao.models.expected import Settings, starts_trained
 from dao.models.pretrained import freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.utils import checkpoint
@@ -164,6 +165,26 @@ def _check_with_backbone(kwargs: Mapping[str, Any], where: str) -> list[Problem]
 
 yolox.check_config = yolov3_darknet53.check_config = check_answers  # type: ignore[attr-defined]
 yolox_with_backbone.check_config = _check_with_backbone  # type: ignore[attr-defined]
+
+
+PUBLISHED: Settings = {  # the picture in the corner of a grey square, blue first, 0 to 255
+    "mean": [0.0, 0.0, 0.0], "std": [1 / 255] * 3, "channel_order": "bgr", "position": "top_left", "pad_value": 114,
+}  # fmt: skip
+
+
+def _of_published(kwargs: Mapping[str, Any]) -> Settings:
+    return dict(PUBLISHED) if starts_trained(kwargs) else {}
+
+
+def _of_backbone(kwargs: Mapping[str, Any]) -> Settings:
+    """A file of the whole detector says nothing of how it was trained; a backbone of its own says it itself."""
+    inner = kwargs.get("backbone") or {}
+    expects = getattr(Registers.backbones.get(inner["type"]), "expects", None) if inner.get("type") else None
+    return expects(inner.get("kwargs") or {}) if expects else {}
+
+
+yolox.expects = yolov3_darknet53.expects = _of_published  # type: ignore[attr-defined]
+yolox_with_backbone.expects = _of_backbone  # type: ignore[attr-defined]
 
 
 def _finished(model: nn.Module, checkpoint_path: str | None, freeze: list[str] | None, whole: bool) -> nn.Module:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import segmentation_models_pytorch as smp
 from torch import nn
 
-from dao.errors import ConfigError, Problem, nearest
+from dao.errors import CheckpointError, ConfigError, Problem, nearest
+from dao.models.expected import Settings, of_timm, starts_trained
 from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.models.segmentation.deep_supervision import DeeplySupervised
 from dao.register import Registers
@@ -92,11 +94,37 @@ def as_component(architecture: type[nn.Module]) -> Callable[..., nn.Module]:
     named = [p for p in ours if p.kind is not p.VAR_KEYWORD and p.name != "architecture"]
     named += [p for p in theirs if p.name not in SET_BY_US and p.kind is not p.VAR_KEYWORD]
     keyword_only = [p.replace(kind=p.KEYWORD_ONLY) for p in named]
+    component.expects = functools.partial(expects, _default_encoder(architecture))  # type: ignore[attr-defined]
     component.__signature__ = inspect.Signature(keyword_only, return_annotation=nn.Module)
     component.__annotations__ = {p.name: p.annotation for p in keyword_only}
     component.__name__ = component.__qualname__ = architecture.__name__
     component.__doc__ = f"{architecture.__name__} of segmentation-models-pytorch.\n\n{inspect.getdoc(build)}"
     return component
+
+
+def expects(default_encoder: str, kwargs: Mapping[str, Any]) -> Settings:
+    """What the encoder's weights were made with; see `dao.models.expected`.
+
+    timm's encoders say it at once; smp's own say it where they are downloaded from, and only there.
+    """
+    from segmentation_models_pytorch.encoders import get_preprocessing_params
+
+    name, weights = encoder_named(kwargs.get("encoder_name", default_encoder)), kwargs.get("encoder_weights")
+    if not starts_trained(kwargs):
+        return {}
+    if name.startswith(TIMM_PREFIX):
+        return of_timm(name.removeprefix(TIMM_PREFIX))
+    if not weights:
+        return {}
+    try:
+        found = download(lambda: get_preprocessing_params(name, weights), name, "encoder_weights")
+    except CheckpointError as error:
+        if isinstance(error.__cause__, ValueError | KeyError):  # no weights of that name: who builds the model says so
+            return {}
+        raise
+    unit, turned = found["input_range"][-1], found["input_space"] == "BGR"
+    mean, std = ([value / unit for value in found[key]][:: -1 if turned else 1] for key in ("mean", "std"))
+    return {"mean": mean, "std": std, "channel_order": "bgr" if turned else "rgb"}
 
 
 def _default_encoder(architecture: type[nn.Module]) -> str:

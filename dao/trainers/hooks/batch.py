@@ -86,8 +86,9 @@ class MixupCutmix(Hook):
 
 @Registers.hooks.register()
 class MultiScale(Hook):
-    """Train on another input size every ``interval`` iterations: ``low`` to ``high`` times the size, by ``stride``.
+    """Train on another input size every ``interval`` iterations: ``low`` to ``high`` times the batch's own, by ``stride``.
 
+    The batch's own size is that of its pictures (or of the windows cut from them) as the dataloader gives them.
     The size is a function of (seed, iteration), so every process and every resumed run takes the same.
     """
 
@@ -109,10 +110,9 @@ class MultiScale(Hook):
             return
         dice = random.Random(mix(trainer.seed, trainer.global_iter // self.interval))
         scale = dice.uniform(self.low, self.high)
-        size = tuple(
-            max(self.stride, round(side * scale / self.stride) * self.stride) for side in trainer.preprocess.size
-        )
-        if size != tuple(trainer.preprocess.size):
+        own = tuple(trainer.batch.images.shape[-2:])
+        size = tuple(max(self.stride, round(side * scale / self.stride) * self.stride) for side in own)
+        if size != own:
             trainer.task.resize_batch(trainer.batch, size)
 
 

@@ -120,19 +120,18 @@ class Console(Hook):
     def render(self, trainer: TrainVal, losses: dict[str, float]) -> str:
         """Epoch, iteration, losses, rate, mean time of an iteration (of it waited for data), memory, time left.
 
-        What a model's loss is made of is left out where the line would be longer than `WIDTH`; the loggers have it.
+        Where the line would be longer than `WIDTH`, memory is left out, or else what the loss is made of.
         """
-        head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  {trainer.iter + 1}/{trainer.iters_per_epoch}  "
+        head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  {trainer.iter + 1}/{trainer.iters_per_epoch}"
         loss = f"loss {losses['loss']:.4f}" if losses else "collecting"
-        parts = " ".join(f"{name} {value:.3f}" for name, value in losses.items() if name != "loss")
-        rate = f"lr {trainer.scalars['lr']:.3g}  " if trainer.scheduler is not None else ""
+        parts = " ".join(f"{name} {value:.3g}" for name, value in losses.items() if name != "loss")
+        rate = [f"lr {trainer.scalars['lr']:.3g}"] if trainer.scheduler is not None else []
         waited, taken = (s / self.meter.count * 1000 for s in (self.meter.data_seconds, self.meter.seconds))
-        tail = (
-            f"  {rate}{taken:.0f} ms ({waited:.0f} data)  {memory_gib(trainer.device):.1f} GiB  "
-            f"eta {clock(self.seconds_left(trainer))}"
-        )
-        whole = f"{head}{loss} ({parts}){tail}"
-        return whole if parts and len(whole) <= WIDTH else f"{head}{loss}{tail}"
+        took, memory = f"{taken:.0f} ms ({waited:.0f} data)", f"{memory_gib(trainer.device):.1f} GiB"
+        left = f"eta {clock(self.seconds_left(trainer))}"
+        whole = f"{loss} ({parts})" if parts else loss
+        lines = ((whole, *rate, took, memory, left), (whole, *rate, took, left), (loss, *rate, took, memory, left))
+        return next((line for words in lines if len(line := "  ".join([head, *words])) <= WIDTH), line)
 
     def seconds_left(self, trainer: TrainVal) -> float:
         """From the pace since this process began, validations included."""

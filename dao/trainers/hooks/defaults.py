@@ -12,6 +12,7 @@ from dao.trainers.hooks.console import Console
 from dao.trainers.hooks.ema import Ema
 from dao.trainers.hooks.evaluate import Evaluate, FinalReport
 from dao.trainers.hooks.guard import NonFiniteGuard
+from dao.trainers.hooks.pictures import ChangedPictures
 from dao.trainers.hooks.record import Record
 from dao.trainers.hooks.slow_data import SlowData
 
@@ -27,6 +28,7 @@ def for_training(trainer: TrainVal, sections: Sequence[Mapping[str, Any]]) -> li
         SlowData(),
         LatestCheckpoint(trainer.save_interval, trainer.keep, trainer.save_minutes, trainer.save_iters),
         Evaluate(trainer.eval_interval),
+        ChangedPictures(),
         BestCheckpoint(),
         Record(),
         *([FinalReport()] if trainer.test_after_train else []),

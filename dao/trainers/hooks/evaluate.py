@@ -114,12 +114,16 @@ class FinalReport(Hook):
         model.load_state_dict(checkpoint.inference_weights(content))
         facts, known = trainer.task.facts, build.card_of(content).facts
 
-        def ignore(batch: Batch) -> None:
-            """Unreadable pictures were counted in the validations before."""
+        def count(batch: Batch) -> None:
+            """Pictures that went since the last validation; how many they are stops nothing any more."""
+            for picture in batch.bad:
+                if picture.path not in trainer.eval_bad.reasons:
+                    logger.warning("the final report is without {} ({})", picture.path, picture.reason)
+                trainer.eval_bad.reasons.setdefault(picture.path, picture.reason)
 
         trainer.task.facts = {**facts, **{name: known[name] for name in trainer.task.learned_facts if name in known}}
         try:
             with trainer.task.using(model):
-                evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=ignore)
+                evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=count)
         finally:
             trainer.task.facts = facts

@@ -42,7 +42,7 @@ def test_several_labels_a_picture(write_csv):
     dataset = CsvDataset(path, label_separator="|", none_label="ok")
     assert dataset.multi_label and dataset.classes == ["a", "b", "c"]
     assert [dataset.read(i).label_set.tolist() for i in range(3)] == [[1, 1, 0], [0, 0, 0], [1, 0, 1]]
-    assert dataset.class_counts() == [2, 1, 1]
+    assert dataset.class_counts() == [2, 1, 1] and dataset.loss_total() == 3
 
 
 def test_groups_stay_together(write_csv, folder_set):

@@ -118,6 +118,21 @@ def test_crowds_and_difficult_ones_are_ignored_in_evaluation(tmp_path):
     assert voc(tmp_path / "v", difficult=1).ground_truth(0).ignore.all()
 
 
+def test_the_area_that_coco_states_reaches_the_evaluator(tmp_path):
+    data = coco(tmp_path, area=17.5)
+    assert data.ground_truth(0).area.tolist() == [17.5, 17.5]  # the boxes have 60 and 200 pixels
+    assert data.ground_truth(1).area is None  # no object, nothing stated
+    assert coco(tmp_path).ground_truth(0).area is None
+
+
+def test_an_area_that_one_object_leaves_out_is_that_of_its_box(tmp_path):
+    coco(tmp_path)
+    content = json.loads((tmp_path / "all.json").read_text())
+    content["annotations"][0]["area"] = 31
+    (tmp_path / "all.json").write_text(json.dumps(content))
+    assert CocoDetection(str(tmp_path / "all.json")).ground_truth(0).area.tolist() == [31, 200]
+
+
 def test_pixels_counted_from_one(tmp_path):
     np.testing.assert_allclose(voc(tmp_path, one_based=True).read(0).boxes_xyxy, [box for _, box in WANTED])
 

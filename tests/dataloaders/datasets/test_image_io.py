@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dao.dataloaders.datasets.image_io import find_damage, read_image
+from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.datasets.image_io import find_damage, is_image_name, read_image
 from dao.errors import DataError
 
 GRADIENT = np.stack(
@@ -181,3 +182,19 @@ def test_missing_file_and_folder_are_named(tmp_path):
 def test_names_beyond_ascii(tmp_path):
     path = write(tmp_path, encode(Image.fromarray(GRADIENT), "PNG"), "Kratzer_ß_划痕 1.png")
     assert np.array_equal(read_image(path), GRADIENT)
+
+
+ENDINGS = {
+    "JPEG": ("jpg", "jpeg", "jpe", "jfif", "JFIF"), "PNG": ("png",), "BMP": ("bmp",), "DIB": ("dib",), "GIF": ("gif",),
+    "TIFF": ("tif", "tiff"), "WEBP": ("webp",), "JPEG2000": ("jp2",), "PPM": ("pgm", "ppm", "pbm", "pnm"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("kind", "ending"), [(kind, end) for kind, ends in ENDINGS.items() for end in ends])
+def test_files_of_every_ending_that_cameras_and_line_software_write_are_found_and_read(tmp_path, kind, ending):
+    mode = {"pgm": "L", "pbm": "1"}.get(ending, "RGB")
+    image = Image.fromarray(GRADIENT).convert(mode)
+    path = write(tmp_path, encode(image, kind), f"part.{ending}")
+    assert is_image_name(path.name) and list(find_images(tmp_path)) == [str(path)]
+    want = np.asarray(image.convert("RGB")).astype(int)
+    assert np.abs(read_image(path).astype(int) - want).mean() < 8  # a palette of 256 colours, and JPEG's loss

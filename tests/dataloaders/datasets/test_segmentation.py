@@ -68,6 +68,7 @@ def test_csv_of_binary_masks_with_a_class_column(binary):
     assert whole.class_counts() == [3, 1, 1]
     assert whole.picture_labels() == [(2,), (1,), ()]
     assert whole.loss_counts() == [3 * 12 * 16 - 18, 9, 9]
+    assert whole.loss_total() == 3 * 12 * 16
     train = SegCsvDataset(table(folder, rows), split_column="split", split="train", classes=whole.classes, **options)
     assert len(train) == 2 and "1 of them without a mask" in train.summary()
     with pytest.raises(DataError, match="no row has 'test' in column 'split'; it has: train, val"):

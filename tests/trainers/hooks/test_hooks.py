@@ -150,17 +150,20 @@ def test_mixup_rests_in_the_last_epochs():
     assert trainer.batch.targets.ndim == 1
 
 
-def test_multi_scale_is_a_function_of_seed_and_iteration():
+@pytest.mark.parametrize(("side", "configured"), [(320, 320), (128, 512)])
+def test_multi_scale_scales_what_is_in_the_batch_by_seed_and_iteration(side, configured):
+    """Windows of 128 cut from pictures of 512 become 64 to 192, not 256 to 768."""
     sizes = []
     for i in range(40):
         trainer = batch_trainer(1)
-        trainer.global_iter, trainer.preprocess.size = i, (320, 320)
+        trainer.global_iter, trainer.preprocess.size = i, (configured, configured)
+        trainer.batch.images = trainer.batch.images.new_zeros((1, 3, side, side))
         seen = []
         trainer.task.resize_batch = lambda batch, hw, seen=seen: seen.append(hw)
         MultiScale(0.5, 1.5).before_iter(trainer)
-        sizes.append(seen[0] if seen else (320, 320))
+        sizes.append(seen[0] if seen else (side, side))
     assert all(len(set(sizes[k : k + 10])) == 1 for k in (0, 10, 20, 30)) and len(set(sizes)) > 1
-    assert all(160 <= h <= 480 and h % 32 == 0 and h == w for h, w in sizes)
+    assert all(side / 2 <= h <= side * 1.5 and h % 32 == 0 and h == w for h, w in sizes)
 
 
 @pytest.mark.parametrize(("seconds", "text"), [(0, "0:00"), (61.4, "1:01"), (3723, "1:02:03")])

@@ -90,7 +90,7 @@ def test_an_iterations_line_fits_120_columns(losses):
     assert len(line) + 17 <= 120 and "12:01:02" in line and ("loss" in line or "collecting" in line)
     trainer.epoch, trainer.max_epochs, trainer.iter, trainer.iters_per_epoch = 2, 30, 19, 100
     line = hook.render(trainer, losses)
-    assert len(line) + 17 <= 120 and ("(iou 3.100 obj 4.200 cls 5.000)" in line) == ("iou" in losses)
+    assert len(line) + 17 <= 120 and ("(iou 3.1 obj 4.2 cls 5)" in line) == ("iou" in losses)
 
 
 def test_an_epochs_line_has_both_counts_and_the_last_lines_their_intervals():

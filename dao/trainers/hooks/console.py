@@ -130,8 +130,9 @@ class Console(Hook):
         took, memory = f"{taken:.0f} ms ({waited:.0f} data)", f"{memory_gib(trainer.device):.1f} GiB"
         left = f"eta {clock(self.seconds_left(trainer))}"
         whole = f"{loss} ({parts})" if parts else loss
-        lines = ((whole, *rate, took, memory, left), (whole, *rate, took, left), (loss, *rate, took, memory, left))
-        return next((line for words in lines if len(line := "  ".join([head, *words])) <= WIDTH), line)
+        choices = ((whole, *rate, took, memory, left), (whole, *rate, took, left), (loss, *rate, took, memory, left))
+        lines = ["  ".join([head, *words]) for words in choices]
+        return next((line for line in lines if len(line) <= WIDTH), lines[-1])
 
     def seconds_left(self, trainer: TrainVal) -> float:
         """From the pace since this process began, validations included."""

@@ -89,6 +89,7 @@ def test_an_iterations_line_fits_120_columns(losses):
     line = hook.render(trainer, losses)
     assert len(line) + 17 <= 120 and "12:01:02" in line and ("loss" in line or "collecting" in line)
     trainer.epoch, trainer.max_epochs, trainer.iter, trainer.iters_per_epoch = 2, 30, 19, 100
+    hook.meter.seconds, hook.meter.data_seconds = 3.4, 0.1
     line = hook.render(trainer, losses)
     assert len(line) + 17 <= 120 and ("(iou 3.1 obj 4.2 cls 5)" in line) == ("iou" in losses)
 

@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup quickstart samples test chaos lint format schema wheel clean
+.PHONY: help setup quickstart samples test chaos faults fuzz lint format schema wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -29,6 +29,9 @@ test: $(READY)  ## all tests
 
 chaos: $(READY)  ## fifty random kills, full disks and torn checkpoints; takes a quarter of an hour
 	$(BIN)/python tests/chaos/chaos.py --kills 50
+
+faults: $(READY)  ## fail, and kill at, every file operation of small runs of every task; takes an hour, or SECONDS=n
+	$(BIN)/python tests/faults/faults.py --seconds $(or $(SECONDS),3600)
 
 lint: $(READY)  ## what CI and pre-commit check
 	$(BIN)/ruff check .

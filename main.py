@@ -76,6 +76,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from loguru import logger
 
+    from dao import failures, signals
     from dao.errors import AICoreError
 
     logger.remove()  # whose own handler would show a message twice; the launcher sets up the run's
@@ -85,9 +86,18 @@ def main(argv: list[str] | None = None) -> int:
         logger.debug("{}", error)  # into the run's log.txt, where there is one
         print(f"\n{error}", file=sys.stderr)
         return error.exit_code
+    except signals.Terminated as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        explained = failures.told(error)
+        if explained is None:  # a bug of ours keeps its traceback
+            raise
+        print(f"\n{explained}", file=sys.stderr)
+        return explained.exit_code
 
 
 def run(args: argparse.Namespace) -> int:

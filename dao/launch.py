@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from datetime import timedelta
 from typing import Any
 
 from dao import config as config_module
+from dao import failures, signals
 from dao.config_merge import Raw, drop_delete_marks, override
 from dao.errors import ConfigError, Problem, RunError
 from dao.placement import ProcessPlace, device_for, from_torchrun, place
@@ -28,6 +28,7 @@ def launch(args: argparse.Namespace) -> int:
     """Read and validate the config, start the processes it takes, run; returns the exit code."""
     if args.num_machines > 1:  # torch warns of every address without a name, and a factory's network has no name server
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    signals.raise_on_stop()
     with naming_the_file(args.exp_file):
         return _launch(args)
 
@@ -141,6 +142,7 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
         os.environ["LOCAL_WORLD_SIZE"] = str(placement.local_world_size)
         dist.join(placement.backend, placement.init_method, placement.world_size, placement.rank, GROUP_TIMEOUT)
     log.to_terminal(detail)
+    trainer: Any = None
     try:
         check_same_everywhere(raw)
         frozen = config_module.freeze(raw)
@@ -149,8 +151,6 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
     except BaseException as error:
         broken = dist.connection_broke(error)
         dist.leave(failure_of(error))
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"the disk is full: {error}. What was saved before is whole; go on with --resume") from error
         if is_lost_worker(error):
             raise lost_worker(error) from error
         if broken:
@@ -161,6 +161,11 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
                 "the connection to another process broke: it was killed, or its machine is gone, and its own terminal may "
                 f"say why. The run ends here; go on from its last checkpoint with --resume ({said})"
             ) from None
+        if isinstance(error, signals.Terminated) and trainer is not None:
+            error.left = error.left or trainer.unfinished()
+        explained = failures.told(error, getattr(trainer, "run_dir", None), device)
+        if explained is not None:
+            raise explained from error
         raise
     dist.leave()
     return 128 + trainer.signal if trainer.stopping else 0
@@ -218,8 +223,7 @@ def _forward_signals(pids: list[int]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
+    signals.on_stop(forward)
 
 
 def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dict[str, Any], outcome: Any) -> None:
@@ -229,11 +233,16 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
     from dao.errors import AICoreError
     from dao.register import import_all_modules_for_register
 
+    signals.raise_on_stop()
     torch.set_num_threads(settings["threads"])
     import_all_modules_for_register(cus_file=settings["cus_file"])
     try:
         with naming_the_file(settings["exp_file"]):
             code = run_process(ProcessPlace(**placements[index]), raw, settings["detail"])
+    except signals.Terminated as stopped:
+        sys.stderr.write(f"\n[rank {placements[index]['rank']}] {stopped}\n")
+        sys.stderr.flush()
+        os._exit(128 + stopped.number)
     except AICoreError as error:
         sys.stderr.write(f"\n[rank {placements[index]['rank']}] {error}\n")
         sys.stderr.flush()

@@ -81,6 +81,7 @@ class AnomalyEvaluator(Evaluator):
             raise ConfigError(problems)
         self.worst, self.pixels = worst, pixels
         self.best_metric = "picture/auroc"
+        self.tie_breakers = ("pixel/aupro", "pixel/auroc", "picture/f1_max") if pixels else ("picture/f1_max",)
         super().__init__(classes)
 
     @staticmethod

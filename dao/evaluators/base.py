@@ -15,7 +15,8 @@ from dao.structures import Batch, Prediction
 class Evaluator(ABC):
     """Counts every picture once, whatever the number of processes.
 
-    best_metric: by which the best checkpoint is kept; best_mode: "max" or "min".
+    best_metric: by which the best checkpoint is kept; best_mode: "max" or "min"; tie_breakers: by which it is kept among
+    validations that are equal in that, the first of them first: on few pictures many are.
     maximised, minimised: the metrics that are better high, and low; descriptive: those that are neither (counts, and the
     thresholds at which others were reached). Names as `metric_names` gives them, with <class> where one of those stands
     (or a kind of defect), and * for a word or a number: a name is matched whole, so that what a user calls a class says
@@ -28,12 +29,18 @@ class Evaluator(ABC):
 
     best_metric: str
     best_mode: str = "max"
+    tie_breakers: tuple[str, ...] = ()
     maximised: ClassVar[tuple[str, ...]] = ()
     minimised: ClassVar[tuple[str, ...]] = ()
     descriptive: ClassVar[tuple[str, ...]] = ()
     model_facts: Mapping[str, Any] = MappingProxyType({})
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = MappingProxyType({})  # everything that `compute` last told, nested
+
+    @property
+    def best_order(self) -> tuple[str, ...]:
+        """The metrics that choose the best checkpoint: each decides where those before it are equal."""
+        return (self.best_metric, *self.tie_breakers)
 
     @property
     def facts(self) -> dict[str, Any]:

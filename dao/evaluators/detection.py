@@ -67,7 +67,7 @@ class DetEvaluator(Evaluator):
             raise ConfigError(problems)
         self.score, self.iou, self.worst, self.max_detections = score, iou, worst, max_detections
         self.extra_iou = [round(value, 4) for value in extra_iou or []]
-        self.best_metric = "ap"
+        self.best_metric, self.tie_breakers = "ap", ("ap50", "best_f1/f1", "factory/auroc")
         super().__init__(classes)
 
     @staticmethod

@@ -82,7 +82,7 @@ class SegEvaluator(Evaluator):
             raise ConfigError(problems)
         self.min_area, self.min_overlap, self.worst = min_area, min_overlap, worst
         self.boundary_tolerance = boundary_tolerance
-        self.best_metric = "foreground/miou"
+        self.best_metric, self.tie_breakers = "foreground/miou", ("foreground/iou_any_kind", "factory/auroc")
         super().__init__(classes)
 
     @staticmethod

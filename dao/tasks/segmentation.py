@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.errors import ConfigError, Problem
 from dao.losses.base import UNLABELLED
+from dao.mask_resampling import resize_masks
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.tasks.base import ModelCard, Outputs, Task
@@ -61,8 +61,7 @@ class SegmentationTask(Task):
 
     def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
         super().resize_batch(batch, size_hw)
-        masks = batch.targets.unsqueeze(1).float()
-        batch.targets = F.interpolate(masks, size=size_hw, mode="nearest-exact")[:, 0].to(torch.uint8)
+        batch.targets = resize_masks(batch.targets, size_hw, self.preprocess.settings.mask_resize)
 
     def infer(self, images: Tensor) -> dict[str, Tensor]:
         return {"probabilities": self.model(images).float().softmax(dim=1)}

@@ -109,6 +109,10 @@ class Demo(Trainer):
         sheet = ", contact_sheet.png" if self.tiles else ""
         logger.success("{} pictures{} and results.json in {}", len(self.results), sheet, self.run_dir)
 
+    def unfinished(self) -> str:
+        drawn = f"{len(self.results)} of {self.iters_per_epoch} pictures were drawn"
+        return f"{drawn}; results.json and the contact sheet were not written"
+
     def close(self) -> None:
         log.close_file()
 

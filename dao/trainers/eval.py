@@ -117,6 +117,9 @@ class Eval(Trainer):
         for line in two_numbers(self.evaluator.details):
             logger.success("{}", line)
 
+    def unfinished(self) -> str:
+        return "no report was written: an evaluation counts every picture or none"
+
     def close(self) -> None:
         if hasattr(self.loader, "close"):  # not where building it failed
             self.loader.close()

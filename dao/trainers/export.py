@@ -62,6 +62,7 @@ class Export(Trainer):
         self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
         self.dataset = self._pictures()
         self.bad.total = len(self.dataset)
+        self.iters_per_epoch = min(self.parity_images, len(self.dataset))
         self.run_dir = stage_folder(str(path), "export", "model")
         log.to_file(self.run_dir / "log.txt")
         run_folder.write_json(self.run_dir / "config.json", plain(self.config))
@@ -111,8 +112,7 @@ class Export(Trainer):
 
     def fetch(self) -> Iterator[Any]:
         """Pictures spread evenly over the set; unreadable ones are named and left out."""
-        count = min(self.parity_images, len(self.dataset))
-        spread = np.linspace(0, len(self.dataset) - 1, count).round().astype(int).tolist()
+        spread = np.linspace(0, len(self.dataset) - 1, self.iters_per_epoch).round().astype(int).tolist()
         return readable(self.dataset, spread, self.task.card().preprocess, self.bad)
 
     def before_iter(self) -> None:
@@ -177,6 +177,9 @@ class Export(Trainer):
             "agreement": agreement,
             "per_picture": rows,
         }
+
+    def unfinished(self) -> str:
+        return "what was exported is not proven"
 
     def close(self) -> None:
         log.close_file()

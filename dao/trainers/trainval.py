@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import signal
 import time
 from collections.abc import Callable, Iterable
@@ -16,12 +15,14 @@ from dao.config import Config
 from dao.errors import Problem
 from dao.preflight import check_same_data
 from dao.register import Registers
+from dao.schedulers.base import part_of_run
 from dao.signature import out_of_limits
 from dao.structures import Batch
 from dao.tasks.base import Task
 from dao.trainers import building, rehearsal, strategies
 from dao.trainers import resume as resume_state
 from dao.trainers.base import BadPictures, Options, Trainer, plain
+from dao.trainers.describe import describe
 from dao.trainers.evaluation import Counted, to_device
 from dao.trainers.hooks import defaults
 from dao.trainers.hooks.checkpoint import LatestCheckpoint
@@ -49,7 +50,8 @@ class TrainVal(Trainer):
     """Train a model and validate it as it learns.
 
     log_dir: the run folder is ``log_dir/<name>``.
-    max_epochs, no_aug_epochs: passes over the data; in the last ``no_aug_epochs`` augmentation is off.
+    max_epochs, no_aug_epochs: passes over the data; in the last ``no_aug_epochs`` (at most a fifth of them) augmentation
+    is off.
     eval_interval: epochs between validations; 0 for none.
     seed: of everything random; amp: mixed precision; ema: keep an average of the weights and answer with it.
     accumulate: iterations per weight update; clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
@@ -60,8 +62,8 @@ class TrainVal(Trainer):
     strategy: "ddp" keeps the whole model in every process; "fsdp" a share of weights, gradients and optimizer state, for
     models that do not fit (FSDP2; checkpoints are whole and serve any strategy; weights are not laid out channels_last).
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
-    weights, where no run is gone on with. best_metric: by which the best is kept, e.g. "macro/f1" (None: the evaluator's
-    own choice).
+    weights, where no run is gone on with. best_metric: by which the best is kept, e.g. "macro/f1", or a list in which each
+    decides where those before it are equal (None: the evaluator's own order, which also has the last word).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
     save_minutes, save_iters: also save latest.ckpt inside an epoch, so often (0: never).
     log_interval: iterations between log lines.
@@ -95,7 +97,7 @@ class TrainVal(Trainer):
         strategy: Literal["ddp", "fsdp"] = "ddp",
         resume: str | None = None,
         ckpt: str | None = None,
-        best_metric: str | None = None,
+        best_metric: str | list[str] | None = None,
         save_interval: int = 0,
         keep: int = 3,
         save_minutes: float = 10.0,
@@ -107,7 +109,7 @@ class TrainVal(Trainer):
     ) -> None:
         super().__init__(config, options)
         self.log_dir, self.seed = Path(log_dir), seed
-        self.max_epochs, self.no_aug_epochs, self.eval_interval = max_epochs, no_aug_epochs, eval_interval
+        self.max_epochs, self.wanted_no_aug_epochs, self.eval_interval = max_epochs, no_aug_epochs, eval_interval
         self.ema = ema or any(hook["type"] == "Ema" for hook in plain(config.get("hooks", [])))
         self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
         self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
@@ -173,19 +175,21 @@ class TrainVal(Trainer):
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
         self.call_hooks("check_built")
         if resumed is not None:
-            resume_state.restore(self, *resumed)
+            resume_state.restore(self, resumed.path, resumed.content)
         elif self.ckpt:
             resume_state.fine_tune(self, checkpoint.find(self.ckpt))
-        building.build_ema(self, resumed[1] if resumed else None)
+        building.build_ema(self, resumed.content if resumed else None)
         strategies.wrap(self)
-        self._open_run_folder(resumed[0] if resumed else None)
+        self._open_run_folder(resumed.path if resumed else None)
 
-    def _find_resume(self) -> tuple[Path, dict[str, Any]] | None:
+    def _find_resume(self) -> resume_state.Found | None:
         if not self.resume_from:
             return None
         found = resume_state.find(self.resume_from, self.log_dir, self.config.name)
         if found is None:
             logger.info("nothing to resume in {}: starting anew", self.log_dir / self.config.name)
+        else:
+            self.lock = found.lock
         return found
 
     def _open_run_folder(self, resumed: Path | None) -> None:
@@ -197,27 +201,13 @@ class TrainVal(Trainer):
             folder = Path()
         self.run_dir = dist.broadcast_object(folder)
         if dist.is_main():
-            self.lock = run_folder.lock(self.run_dir)
+            self.lock = self.lock or run_folder.lock(self.run_dir)
             log.to_file(self.run_dir / "log.txt")
             run_folder.write_config(self.run_dir, plain(self.config))
             data = {"data": self.known.sets} if self.known is not None else {}
             run_folder.write_json(self.run_dir / "environment.json", {**run_folder.environment(), **data})
         logger.info("{} -> {}", self.config.get("fullName", self.config.name), self.run_dir)
-        self._describe()
-
-    def _describe(self) -> None:
-        total = sum(p.numel() for p in self.task.model.parameters())
-        trained = sum(p.numel() for p in self.task.model.parameters() if p.requires_grad)
-        logger.info("{}", self.dataset.summary())
-        logger.info(
-            "{:.2f} M parameters, {:.2f} M of them trained, on {} with {} process(es), {} iterations an epoch",
-            total / 1e6, trained / 1e6, self.device, dist.world_size(), self.iters_per_epoch,
-        )  # fmt: skip
-        if self.options.detail and dist.is_main():
-            from dao.utils.summary import model_summary
-
-            logger.info("\n{}", model_summary(self.task.model, self.preprocess))
-            logger.info("resolved config:\n{}", json.dumps(plain(self.config), indent=2))
+        describe(self)
 
     def save_checkpoint(self, name: str, previous: str | None = None, then: Callable[[], None] | None = None) -> None:
         """Write ``<name>.ckpt`` as everything is now, by process 0; every process must call.
@@ -242,7 +232,11 @@ class TrainVal(Trainer):
     # -- the loop
 
     def before_train(self) -> None:
-        super().before_train()
+        try:
+            super().before_train()
+        except BaseException:
+            self._let_go()
+            raise
         if self.owes_end_of_epoch:
             self._end_owed_epoch()
 
@@ -278,6 +272,11 @@ class TrainVal(Trainer):
         # from here on, dropout and mixup draw what they would have drawn in a run that never stopped
         seed_everything(self.seed, dist.rank(), self.global_iter)
         super().before_iter()
+
+    @property
+    def no_aug_epochs(self) -> int:
+        """Last epochs without augmentation, of a run as long as this one."""
+        return part_of_run(self.wanted_no_aug_epochs, self.max_epochs)
 
     @property
     def window_ends(self) -> bool:

@@ -7,6 +7,7 @@ iteration, resolved config, class names, preprocessing, metrics, versions. Only 
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 import pickle
@@ -16,12 +17,13 @@ import zlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 from loguru import logger
 from torch import Tensor, nn
 
+from dao import failures
 from dao.errors import CheckpointError, RunError
 from dao.utils import dist
 
@@ -40,11 +42,12 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
     previous: the name under which the old file is kept, for the day on which the disk spoils the new one.
     Raises RunError when the disk refuses.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    refused: list[OSError] = []
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
         with temporary.open("wb") as file:
-            torch.save({"format": FORMAT, "checksum": checksum(content), **content}, file)
+            torch.save({"format": FORMAT, "checksum": checksum(content), **content}, Remembering(file, refused))
             file.flush()
             os.fsync(file.fileno())
         load(temporary)  # proven before it takes the old one's place
@@ -53,11 +56,33 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
         temporary.replace(path)
         _sync_directory(path.parent)
     except (OSError, RuntimeError, CheckpointError) as error:
-        temporary.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and "StreamWriter" not in str(error):  # torch's word for a failed write
+        with contextlib.suppress(OSError):
+            temporary.unlink(missing_ok=True)
+        reason = refused[0] if refused else error
+        if isinstance(reason, RuntimeError):
             raise
-        kept = "; the one written before it is untouched" if path.exists() else ""
-        raise RunError(f"{path} could not be written: {error}{kept}. Is the disk full?") from error
+        said = failures.of_system(reason) if isinstance(reason, OSError) else str(reason)
+        kept = ". The one written before it is untouched" if path.is_file() else ""
+        raise RunError(f"{path} could not be written: {said}{kept}") from error
+
+
+class Remembering:
+    """A file whose refusals are kept: torch.save turns what the system says of a failed write into words of its own."""
+
+    def __init__(self, file: IO[bytes], refused: list[OSError]) -> None:
+        self.file, self.refused = file, refused
+
+    def write(self, data: Any) -> int:
+        """As the file's; what it raises is added to ``refused``."""
+        try:
+            return self.file.write(data)
+        except OSError as error:
+            self.refused.append(error)
+            raise
+
+    def flush(self) -> None:
+        """As the file's."""
+        self.file.flush()
 
 
 def keep(path: Path, name: Path) -> None:

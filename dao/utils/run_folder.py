@@ -14,7 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dao import __version__, modules
+from dao import __version__, failures, modules
 from dao.errors import CheckpointError, RunError
 
 ORPHANS_GONE = 10.0  # seconds in which the loader processes of a killed run notice it and let go of its folder
@@ -31,7 +31,7 @@ def fresh(parent: Path, name: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise RunError(f"the folder {folder} could not be made: {error}") from None
+            raise RunError(f"the folder {folder} could not be made: {failures.of_system(error)}") from None
     raise RunError(f"{parent} holds 10,000 runs called {name}; clean up or choose another name")
 
 
@@ -59,11 +59,14 @@ def lock(folder: Path) -> Any:
 
     Raises RunError when another process holds it. Where files cannot be locked (some network disks) nothing is kept out.
     """
+    try:
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise RunError(f"the run folder {folder} cannot be written to: {failures.of_system(error)}") from None
     if os.name != "posix":
-        return (folder / ".lock").open("w")
+        return file
     import fcntl
 
-    file = (folder / ".lock").open("a+")
     deadline = time.monotonic() + ORPHANS_GONE
     while True:
         try:
@@ -145,7 +148,7 @@ def write_json(path: Path, content: Any) -> None:
         temporary.replace(path)
     except OSError as error:
         temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written: {error}") from None
+        raise RunError(f"{path} could not be written: {failures.of_system(error)}") from None
 
 
 def environment() -> dict[str, Any]:
@@ -183,8 +186,8 @@ def commit(root: Path) -> str | None:
 
 
 def package_versions() -> Mapping[str, str]:
-    """Installed versions of the packages that decide results."""
-    found = {}
+    """Installed versions of what decides results: ours, Python's and the packages'."""
+    found = {"aicore": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

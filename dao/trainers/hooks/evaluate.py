@@ -14,7 +14,7 @@ from dao.structures import Batch
 from dao.tasks import build
 from dao.trainers.evaluation import evaluate
 from dao.trainers.hooks.base import Hook
-from dao.trainers.hooks.checkpoint import mode_of
+from dao.trainers.hooks.checkpoint import mode_of, named
 from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Evaluate(Hook):
     def check_built(self, trainer: TrainVal) -> None:
         """Refuse a metric of which nobody says whether it is better high or low, where the rates hang on it."""
         if trainer.evaluator is not None and getattr(trainer.scheduler, "asks_direction", False):
-            mode_of(trainer.best_metric or trainer.evaluator.best_metric, trainer.evaluator)
+            mode_of(watched(trainer), trainer.evaluator)
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if self.last == trainer.epoch:  # resumed from a checkpoint that was saved after it, the best one
@@ -55,28 +55,28 @@ class Evaluate(Hook):
             )
         self.last = trainer.metrics_epoch = trainer.evaluator_epoch = trainer.epoch
         if trainer.scheduler is not None:
-            metric = trainer.best_metric or trainer.evaluator.best_metric
+            metric = watched(trainer)
             trainer.scheduler.epoch_end(trainer.metrics.get(metric), trainer.evaluator.mode_of(metric) or "max")
         logger.info(
             "epoch {}  {}{}", trainer.epoch + 1, self._chosen(trainer), trainer.evaluator.headline(trainer.metrics)
         )
 
     def _chosen(self, trainer: TrainVal) -> str:
-        """The metric that the user keeps the best by, where the line would not show it."""
-        metric = trainer.best_metric
-        if (
-            metric is None
-            or metric not in trainer.metrics
-            or f"{metric} " in trainer.evaluator.headline(trainer.metrics)
-        ):
-            return ""
-        return f"{metric} {trainer.metrics[metric]:.4f}  "
+        """The metrics that the user keeps the best by, where the line would not show them."""
+        line = trainer.evaluator.headline(trainer.metrics)
+        names = [name for name in named(trainer.best_metric) if name in trainer.metrics and f"{name} " not in line]
+        return "".join(f"{name} {trainer.metrics[name]:.4f}  " for name in names)
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self.last}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         self.last = state.get("last", -1)
+
+
+def watched(trainer: TrainVal) -> str:
+    """The metric that rates hang on: the first of those that the best checkpoint is kept by."""
+    return (named(trainer.best_metric) or [trainer.evaluator.best_metric])[0]
 
 
 @Registers.hooks.register()

@@ -241,8 +241,9 @@ def test_a_direction_is_the_evaluators_word_where_the_metric_is_its_own():
     evaluator = Costs([])
     assert (mode_of("cost", evaluator), mode_of("top1", evaluator)) == ("min", "max")
     hook = BestCheckpoint()
-    hook.before_train(SimpleNamespace(evaluator=evaluator, best_metric="cost", metrics_epoch=-1))
-    assert hook.mode == "min"
+    trainer = SimpleNamespace(evaluator=evaluator, best_metric="cost", metrics_epoch=-1)
+    hook.before_train(trainer)
+    assert hook.order(trainer) == {"cost": "min"}
 
 
 def test_the_last_is_kept_until_a_validation_can_tell(tmp_path):

@@ -7,7 +7,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -42,10 +42,11 @@ class Predictor:
     path: a checkpoint, a run folder (its best checkpoint, else the latest), or an exported file (.onnx, .pt2, or of an
     exporter of your own that names its backend).
     device: "auto", "cpu", "cuda", "cuda:1", ...
-    Raises CheckpointError when the file cannot be used.
+    facts: another operating point than the file's, e.g. {"threshold": 0.37} (notes/OperatingPoints).
+    Raises CheckpointError when the file cannot be used, ConfigError for facts that it does not have.
     """
 
-    def __init__(self, path: str | Path, device: str = "auto") -> None:
+    def __init__(self, path: str | Path, device: str = "auto", facts: Mapping[str, Any] | None = None) -> None:
         import dao.register
 
         dao.register.import_all_modules_for_register()
@@ -55,6 +56,8 @@ class Predictor:
         self.backend: Backend = make(path, pick_device(device))
         self.card = self.backend.card
         self.task_class = build.task_class(self.card.task)
+        if facts:
+            self.card = self.task_class.at(self.card, facts)
 
     @property
     def classes(self) -> list[str]:

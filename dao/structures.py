@@ -79,6 +79,7 @@ class Prediction:
     path: the picture; original_hw: its height and width.
     scores: (K,) float per class, in the order of the class names; label: the winning class index
         (labels: every class above its threshold, for multi-label models).
+    bad: whether the part is bad at the model's operating point; None where nobody knows which classes mean that.
     mask: (H, W) class indices; defect_map: (H, W) float32, the probability that a pixel is no background.
     boxes_xyxy (N, 4), box_labels (N,), box_scores (N,).
     anomaly_map: (H, W) float, anomaly_score: float: 0.5 is the threshold; raw_map, raw_score: in the method's own units.
@@ -90,6 +91,7 @@ class Prediction:
     scores: NDArray[np.float32] | None = None
     label: int | None = None
     labels: list[int] | None = None
+    bad: bool | None = None
     mask: NDArray[Any] | None = None
     defect_map: NDArray[np.float32] | None = None
     boxes_xyxy: NDArray[np.float32] | None = None

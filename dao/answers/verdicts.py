@@ -22,6 +22,11 @@ def least_float32(threshold: float) -> np.float32:
     return value if float(value) >= threshold else np.nextafter(value, np.float32(np.inf))
 
 
+def verdict(bad: bool) -> str:
+    """The word for it."""
+    return "bad" if bad else "good"
+
+
 # -- one score a class -------------------------------------------------------------------------------------------------
 
 

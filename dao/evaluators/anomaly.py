@@ -27,7 +27,8 @@ SIDE_KEPT = 256  # pixels to a side, at most, of the maps that are kept for the 
 
 @dataclass(slots=True)
 class PictureRow:
-    """What is kept of one picture. maps: normalised map and truth as small PNGs, of the worst pictures alone."""
+    """What is kept of one picture. outlined: whether a region is.
+    maps: normalised map and truth as small PNGs, of the worst pictures alone."""
 
     index: int
     path: str
@@ -36,6 +37,7 @@ class PictureRow:
     called_bad: bool
     raw_score: float
     score: float
+    outlined: bool = False
     maps: tuple[bytes, bytes] | None = None
 
     @property
@@ -60,6 +62,9 @@ class AnomalyEvaluator(Evaluator):
     """Picture AUROC, average precision and best F1; pixel AUROC, average precision, best F1 and AUPRO; each per kind
     of defect as well; escapes and false alarms at the model's own threshold. Ranking goes by raw scores.
 
+    threshold: from which raw score on a picture is bad; pixel_threshold: from which on a pixel is outlined; min_area: pixels,
+    smaller regions are not outlined. None: the model's own. They go into the model's card, so demo, Predictor and exported
+    files answer as was counted here.
     worst: pictures on the worst-N sheet. pixels: whether maps are judged as well (costs time on large pictures).
     Pixels of defective pictures without a mask count for nothing, and neither do those outside a region of interest.
     """
@@ -72,14 +77,25 @@ class AnomalyEvaluator(Evaluator):
     minimised = ("escape_rate", "false_alarm_rate", "per_kind/<class>/escape_rate")
     descriptive = (
         "pictures", "picture/f1_max_at", "pixel/regions", "per_kind/<class>/pictures", "per_kind/<class>/f1_max_at",
-        "per_kind/<class>/regions",
+        "per_kind/<class>/regions", "verdict_and_region/good_with_region", "verdict_and_region/bad_without_region",
     )  # fmt: skip
 
-    def __init__(self, classes: list[str], worst: int = 24, pixels: bool = True) -> None:
+    operating = ("threshold", "pixel_threshold", "min_area")
+
+    def __init__(
+        self,
+        classes: list[str],
+        worst: int = 24,
+        pixels: bool = True,
+        threshold: float | None = None,
+        pixel_threshold: float | None = None,
+        min_area: int | None = None,
+    ) -> None:
         problems = self.check_config({"worst": worst}, "evaluator.kwargs")
         if problems:
             raise ConfigError(problems)
         self.worst, self.pixels = worst, pixels
+        self.threshold, self.pixel_threshold, self.min_area = threshold, pixel_threshold, min_area
         self.best_metric = "picture/auroc"
         self.tie_breakers = ("pixel/aupro", "pixel/auroc", "picture/f1_max") if pixels else ("picture/f1_max",)
         super().__init__(classes)
@@ -103,7 +119,7 @@ class AnomalyEvaluator(Evaluator):
                 PictureRow(
                     index=index, path=prediction.path, kind=truth.kind, bad=truth.bad,
                     called_bad=bool(prediction.label), raw_score=prediction.raw_score, score=prediction.anomaly_score,
-                    maps=_small_maps(prediction, truth),
+                    outlined=bool(np.any(prediction.mask)), maps=_small_maps(prediction, truth),
                 )
             )  # fmt: skip
             if self.pixels and truth.mask is not None:
@@ -156,6 +172,9 @@ class AnomalyEvaluator(Evaluator):
             histogram.add(np.ones(1, np.float32))
         return flatten(details_of(rows, made_up.bad, {"bad": made_up}))
 
+    def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return np.array([row.raw_score for row in self.all_rows]), np.array([row.bad for row in self.all_rows], bool)
+
     def headline(self, metrics: Mapping[str, float]) -> str:
         return line_of(metrics, ("picture/auroc", "pixel/aupro"), self.details)
 
@@ -200,6 +219,15 @@ def details_of(rows: list[PictureRow], good: ScoreHistogram, kinds: dict[str, Ki
             for name in sorted(set(names[bad].tolist()))
         },
         "factory": _factory(scores, bad, called),
+        "verdict_and_region": agreement(rows),
+    }
+
+
+def agreement(rows: list[PictureRow]) -> dict[str, int]:
+    """In how many pictures the verdict and what is outlined say different things."""
+    return {
+        "good_with_region": sum(row.outlined and not row.called_bad for row in rows),
+        "bad_without_region": sum(row.called_bad and not row.outlined for row in rows),
     }
 
 

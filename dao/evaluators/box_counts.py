@@ -6,14 +6,16 @@ out the weakest changes nothing about the matches of the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
+from dao.answers.verdicts import shown_boxes
 from dao.evaluators import factory
 from dao.evaluators.coco_ap import PictureBoxes, as_xywh
 from dao.structures import GroundTruth
@@ -96,15 +98,24 @@ def overlaps(boxes_xyxy: NDArray[np.float32], truth: GroundTruth) -> NDArray[np.
     return np.asarray(coco_mask.iou(found, true, truth.ignore.astype(int).tolist()))
 
 
-def at_score(matches: Matches, score: float, pictures: int, label: int | None = None) -> dict[str, Any]:
-    """What is counted when boxes from ``score`` on are shown, of one class or of all."""
+def at_score(
+    matches: Matches,
+    score: float,
+    pictures: int,
+    label: int | None = None,
+    own: Mapping[int, float] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What is counted when boxes from ``score`` on are shown, of one class or of all; own: scores of single classes."""
     of_class, of_true = _of(matches, label)
-    shown = of_class & (matches.score >= score)
+    shown = of_class & shown_boxes(matches.label, matches.score, score, own)
     hits, alarms = (int((shown & (matches.verdict == kind)).sum()) for kind in (HIT, FALSE_ALARM))
-    found, total = int((of_true & (matches.found_at >= score)).sum()), int(of_true.sum())
+    found, total = (
+        int((of_true & shown_boxes(matches.true_label, matches.found_at, score, own)).sum()),
+        int(of_true.sum()),
+    )
     said = hits + alarms
     return {
-        "score": score,
+        "score": score if label is None else own.get(label, score),
         "boxes": total,
         "recall": _rate(found, total),
         "precision": _rate(hits, said),
@@ -148,6 +159,7 @@ def confusion(
     num_classes: int,
     iou_threshold: float,
     score: float,
+    own: Mapping[int, float] = MappingProxyType({}),
 ) -> NDArray[np.int64]:
     """(K + 1, K + 1) boxes: rows the truth, columns what was said; the last ones are the background.
 
@@ -157,11 +169,11 @@ def confusion(
     counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     for picture, pairing in zip(pictures, pairings):
         verdict, found_at = pairing.verdict, pairing.found_at
-        shown = picture.scores >= score
+        shown = shown_boxes(picture.labels, picture.scores, score, own)
         hit = shown & (verdict == HIT)
         np.add.at(counts, (picture.labels[hit], picture.labels[hit]), 1)
         left = np.flatnonzero(shown & (verdict == FALSE_ALARM))
-        missed = np.flatnonzero(~picture.truth.ignore & (found_at < score))
+        missed = np.flatnonzero(~picture.truth.ignore & ~shown_boxes(picture.truth.labels, found_at, score, own))
         pairs = confused_pairs(overlaps(picture.boxes_xyxy[left], _part(picture.truth, missed)), iou_threshold)
         for i, j in pairs:
             counts[picture.truth.labels[missed[j]], picture.labels[left[i]]] += 1

@@ -11,6 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.answers.operating import own_thresholds
+from dao.answers.verdicts import box_badness
 from dao.errors import ConfigError, DataError, Problem, RunError
 from dao.evaluators import box_counts, factory
 from dao.evaluators.base import Evaluator
@@ -18,6 +20,7 @@ from dao.evaluators.box_counts import Matches, Pairing
 from dao.evaluators.classification import flatten
 from dao.evaluators.coco_ap import COCO_IOUS, PictureBoxes, Precision, precision
 from dao.evaluators.headline import line_of
+from dao.models.detection.answers import AnswerSettings
 from dao.register import Registers
 from dao.structures import Batch, GroundTruth, Prediction
 from dao.utils import dist
@@ -28,7 +31,9 @@ class DetEvaluator(Evaluator):
     """COCO AP (AP, AP50, AP75, small, medium, large, per class); recall and false alarms per picture at a score; the
     score of the best F1; and whole pictures: AUROC, escapes and false alarms of "any defect or none".
 
-    score: from which on a box is shown and counts in recall, false alarms, confusion matrix and escapes.
+    score: from which on a box is shown and counts in recall, false alarms, confusion matrix and escapes;
+    class_thresholds: the same of single classes, by name. None: the model's own (0.3 unless trained with another). They go
+    into the model's card, so demo, Predictor and exported files answer as was counted here.
     iou: overlap from which on a found box is a true one, in everything but AP.
     extra_iou: AP at these overlaps as well (0.33 is DeepPCB's); max_detections: counted of each picture and class.
     worst: pictures on the worst-N sheet.
@@ -55,20 +60,41 @@ class DetEvaluator(Evaluator):
     def __init__(
         self,
         classes: list[str],
-        score: float = 0.3,
+        score: float | None = None,
         iou: float = 0.5,
         extra_iou: list[float] | None = None,
         max_detections: int = 100,
         worst: int = 24,
+        class_thresholds: dict[str, float] | None = None,
     ) -> None:
         values = {"score": score, "iou": iou, "extra_iou": extra_iou, "max_detections": max_detections, "worst": worst}
         problems = self.check_config(values, "evaluator.kwargs")
         if problems:
             raise ConfigError(problems)
-        self.score, self.iou, self.worst, self.max_detections = score, iou, worst, max_detections
+        self.iou, self.worst, self.max_detections = iou, worst, max_detections
+        self.given_score, self.class_thresholds = score, class_thresholds
         self.extra_iou = [round(value, 4) for value in extra_iou or []]
         self.best_metric, self.tie_breakers = "ap", ("ap50", "best_f1/f1", "factory/auroc")
         super().__init__(classes)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        given = {"score": self.given_score, "class_thresholds": self.class_thresholds}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def score(self) -> float:
+        """From which on a box is shown: the config's, else the model's."""
+        known = self.model_facts.get("shown_threshold", AnswerSettings().shown_threshold)
+        return known if self.given_score is None else self.given_score
+
+    @property
+    def own(self) -> dict[int, float]:
+        """The same of those classes that have one of their own, by index."""
+        given = {} if self.class_thresholds is None else {"class_thresholds": self.class_thresholds}
+        return own_thresholds({**self.model_facts, **given}, self.classes)
+
+    operating = ("score", "class_thresholds")
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -147,17 +173,17 @@ class DetEvaluator(Evaluator):
         self.pairings = [box_counts.pair(picture, self.iou) for picture in self.pictures]
         self.matches = box_counts.tabulate(self.pictures, self.pairings)
         details |= average_precisions(self.precision, self.extra_iou)
-        details["at_score"] = box_counts.at_score(self.matches, self.score, len(self.pictures))
+        details["at_score"] = box_counts.at_score(self.matches, self.score, len(self.pictures), own=self.own)
         details["best_f1"] = box_counts.best_f1(self.matches)
         details["per_class"] = {name: self._of_class(label) for label, name in enumerate(self.classes)}
-        matrix = box_counts.confusion(self.pictures, self.pairings, len(self.classes), self.iou, self.score)
+        matrix = box_counts.confusion(self.pictures, self.pairings, len(self.classes), self.iou, self.score, self.own)
         details["confusion_matrix"] = matrix.tolist()
         details["factory"] = self._factory()
         return details
 
     def _of_class(self, label: int) -> dict[str, Any]:
         found = average_precisions(self.precision, self.extra_iou, label)
-        counts = box_counts.at_score(self.matches, self.score, len(self.pictures), label)
+        counts = box_counts.at_score(self.matches, self.score, len(self.pictures), label, self.own)
         best = box_counts.best_f1(self.matches, label)
         return {**found, **counts, "best_f1": best["f1"], "best_f1_score": best["score"]}
 
@@ -184,8 +210,11 @@ class DetEvaluator(Evaluator):
         Pictures of which only ignored boxes are known are left out: nobody knows whether they are good.
         """
         decided = [p for p in self.pictures if not len(p.truth.labels) or (~p.truth.ignore).any()]
-        badness = np.array([p.scores.max(initial=0) for p in decided], np.float64)
+        badness = np.array([box_badness(p.labels, p.scores, self.own) for p in decided], np.float64)
         return badness, np.array([len(p.truth.labels) > 0 for p in decided], bool)
+
+    def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return self.verdicts()
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         marked = self.details.get("at_score", {}).get("recall")

@@ -26,7 +26,8 @@ def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
     """Everything an evaluation of a classifier has to show; returns the files."""
     make_folder(folder)
     classes, details, results = evaluator.classes, evaluator.details, evaluator.results
-    write_json(folder / "metrics.json", finite({"classes": classes, **details}))
+    told = {"classes": classes, "operating_point": evaluator.operating_point}
+    write_json(folder / "metrics.json", finite({**told, **details}))
     written = [folder / "metrics.json", predictions_csv(folder / "predictions.csv", evaluator)]
     if not details["pictures"]:
         return written
@@ -196,7 +197,7 @@ def name_ticks(axes: Any, classes: Sequence[str], totals: Sequence[int], size: i
 
 def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:
     """Pictures from most confidently wrong to least, then from least sure to surest, and how many of them are wrong."""
-    wrong = results.scores.argmax(1) != results.truth.argmax(1)
+    wrong = results.said.argmax(1) != results.truth.argmax(1)
     sure = results.scores.max(1)
     order = np.lexsort((np.where(wrong, -sure, sure), ~wrong))
     return order, int(wrong.sum())
@@ -211,7 +212,7 @@ def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) 
     chosen = order[: min(limit, wrong) if wrong else limit]
     tiles, captions = [], []
     for i in chosen:
-        said, true = int(results.scores[i].argmax()), int(results.truth[i].argmax())
+        said, true = int(results.said[i].argmax()), int(results.truth[i].argmax())
         try:
             tiles.append(thumbnail(read_image(results.paths[i])))
         except DataError:  # it was readable a minute ago; the table still lists it

@@ -33,7 +33,8 @@ def write_report(evaluator: SegEvaluator, folder: Path) -> list[Path]:
     """Everything an evaluation of masks has to show; returns the files."""
     make_folder(folder)
     classes, details, rows = evaluator.classes, evaluator.details, evaluator.all_rows
-    write_json(folder / "metrics.json", finite({"classes": classes, **details}))
+    told = {"classes": classes, "operating_point": evaluator.operating_point}
+    write_json(folder / "metrics.json", finite({**told, **details}))
     written = [folder / "metrics.json"]
     if not rows:
         return written

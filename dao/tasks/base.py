@@ -7,7 +7,8 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,7 +17,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dao.errors import ConfigError, Problem
+from dao.answers import operating as points
+from dao.answers.operating import SET_BY, changed
+from dao.calibrators.base import CalibrationScores
+from dao.errors import ConfigError, DataError, Problem
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
 from dao.tiling import Window, batches, windows
@@ -58,12 +62,17 @@ class Task(ABC):
     models: which register of `Registers` its models come from ("cls_models"); training_needs: config sections that
     training cannot do without (a task whose model brings its own loss, or is fitted, needs fewer).
     learned_facts: those of the card's facts that training finds, and a resumed run takes over.
+    operating: those that decide verdicts after the model has spoken (`decode`), so that any file may be told others;
+    aliases: short names for them. evaluator: what judges such a model where a config does not say.
     resizes: the kinds of `preprocess.resize` that it can answer with.
     """
 
     models: ClassVar[str]
     training_needs: ClassVar[tuple[str, ...]] = ()
     learned_facts: ClassVar[tuple[str, ...]] = ()
+    operating: ClassVar[tuple[str, ...]] = ()
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    evaluator: ClassVar[str] = ""
     resizes: ClassVar[tuple[str, ...]] = ("letterbox", "stretch", "crop")
 
     def __init__(
@@ -79,7 +88,7 @@ class Task(ABC):
         self.preprocess = preprocess
         self.classes = list(classes)
         self.loss = loss
-        self.facts = dict(facts or {})
+        self.facts = self.completed(facts or {})
         self.section: dict[str, Any] | None = (
             None  # of the config that the model was built from, where a checkpoint told
         )
@@ -96,6 +105,11 @@ class Task(ABC):
     def facts_of(cls, dataset: Any) -> dict[str, Any]:
         """What a dataset says about the task beyond its class names."""
         return {}
+
+    @classmethod
+    def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """A card's facts with those that cards of before lack, at the values by which such models answered."""
+        return dict(facts)
 
     # -- learning
 
@@ -163,6 +177,25 @@ class Task(ABC):
         calibrator, batches: what the config's "calibration" names, None where it names nothing; kept: those that
         `set_apart` gave. All as in evaluation. Called on every process.
         """
+
+    @classmethod
+    def recalibrated(cls, answers: Any, rule: Any, batches: Iterable[Batch], evaluator: Any) -> dict[str, Any]:
+        """Facts with the threshold that a calibrator finds for a model that is trained, from a set with good and bad parts.
+
+        answers: a task or whatever answers as one (``predict``); evaluator: what knows how bad each picture looks, and is.
+        Raises DataError where the set cannot tell.
+        """
+        evaluator.reset()
+        for batch in batches:
+            evaluator.update(answers.predict(batch), batch)
+        evaluator.compute()
+        badness, bad = evaluator.scored()
+        found = rule.picture(CalibrationScores(badness[~bad], badness[bad], source="the calibration set"))
+        if found.value <= 0:
+            raise DataError(
+                f"no threshold does that: parts of which the model says nothing are among them ({found.how})"
+            )
+        return {"threshold": min(found.value, 1.0), "calibration": found.how}
 
     # -- answering
 
@@ -254,15 +287,50 @@ class Task(ABC):
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> Self:
         """The same task with other values of some of its card's facts (thresholds, ...).
 
-        Raises ConfigError for a fact that the task does not have.
+        Raises ConfigError for a fact that the task does not have, and for values that make no sense.
         """
-        unknown = [name for name in facts if name not in self.facts]
-        if unknown:
-            message = f"is no fact of this model; it has: {', '.join(self.facts) or 'none'}"
-            raise ConfigError([Problem(f"{where}.{name}", message) for name in unknown])
         other = copy.copy(self)
-        other.facts = {**self.facts, **facts}
+        other.facts = self.facts_with(self.card(), facts, where)
         return other
+
+    @classmethod
+    def facts_with(cls, card: ModelCard, facts: Mapping[str, Any], where: str = "facts") -> dict[str, Any]:
+        """A card's facts with some set to other values, by their names or `aliases`; who set them is noted.
+
+        Raises ConfigError, see `with_facts`.
+        """
+        known = cls.completed(card.facts)
+        settable = [name for name in known if name != SET_BY]
+        places = {cls.aliases.get(name, name): f"{where}.{name}" for name in facts}
+        given = {cls.aliases.get(name, name): value for name, value in facts.items()}
+        unknown = [name for name in given if name not in settable]
+        if unknown:
+            message = f"is no fact of this model; it has: {', '.join(settable) or 'none'}"
+            raise ConfigError([Problem(places[name], message) for name in unknown])
+        problems = cls.fact_problems(given, known, card.classes, places)
+        if problems:
+            raise ConfigError(problems)
+        return changed(known, given, {name: f"set by {places[name]}" for name in given})
+
+    @classmethod
+    def at(cls, card: ModelCard, facts: Mapping[str, Any], where: str = "facts") -> ModelCard:
+        """The card with another operating point: what any file of the model then answers by.
+
+        Raises ConfigError for facts that are none, or that are part of the file.
+        """
+        fixed = [name for name in facts if cls.aliases.get(name, name) not in cls.operating]
+        after = cls.facts_with(card, facts, where)
+        if fixed:
+            message = f"is part of the file: export anew to change it. What can be set: {', '.join(cls.operating)}"
+            raise ConfigError([Problem(f"{where}.{name}", message) for name in fixed])
+        return replace(card, facts=after)
+
+    @classmethod
+    def fact_problems(
+        cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
+    ) -> list[Problem]:
+        """What is wrong with new values of facts. known: all as they are; places: where each new one was written."""
+        return points.problems(given, classes, places)
 
     def deployable(self) -> Deployable:
         """A module from raw uint8 pixels to named tensors, with preprocessing and activation inside."""

@@ -14,6 +14,7 @@ from dao.models.expected import preprocess_of
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.tasks import build
+from dao.tasks.base import Task
 from dao.trainers import strategies
 from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, plain
@@ -126,6 +127,9 @@ def build_ema(trainer: TrainVal, resumed: dict[str, Any] | None) -> None:
 def build_calibration(trainer: TrainVal) -> None:
     """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
     section = trainer.config.get("calibration", {})
+    if section and type(trainer.task).calibrate is Task.calibrate:
+        message = "finds no threshold while this task trains: judge the trained model with it (Eval takes the section)"
+        raise ConfigError(Problem("calibration", message))
     trainer.calibrator = Registers.calibrators.build(section, "calibration") if section else None
     if "dataloader" in section:
         where = "calibration.dataloader"

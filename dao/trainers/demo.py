@@ -10,6 +10,7 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
+from dao.answers.operating import SET_BY
 from dao.config import Config, Raw
 from dao.errors import DataError, Problem
 from dao.predictor import Predictor
@@ -17,7 +18,7 @@ from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.structures import Prediction, Sample
 from dao.tasks import build
-from dao.trainers.answering import complete_from_checkpoint, readable, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, facts_as_configured, readable, stage_folder
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import logger as log
 from dao.utils import run_folder
@@ -29,6 +30,7 @@ class Demo(Trainer):
     """Draw a model's answers on pictures: annotated copies, a contact sheet, results.json.
 
     ckpt: a checkpoint, a run folder, or an exported file; all give the same answer.
+    Verdicts go by the model's operating point; keywords of an "evaluator" section that set another one count here too.
     heatmap: show where the model looked (needs a checkpoint). sheet: pictures on the contact sheet, at
     most; 0 for no sheet.
     """
@@ -53,6 +55,9 @@ class Demo(Trainer):
 
     def setup(self) -> None:
         self.predictor = Predictor(self.ckpt, str(self.device))
+        facts = facts_as_configured(self.config, self.predictor.classes)
+        if facts:
+            self.predictor.card = self.predictor.task_class.at(self.predictor.card, facts, "evaluator.kwargs")
         self.dataset = build.build_dataset(self.config.images, "images")
         self.bad.total = self.iters_per_epoch = len(self.dataset)
         self.run_dir = stage_folder(self.ckpt, "demo", "pictures")
@@ -95,7 +100,8 @@ class Demo(Trainer):
 
     def after_epoch(self) -> None:
         super().after_epoch()
-        content = {"model": self.ckpt, "classes": self.predictor.classes, "results": self.results}
+        content = {"model": self.ckpt, "classes": self.predictor.classes, "operating_point": self._operating_point()}
+        content["results"] = self.results
         content["unreadable"] = [{"path": path, "reason": reason} for path, reason in self.bad.reasons.items()]
         run_folder.write_json(self.run_dir / "results.json", content)
         for name, table in self.predictor.task_class.tables(self.results, self.predictor.card).items():
@@ -108,6 +114,12 @@ class Demo(Trainer):
             write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.tiles, self.captions))
         sheet = ", contact_sheet.png" if self.tiles else ""
         logger.success("{} pictures{} and results.json in {}", len(self.results), sheet, self.run_dir)
+
+    def _operating_point(self) -> dict[str, Any]:
+        """What verdicts were given by, and who set it."""
+        kind, card = self.predictor.task_class, self.predictor.card
+        known = kind.completed(card.facts)
+        return {name: known[name] for name in (*kind.operating, SET_BY)}
 
     def unfinished(self) -> str:
         drawn = f"{len(self.results)} of {self.iters_per_epoch} pictures were drawn"

@@ -20,8 +20,15 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def answering_as_counted(task: Task, evaluator: Evaluator) -> Task:
-    """The task with those facts that the evaluator's settings decide. Raises ConfigError where it has no such fact."""
-    return task.with_facts(evaluator.facts, "evaluator.kwargs") if evaluator.facts else task
+    """The task with those facts that the evaluator's settings decide, which knows them from then on.
+
+    Raises ConfigError where the task has no such fact, or no such value can be set.
+    """
+    evaluator.model_facts = task.facts
+    if evaluator.facts:
+        task = task.with_facts(evaluator.facts, "evaluator.kwargs")
+        evaluator.model_facts = task.facts
+    return task
 
 
 class Counted:

@@ -18,7 +18,13 @@ from dao.signature import out_of_limits
 from dao.structures import Sample
 from dao.tasks import build
 from dao.tiling import windows
-from dao.trainers.answering import complete_from_checkpoint, readable, refuse_exported, stage_folder
+from dao.trainers.answering import (
+    complete_from_checkpoint,
+    facts_as_configured,
+    readable,
+    refuse_exported,
+    stage_folder,
+)
 from dao.trainers.base import Options, Trainer, plain
 from dao.utils import checkpoint, run_folder
 from dao.utils import logger as log
@@ -60,6 +66,8 @@ class Export(Trainer):
     def setup(self) -> None:
         path = checkpoint.find(self.ckpt, self.prefer)
         self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
+        if facts := facts_as_configured(self.config, self.task.classes):
+            self.task = self.task.with_facts(facts, "evaluator.kwargs")
         self.dataset = self._pictures()
         self.bad.total = len(self.dataset)
         self.iters_per_epoch = min(self.parity_images, len(self.dataset))

@@ -19,6 +19,7 @@ from dao.structures import Sample
 
 ALL = "all"  # in the place of a split: every picture, whatever split it belongs to
 MAX_LISTED = 10  # how many offending names a message shows
+LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
 
 
 @dataclass(slots=True)
@@ -190,9 +191,27 @@ def derive_classes(tokens: set[str]) -> list[str]:
     return sorted(tokens)
 
 
+def names_below(records: Sequence[Record]) -> list[str]:
+    """Each picture's path from the folder that all lie in: a division by these does not depend on where the set lies."""
+    paths = [os.path.abspath(record.path) for record in records]  # noqa: PTH100 (links stay links)
+    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""  # noqa: PTH120
+    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+
+
 def resolve_path(name: str, folder: Path) -> str:
-    """A picture's path as a list names it; lists made on Windows may use backslashes."""
-    return os.path.normpath(folder / name.replace("\\", "/"))
+    """A picture's path as a list names it; lists made on Windows may use backslashes.
+
+    Raises DataError for what no file can be called.
+    """
+    path = os.path.normpath(folder / name.replace("\\", "/"))
+    if "\0" in name or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(path).parts):
+        raise DataError(f"no file can be called {name[:60]!r}")
+    return path
+
+
+def is_text(word: str) -> bool:
+    """Whether a word was UTF-8 in its file, and not bytes that `read_text` kept as they are."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in word)
 
 
 def some(items: Sequence[str]) -> str:
@@ -211,11 +230,15 @@ def raise_listed(source: str, problems: Sequence[str], what_to_do: str) -> None:
         raise DataError("\n".join([f"{source}: {count}", *rows, what_to_do]))
 
 
-def read_text(path: Path, what: str) -> str:
-    """A UTF-8 text file. Raises DataError naming it when it is missing or not text."""
-    if not path.exists():
+def read_text(path: Path, what: str, names: bool = False) -> str:
+    """A UTF-8 text file. names: it names files, which may be called by bytes that are no UTF-8: these are kept.
+
+    Raises DataError naming it when it is missing or not text.
+    """
+    if not os.path.exists(path):  # noqa: PTH110 (no error for names too long)
         raise DataError(f"{path}: the {what} does not exist (working directory: {Path.cwd()})")
     try:
-        return read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = read_file(path).decode("utf-8-sig", errors="surrogateescape" if names else "strict")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: the {what} cannot be read as UTF-8 text: {error}") from None

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.errors import ConfigError, DataError, Problem, RunError
-from dao.evaluators import factory, ranking
+from dao.evaluators import factory, ranking, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
 from dao.evaluators.headline import line_of
@@ -177,6 +177,9 @@ class AnomalyEvaluator(Evaluator):
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         return line_of(metrics, ("picture/auroc", "pixel/aupro"), self.details)
+
+    def remarks(self) -> list[str]:
+        return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.anomaly_report import write_report

@@ -91,6 +91,10 @@ class Evaluator(ABC):
                 return mode
         return self.best_mode if metric == self.best_metric else None
 
+    def remarks(self) -> list[str]:
+        """What is to be known of the metrics that `compute` last gave before anybody believes them, a sentence each."""
+        return []
+
     @abstractmethod
     def report(self, folder: Path) -> list[Path]:
         """Write tables and pictures of what `compute` last saw; returns the files. Rank 0 only."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dao.evaluators.factory import Rate
+from dao.evaluators.remarks import verdict_of
 
 NUMBERS = {"escapes": "escape_rate", "false alarms": "false_alarm_rate"}
 
@@ -20,9 +21,12 @@ def line_of(metrics: Mapping[str, float], names: Sequence[str], details: Mapping
     rates = {
         word: Rate(**details["factory"][key]) for word, key in NUMBERS.items() if key in details.get("factory", {})
     }
+    hollow = verdict_of(*rates.values()) if len(rates) == len(NUMBERS) else ""
     told = [f"{word} {rate.count} of {rate.total}" for word, rate in rates.items() if rate.total]
     # where nobody knows which parts are good, there is nothing to count but pictures
-    return "  ".join([*words, *(told or [f"({int(metrics.get('pictures', 0))} pictures)"])])
+    return "  ".join(
+        [*words, *(told or [f"({int(metrics.get('pictures', 0))} pictures)"]), *([f"({hollow})"] if hollow else [])]
+    )
 
 
 def two_numbers(details: Mapping[str, Any]) -> list[str]:
@@ -30,7 +34,10 @@ def two_numbers(details: Mapping[str, Any]) -> list[str]:
     rates = details.get("factory") or {}
     if not all(key in rates for key in NUMBERS.values()):
         return ["escapes, false alarms: not counted; no class is known to mean a good part (evaluator.kwargs.good)"]
-    return [f"{word + ':':<13} {_told(word, Rate(**rates[key]))}" for word, key in NUMBERS.items()]
+    both = {word: Rate(**rates[key]) for word, key in NUMBERS.items()}
+    lines = [f"{word + ':':<13} {_told(word, rate)}" for word, rate in both.items()]
+    hollow = verdict_of(*both.values())
+    return [*lines, f"no finding: {hollow}"] if hollow else lines
 
 
 def _told(word: str, rate: Rate) -> str:

@@ -15,7 +15,7 @@ from dao.answers import operating as points
 from dao.answers.operating import MIN_AREA
 from dao.answers.verdicts import region_peak
 from dao.errors import ConfigError, DataError, Problem, RunError
-from dao.evaluators import defects, factory, pixels
+from dao.evaluators import defects, factory, pixels, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
 from dao.evaluators.headline import line_of
@@ -254,6 +254,9 @@ class SegEvaluator(Evaluator):
         marked = self.details.get("defects", {}).get("recall")
         found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
         return line_of(metrics, ("foreground/miou",), self.details, found)
+
+    def remarks(self) -> list[str]:
+        return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.seg_report import write_report

@@ -48,12 +48,16 @@ def build_loader(
     section: Mapping[str, Any], where: str, dataset: Any, preprocess: Preprocess, training: bool, seed: int
 ) -> Any:
     """The dataloader of a section, over a dataset that was built before."""
+    from dao.dataloaders.fixed_transforms import refuse_fixed
     from dao.dataloaders.transforms import build_transforms
 
     deep = survey.depth_problem(getattr(dataset, "deep_pictures", ()), preprocess.bit_depth) if dist.is_main() else ""
     if deep:
         logger.warning("{}: {}", where, deep)
-    transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), f"{where}.dataset.transforms")
+    place = f"{where}.dataset.transforms"
+    transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), place)
+    if training:
+        refuse_fixed(transforms, place)
     try:
         return Registers.dataloaders.build(
             section, where, dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed

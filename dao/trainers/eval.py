@@ -17,7 +17,7 @@ from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.tasks import build
 from dao.trainers import recalibrate, rehearsal
-from dao.trainers.answering import complete_from_checkpoint, is_exported, section_name, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, is_exported, say_left_out, section_name, stage_folder
 from dao.trainers.answering_file import AnsweringFile
 from dao.trainers.apart import refuse_judges
 from dao.trainers.base import BadPictures, Options, Trainer, plain

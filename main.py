@@ -57,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="RUN|CKPT",
-        help="go on with the newest run of this name, or the one given",
+        help="go on with the newest run of this name (with -c), or the one given, which knows its config",
     )
     how.add_argument("--detail", action="store_true", help="say more: model summary, resolved config")
 
@@ -68,13 +68,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     tell.add_argument(
         "--schema", action="store_true", help="JSON Schema of a config, for editors (imports custom_modules/)"
     )
-    tell.add_argument(
-        "--list",
-        nargs="?",
-        const="all",
-        metavar="KIND",
-        help="components with their signatures (imports custom_modules/, whose own are among them)",
-    )
+    tell.add_argument("--list", nargs="?", const="all", metavar="KIND",
+        help="components: what each does and takes (imports custom_modules/); metrics: what evaluators report")  # fmt: skip
     tell.add_argument("--version", action="store_true")
     return parser.parse_args(argv)
 
@@ -126,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
 
         print(tell.schema(args.cus_file) if args.schema else tell.components(args.list, args.cus_file))
         return 0
+    if not args.exp_file and args.resume not in (None, "auto"):
+        launch.take_config_of_run(args)
     if not args.exp_file:
         print("nothing to do: give a config with -c FILE, or see --help", file=sys.stderr)
         return 2
@@ -133,4 +130,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from dao.pipes import until_closed
+
+    sys.exit(until_closed(main))

@@ -115,7 +115,15 @@ class Register:
         return problems or (list(own_rules(kwargs, where)) if callable(own_rules) else [])
 
 
-class Registers:
+class _Suggesting(type):
+    """So that a misspelt register names the nearest."""
+
+    def __getattr__(cls, name: str) -> Any:
+        known = [key for key, value in vars(cls).items() if isinstance(value, Register)]
+        raise AttributeError(f"there is no Registers.{name}. {nearest(name, known)}")
+
+
+class Registers(metaclass=_Suggesting):
     """The central list of registers. A new kind of component is one line here."""
 
     tasks = Register("task", context=("config", "classes", "loss", "in_chans"))
@@ -166,6 +174,7 @@ def import_all_modules_for_register(custom_dir: str | Path | None = None, cus_fi
         paths = [str(Path(folder) / room) for folder in dao.__path__]
         for module in pkgutil.walk_packages(paths, f"dao.{room}."):
             importlib.import_module(module.name)
+    modules.named_file = str(cus_file) if cus_file else None
     if custom_dir is not None:
         folder = Path(custom_dir)
         if not folder.is_dir() and custom_dir != CUSTOM_MODULES:

@@ -10,6 +10,7 @@ from loguru import logger
 from torch import nn
 
 from dao.config import Raw
+from dao.contracts import check_dataset, check_output
 from dao.dataloaders import survey
 from dao.errors import CheckpointError, ConfigError, Problem
 from dao.preprocess import Preprocess
@@ -33,6 +34,7 @@ def build_dataset(
     """
     context = {} if classes is None else {"classes": list(classes)}
     dataset = Registers.datasets.build(section, where, **context)
+    check_dataset(dataset, section["type"], where)
     if classes is not None and dataset.classes and list(dataset.classes) != list(classes):
         names = f"the model's are {', '.join(classes)}; here they are {', '.join(dataset.classes)}"
         message = f"classes in another order mean other classes: {names}. Leave 'classes' out"
@@ -89,14 +91,16 @@ def build_model(raw: Mapping[str, Any], classes: Sequence[str], in_channels: int
 
 
 @torch.no_grad()
-def check_input(model: nn.Module, preprocess: Preprocess) -> None:
+def check_input(model: nn.Module, preprocess: Preprocess, expected: tuple[int, ...] | None = None) -> None:
     """One blank picture through the model, so that an input size it cannot take is known before data is read.
 
-    Raises ConfigError with the model's own words (a transformer of fixed size, a picture too small to be pooled).
+    expected: the shape that its answer must have; None: any.
+    Raises ConfigError with the model's own words (a transformer of fixed size, a picture too small to be pooled), or
+    saying what it gave.
     """
-    training, device = model.training, next(model.parameters()).device
+    training, device = model.training, next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        model.eval()(torch.zeros((1, preprocess.in_channels, *preprocess.size), device=device))
+        output = model.eval()(torch.zeros((1, preprocess.in_channels, *preprocess.size), device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
         size = "x".join(map(str, preprocess.size))
         message = (
@@ -105,6 +109,7 @@ def check_input(model: nn.Module, preprocess: Preprocess) -> None:
         raise ConfigError(Problem("preprocess.size", message)) from error
     finally:
         model.train(training)
+    check_output(model, output, expected)
 
 
 def build_loss(raw: Mapping[str, Any], dataset: Any, device: torch.device) -> nn.Module | None:

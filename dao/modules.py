@@ -20,6 +20,8 @@ from typing import Any
 
 from dao.errors import ConfigError, Problem
 
+named_file: str | None = None  # what -m named in this process: a run that goes on needs it again
+
 
 class OneModuleAFile(MetaPathFinder):
     """Answers an import of a user's file that is loaded already, under another name, with that module.

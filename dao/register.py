@@ -114,7 +114,15 @@ class Register:
         return problems or (list(own_rules(kwargs, where)) if callable(own_rules) else [])
 
 
-class Registers:
+class _Suggesting(type):
+    """So that a misspelt register names the nearest."""
+
+    def __getattr__(cls, name: str) -> Any:
+        known = [key for key, value in vars(cls).items() if isinstance(value, Register)]
+        raise AttributeError(f"there is no Registers.{name}. {nearest(name, known)}")
+
+
+class Registers(metaclass=_Suggesting):
     """The central list of registers. A new kind of component is one line here."""
 
     tasks = Register("task", context=("config", "classes", "loss", "in_chans"))
@@ -165,6 +173,7 @@ def import_all_modules_for_register(
         paths = [str(Path(folder) / room) for folder in dao.__path__]
         for module in pkgutil.walk_packages(paths, f"dao.{room}."):
             importlib.import_module(module.name)
+    modules.named_file = str(cus_file) if cus_file else None
     modules.import_folder(Path(custom_dir))
     for entry in _read_cus_file(Path(cus_file)) if cus_file else []:
         modules.import_file(Path(entry)) if entry.endswith(".py") else modules.import_name(entry)

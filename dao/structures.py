@@ -141,12 +141,24 @@ class GroundTruth:
     boxes_xyxy: (N, 4) float32; labels: (N,) int64 class indices; ignore: (N,) bool, boxes that count neither as found
     nor as missed (COCO's crowd, VOC's difficult). area: (N,) float64 pixels of each object as the annotations state it
     (COCO's ``area``, of its mask), by which COCO tells small from large; None where the format states none.
+    difficult: (N,) bool, those of the ignored ones that VOC's rule is for; None where there are none.
     """
 
     boxes_xyxy: NDArray[np.float32]
     labels: NDArray[np.int64]
     ignore: NDArray[np.bool_]
     area: NDArray[np.float64] | None = None
+    difficult: NDArray[np.bool_] | None = None
+
+    @property
+    def crowd(self) -> NDArray[np.bool_]:
+        """(N,) the ignored boxes that stand for any number of objects within them."""
+        return self.ignore if self.difficult is None else self.ignore & ~self.difficult
+
+    def take(self, chosen: NDArray[Any]) -> GroundTruth:
+        """The objects at an index or under a mask."""
+        values = (self.boxes_xyxy, self.labels, self.ignore, self.area, self.difficult)
+        return GroundTruth(*(None if value is None else value[chosen] for value in values))
 
 
 @dataclass(slots=True)

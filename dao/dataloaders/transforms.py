@@ -14,26 +14,25 @@ import inspect
 import itertools
 import random
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path  # noqa: F401 (named by annotations of albumentations)
 from typing import Any, Literal  # noqa: F401
 
 import albumentations as A
-import cv2
+import cv2  # noqa: F401 (named by annotations of albumentations)
 import numpy as np
 from numpy.typing import NDArray
 
 from dao.dataloaders import box_transforms, mask_transforms, own_transforms  # noqa: F401 (the first two register theirs)
 from dao.dataloaders.box_geometry import MIN_VISIBLE
+from dao.dataloaders.composition import Transform, composition
 from dao.dataloaders.sample_transforms import Around, SampleTransform
 from dao.errors import AICoreError, ConfigError, Problem
-from dao.mask_resampling import NEAREST
 from dao.register import Register, Registers, to_plain
 from dao.structures import Sample
 from dao.utils.seeding import mix
 
-Transform = A.BasicTransform | A.BaseCompose
 AnyTransform = Transform | SampleTransform
 Section = Mapping[str, Any]
 
@@ -56,11 +55,6 @@ NOT_OFFERED = {
     ),
 }
 OWN_INSTEAD = ("Mosaic",)  # ours goes by the same name: theirs must be handed the other pictures with every call
-# what scales masks without turning them takes the pixel that `preprocess` takes; OpenCV's warps know no such way
-RESIZING = (
-    A.CropAndPad, A.LongestMaxSize, A.RandomResizedCrop, A.RandomScale, A.RandomSizedBBoxSafeCrop, A.RandomSizedCrop,
-    A.Resize, A.SmallestMaxSize,
-)  # fmt: skip
 _ABSTRACT = {"BasicTransform", "BaseCompose", "DualTransform", "ImageOnlyTransform", "Transform3D"}
 
 # albumentations warns of wrong values and of matters of taste alike; these are taste
@@ -239,7 +233,7 @@ class Pipeline:
         self._steps: list[A.Compose | SampleTransform] = []
         for ours, group in itertools.groupby(self.transforms, lambda t: isinstance(t, SampleTransform)):
             members = list(group)
-            self._steps += members if ours else [_composition(members, min_visible)]
+            self._steps += members if ours else [composition(members, min_visible)]
 
     def __call__(self, sample: Sample, seed: int, around: Around | None = None) -> Sample:
         """The transformed Sample; the one given is left as it is. Equal seeds give equal results.
@@ -306,24 +300,6 @@ class Pipeline:
             if sample.box_labels is not None:
                 changed.box_labels = sample.box_labels[rows[:, 4].round().astype(np.int64)]
         return changed
-
-
-def _composition(transforms: list[Transform], min_visible: float) -> A.Compose:
-    # boxes travel as rows (x1, y1, x2, y2, row number), so that labels follow whatever boxes remain
-    boxes = A.BboxParams(format="pascal_voc", clip=True, filter_invalid_bboxes=True, min_visibility=min_visible)
-    composed = A.Compose(transforms, bbox_params=boxes, mask_interpolation=cv2.INTER_NEAREST)
-    for transform in _leaves(composed):
-        if isinstance(transform, RESIZING):
-            transform.mask_interpolation = NEAREST
-    return composed
-
-
-def _leaves(composed: A.BaseCompose) -> Iterator[A.BasicTransform]:
-    for transform in composed.transforms:
-        if isinstance(transform, A.BaseCompose):
-            yield from _leaves(transform)
-        else:
-            yield transform
 
 
 _register_albumentations()

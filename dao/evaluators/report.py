@@ -9,13 +9,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from loguru import logger
 from numpy.typing import NDArray
 
 from dao.errors import DataError, RunError
-from dao.evaluators import factory
+from dao.evaluators import factory, remarks
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
+    from dao.evaluators.base import Evaluator
     from dao.evaluators.classification import ClsEvaluator, Results
 
 CELL_TEXT_LIMIT = 100  # classes, up to which a confusion matrix has its numbers written in
@@ -26,7 +28,7 @@ def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
     """Everything an evaluation of a classifier has to show; returns the files."""
     make_folder(folder)
     classes, details, results = evaluator.classes, evaluator.details, evaluator.results
-    told = {"classes": classes, "operating_point": evaluator.operating_point}
+    told = {"classes": classes, "operating_point": evaluator.operating_point, "notes": notes_of(evaluator)}
     write_json(folder / "metrics.json", finite({**told, **details}))
     written = [folder / "metrics.json", predictions_csv(folder / "predictions.csv", evaluator)]
     if not details["pictures"]:
@@ -51,6 +53,15 @@ def make_folder(folder: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise RunError(f"the folder {folder} could not be made: {error}") from None
+
+
+def notes_of(evaluator: Evaluator) -> list[str]:
+    """What a report says beside its numbers: of the data and the model, and of what the numbers are worth, which is said
+    in the log as well."""
+    told = evaluator.remarks()
+    for remark in told:
+        logger.warning("{}", remark)
+    return [*evaluator.notes, *told]
 
 
 def finite(value: Any) -> Any:
@@ -245,7 +256,9 @@ def factory_png(path: Path, badness: NDArray[np.floating], bad: NDArray[np.bool_
     )  # fmt: skip
     axes.set_xlabel("false alarms: good parts called bad (%)")
     axes.set_ylabel("escapes: bad parts called good (%)")
-    axes.set_title(f"{curve.bad_total} bad and {curve.good_total} good parts, AUROC {rates['auroc']:.4f}")
+    title = f"{curve.bad_total} bad and {curve.good_total} good parts, AUROC {rates['auroc']:.4f}"
+    hollow = remarks.verdict_of(*(factory.Rate(**rates[key]) for key in ("escape_rate", "false_alarm_rate")))
+    axes.set_title(f"{title}\n{hollow}" if hollow else title)
     axes.set_xlim(-2, 102)
     axes.set_ylim(-2, 102)
     axes.grid(alpha=0.3)

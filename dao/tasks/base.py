@@ -117,6 +117,11 @@ class Task(ABC):
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses of a batch, scalars; "loss" is the one to differentiate."""
 
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...] | None:
+        """The shape of what a model gives in evaluation for one picture; None where models answer as they like."""
+        return None
+
     def check_loss(self, loss: nn.Module) -> None:
         """Raise ConfigError for a loss that does not fit the task, or would teach it the wrong thing, by its own word."""
         from dao.losses.targets import refuse_unfit

@@ -10,6 +10,7 @@ from loguru import logger
 from torch import nn
 
 from dao.config import Raw
+from dao.contracts import check_dataset, check_output
 from dao.dataloaders import survey
 from dao.errors import CheckpointError, ConfigError, Problem
 from dao.preprocess import Preprocess
@@ -32,6 +33,7 @@ def build_dataset(
     """
     context = {} if classes is None else {"classes": list(classes)}
     dataset = Registers.datasets.build(section, where, **context)
+    check_dataset(dataset, section["type"], where)
     if classes is not None and dataset.classes and list(dataset.classes) != list(classes):
         names = f"the model's are {', '.join(classes)}; here they are {', '.join(dataset.classes)}"
         message = f"classes in another order mean other classes: {names}. Leave 'classes' out"
@@ -46,12 +48,16 @@ def build_loader(
     section: Mapping[str, Any], where: str, dataset: Any, preprocess: Preprocess, training: bool, seed: int
 ) -> Any:
     """The dataloader of a section, over a dataset that was built before."""
+    from dao.dataloaders.fixed_transforms import refuse_fixed
     from dao.dataloaders.transforms import build_transforms
 
     deep = survey.depth_problem(getattr(dataset, "deep_pictures", ()), preprocess.bit_depth) if dist.is_main() else ""
     if deep:
         logger.warning("{}: {}", where, deep)
-    transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), f"{where}.dataset.transforms")
+    place = f"{where}.dataset.transforms"
+    transforms = build_transforms(to_plain(section["dataset"].get("transforms", [])), place)
+    if training:
+        refuse_fixed(transforms, place)
     try:
         return Registers.dataloaders.build(
             section, where, dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed
@@ -84,14 +90,16 @@ def build_model(raw: Mapping[str, Any], classes: Sequence[str], in_channels: int
 
 
 @torch.no_grad()
-def check_input(model: nn.Module, preprocess: Preprocess) -> None:
+def check_input(model: nn.Module, preprocess: Preprocess, expected: tuple[int, ...] | None = None) -> None:
     """One blank picture through the model, so that an input size it cannot take is known before data is read.
 
-    Raises ConfigError with the model's own words (a transformer of fixed size, a picture too small to be pooled).
+    expected: the shape that its answer must have; None: any.
+    Raises ConfigError with the model's own words (a transformer of fixed size, a picture too small to be pooled), or
+    saying what it gave.
     """
-    training, device = model.training, next(model.parameters()).device
+    training, device = model.training, next((p.device for p in model.parameters()), torch.device("cpu"))
     try:
-        model.eval()(torch.zeros((1, preprocess.in_channels, *preprocess.size), device=device))
+        output = model.eval()(torch.zeros((1, preprocess.in_channels, *preprocess.size), device=device))
     except (RuntimeError, ValueError, AssertionError) as error:
         size = "x".join(map(str, preprocess.size))
         message = (
@@ -100,6 +108,7 @@ def check_input(model: nn.Module, preprocess: Preprocess) -> None:
         raise ConfigError(Problem("preprocess.size", message)) from error
     finally:
         model.train(training)
+    check_output(model, output, expected)
 
 
 def build_loss(raw: Mapping[str, Any], dataset: Any, device: torch.device) -> nn.Module | None:

@@ -53,6 +53,10 @@ class ClassificationTask(Task):
         before = {"multi_label": several, "threshold": EVEN if several else None, "bad_classes": []}
         return {**before, "class_thresholds": {}, SET_BY: {}, **facts}
 
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        return (1, num_classes)
+
     def loss_needs(self) -> tuple[str, ...]:
         """Softmax losses on multi-hot targets would train without complaint and learn the wrong thing."""
         return ("pictures", "multi_label") if self.facts["multi_label"] else ("pictures",)

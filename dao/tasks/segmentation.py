@@ -48,6 +48,10 @@ class SegmentationTask(Task):
     resizes = ("letterbox", "stretch", "tile")  # "crop" would leave a picture's ends unseen
 
     @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        return (1, num_classes, *size_hw)
+
+    @classmethod
     def facts_of(cls, dataset: Any) -> dict[str, Any]:
         """The operating point that a new model starts with."""
         return {"threshold": EVEN, "min_area": MIN_AREA}

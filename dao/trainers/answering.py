@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from loguru import logger
 
 from dao.answers.operating import SET_BY
-from dao.config import Raw, merge
+from dao.config_merge import Raw, merge
 from dao.errors import AICoreError, DataError, Problem
 from dao.predictor import TorchBackend, backend_of
 from dao.register import Registers
@@ -44,6 +45,33 @@ def complete_from_checkpoint(raw: Raw, path: str | None, judges: bool = False) -
         base["evaluator"] = _without_point(base["evaluator"])
     merged = _with_evaluator(merge(base, raw), card)
     return {**merged, "type": card.task, "model": base["model"], "preprocess": card.preprocess}
+
+
+def say_left_out(dataset: Any, section: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Say how many pictures a split leaves out: a warning where the division was made for other pictures.
+
+    section: the dataset's, known: the config of the checkpoint, whose division another set of pictures inherits.
+    """
+    whole = getattr(dataset, "of_all", len(dataset))
+    if whole <= len(dataset):
+        return
+    kwargs, trained = section.get("kwargs", {}), _dataset_kwargs(known)
+    what = f"{whole - len(dataset)} of {whole} pictures belong to another split than '{kwargs.get('split')}' and are left out"
+    ratio, column = kwargs.get("split_ratio"), kwargs.get("split_column")
+    inherited = trained.get("split_ratio") == ratio and trained.get("split_column") == column
+    where = {k: v for k, v in kwargs.items() if k not in ("split", "split_ratio", "split_column", "split_seed")}
+    if inherited and any(trained.get(key) != value for key, value in where.items()):
+        place = "evaluator.dataloader.dataset.kwargs"
+        logger.warning("{}: the division is the training's; for all of them add -o {}.split=all", what, place)
+    else:
+        logger.info("{}", what)
+
+
+def _dataset_kwargs(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    node: Any = config
+    for key in ("evaluator", "dataloader", "dataset", "kwargs"):
+        node = node.get(key) or {}
+    return node
 
 
 def _complete_from_file(raw: Raw, path: str) -> Raw:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +11,13 @@ from loguru import logger
 
 from dao.config import Config, Raw
 from dao.errors import ConfigError, Problem
+from dao.evaluators.headline import two_numbers
 from dao.preflight import check_same_data
 from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.tasks import build
 from dao.trainers import recalibrate, rehearsal
-from dao.trainers.answering import complete_from_checkpoint, is_exported, section_name, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, is_exported, say_left_out, section_name, stage_folder
 from dao.trainers.answering_file import AnsweringFile
 from dao.trainers.apart import refuse_judges
 from dao.trainers.base import BadPictures, Options, Trainer, plain
@@ -67,6 +69,7 @@ class Eval(Trainer):
         self.loader: Any = ()
         self.calibration_loader: Any = None
         self.calibration_bad = BadPictures()
+        self.known: dict[str, Any] = {}  # the config that the checkpoint was trained with
         self.taught: Any = None  # fingerprints of the pictures that trained the model, where the checkpoint has them
 
     def rehearse(self) -> str:
@@ -80,6 +83,7 @@ class Eval(Trainer):
             raise ConfigError(Problem("evaluator.dataloader.dataset", "the section is missing; Eval needs pictures"))
         self.loader = self._build_loader("evaluator.dataloader", section.dataloader)
         check_same_data(evaluation=self.loader.dataset)
+        say_left_out(self.loader.dataset, plain(section.dataloader.dataset), self.known)
         self.iters_per_epoch = len(self.loader)
         self.bad = BadPictures(len(self.loader.dataset), self.max_bad_fraction)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.task.classes)
@@ -104,7 +108,7 @@ class Eval(Trainer):
         self.task = build.task_from_checkpoint(content, str(path))
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
-        self.taught = content.get("pictures")
+        self.taught, self.known = content.get("pictures"), json.loads(content["config"])
         return path
 
     def _build_loader(self, where: str, section: Any) -> Any:
@@ -161,6 +165,8 @@ class Eval(Trainer):
                 recalibrate.save(self.path, self.task)
         logger.success("{}", self.evaluator.headline(self.metrics))
         logger.success("report: {}", self.run_dir)
+        for line in two_numbers(self.evaluator.details):
+            logger.success("{}", line)
 
     def unfinished(self) -> str:
         return "no report was written: an evaluation counts every picture or none"

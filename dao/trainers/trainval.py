@@ -62,8 +62,8 @@ class TrainVal(Trainer):
     strategy: "ddp" keeps the whole model in every process; "fsdp" a share of weights, gradients and optimizer state, for
     models that do not fit (FSDP2; checkpoints are whole and serve any strategy; weights are not laid out channels_last).
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
-    weights. best_metric: by which the best is kept, e.g. "macro/f1", or a list in which each decides where those before it
-    are equal (None: the evaluator's own order, which also has the last word).
+    weights, where no run is gone on with. best_metric: by which the best is kept, e.g. "macro/f1", or a list in which each
+    decides where those before it are equal (None: the evaluator's own order, which also has the last word).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
     save_minutes, save_iters: also save latest.ckpt inside an epoch, so often (0: never).
     log_interval: iterations between log lines.
@@ -136,6 +136,7 @@ class TrainVal(Trainer):
         self.calibration_bad, self.eval_bad = BadPictures(), BadPictures()
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
+        self.evaluator_epoch = -1  # whose predictions the evaluator holds, in this process
         self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
         self.scalars: dict[str, float] = {}
         self.updated = False
@@ -156,10 +157,6 @@ class TrainVal(Trainer):
         if kwargs.get("static_graph") and kwargs.get("accumulate", 1) > 1:
             message = "torch's DDP cannot leave out the exchange of gradients in a graph it takes for static"
             problems.append(Problem(f"{where}.static_graph", f"does not go with accumulate: {message}"))
-        if kwargs.get("resume") and kwargs.get("ckpt"):
-            problems.append(
-                Problem(f"{where}.ckpt", "resume goes on with a run and ckpt starts a new one: give one of them")
-            )
         return problems
 
     # -- building
@@ -176,6 +173,7 @@ class TrainVal(Trainer):
         loaders = {"training": self.loader, "calibration": self.calibration_loader, "evaluation": self.eval_loader}
         check_same_data(**{name: getattr(loader, "dataset", None) for name, loader in loaders.items()})
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
+        self.call_hooks("check_built")
         if resumed is not None:
             resume_state.restore(self, resumed.path, resumed.content)
         elif self.ckpt:

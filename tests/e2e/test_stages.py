@@ -167,10 +167,10 @@ def test_a_wrong_export_is_a_failure(trained, tmp_path, capsys):
     assert code == 1 and "does not answer as the checkpoint does" in capsys.readouterr().err
 
 
-def test_resume_of_a_finished_run_and_further_epochs(trained):
+def test_resume_of_a_finished_run_and_further_epochs_needs_its_folder_alone(trained):
     folder, _ = trained
     before = checkpoint.load(folder / "checkpoints" / "latest.ckpt")
-    assert run("-c", folder / "config.json", "--resume", folder, "-o", "trainer.kwargs.max_epochs=9") == 0
+    assert run("--resume", folder, "-o", "trainer.kwargs.max_epochs=9") == 0
     after = checkpoint.load(folder / "checkpoints" / "latest.ckpt")
     assert (before["epoch"], after["epoch"]) == (8, 9)
 

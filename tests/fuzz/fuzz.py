@@ -11,6 +11,7 @@ in --keep with its traceback. Tries run in forked processes, so that one that ki
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import os
 import random
@@ -32,6 +33,7 @@ ROOT = Path(__file__).parents[2]
 HANG = 20  # seconds
 MEMORY = 2 * 2**30  # bytes more than before
 A_PROCESS = 50  # tries
+DEEP = "@deep@"  # stands for lists in lists, which Python itself cannot write that deep
 ODD: tuple[Any, ...] = (
     None, True, False, 0, -1, 1, 2**31, 2**63, -(2**63), 10**40, 1e308, -1e308, float("nan"), float("inf"), 0.5, "", " ", "x",
     "-1", "1e999", "None", "\u0000", "\ud800", "../../x", "/dev/zero", "/proc/self/mem", "x" * 5000, [], {}, [[]], [None], {"": None},
@@ -116,6 +118,7 @@ def tries(target: Target, whole: bytes, rng: random.Random, keep: Path, until: f
     from dao.errors import AICoreError
 
     logger.remove()
+    bound_memory()
     signal.signal(signal.SIGALRM, _hung)
     failed = 0
     for _ in range(A_PROCESS):
@@ -137,6 +140,13 @@ def tries(target: Target, whole: bytes, rng: random.Random, keep: Path, until: f
         if time.monotonic() > until:
             break
     return failed
+
+
+def bound_memory() -> None:
+    """Whoever asks for more than `MEMORY` beyond what is there now gets none: the machine is not taken down with it."""
+    pages = int(Path("/proc/self/statm").read_text().split()[0]) if Path("/proc/self/statm").exists() else 0
+    limit = pages * resource.getpagesize() + 2 * MEMORY
+    resource.setrlimit(resource.RLIMIT_AS, (limit, resource.getrlimit(resource.RLIMIT_AS)[1]))
 
 
 def _hung(number: int, frame: FrameType | None) -> None:
@@ -164,7 +174,8 @@ def damage(whole: bytes, rng: random.Random, suffix: str) -> bytes:
         content = json.loads(whole)
         for _ in range(rng.randint(1, 3)):
             content = damage_json(content, rng)
-        text = json.dumps(content)
+        depth = rng.choice((5, 200, 5000, 100_000))
+        text = json.dumps(content).replace(json.dumps(DEEP), "[" * depth + "]" * depth)
         return text.encode("utf-8", "surrogatepass")
     data = bytearray(whole)
     for _ in range(rng.randint(1, 4)):
@@ -200,7 +211,7 @@ def damage_json(content: Any, rng: random.Random) -> Any:
     places = list(walk(content, ()))
     path = rng.choice(places)
     if not path:
-        return rng.choice(ODD) if rng.random() < 0.1 else content
+        return copy.deepcopy(rng.choice(ODD)) if rng.random() < 0.1 else content
     node = content
     for key in path[:-1]:
         node = node[key]
@@ -212,12 +223,9 @@ def damage_json(content: Any, rng: random.Random) -> Any:
     elif kind == 2 and isinstance(node, dict):
         node[str(rng.choice(ODD))[:50]] = node.pop(path[-1])
     elif kind == 3:
-        deep: Any = []
-        for _ in range(rng.choice((5, 200, 900))):
-            deep = [deep]
-        node[path[-1]] = deep
+        node[path[-1]] = DEEP
     else:
-        node[path[-1]] = rng.choice(ODD)
+        node[path[-1]] = copy.deepcopy(rng.choice(ODD))
     return content
 
 

@@ -45,7 +45,10 @@ def count_text(count: int, what: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A file, its folder included. Raises DataError when the disk refuses."""
+    """A file, its folder included; bytes of file names that are no UTF-8 are written as they are.
+
+    Raises DataError when the disk refuses.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(text, encoding="utf-8", newline="\n", errors="surrogateescape")

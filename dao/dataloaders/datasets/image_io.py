@@ -12,6 +12,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.dataloaders.datasets.embedded import unwrapped
 from dao.dataloaders.datasets.picture_head import LABS, PHOTOMETRIC, RGB, SAMPLES, TURNED, WHITE_IS_ZERO, Head, head_of
 from dao.dataloaders.files import open_file, read_file
 from dao.errors import DataError
@@ -52,8 +53,9 @@ def read_hw(path: str | Path) -> tuple[int, int] | None:
     """Height and width of a picture as `read_image` would give it, from the file's head; None if that cannot be read."""
     try:
         with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            head = head_of(data)
-            return head.upright_hw if head else _hw_by_pillow(file)
+            inside = unwrapped(data[:], path) if data[:1] == b"{" else data
+            head = head_of(inside)
+            return head.upright_hw if head else _hw_by_pillow(file if inside is data else io.BytesIO(inside))
     except (DataError, OSError, ValueError):  # reading the whole picture will say what is wrong
         return None
 
@@ -62,7 +64,7 @@ def read_head(path: str | Path) -> Head | None:
     """What a picture's first bytes say; None where it is of another kind, or cannot be read."""
     try:
         with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return head_of(data)
+            return head_of(unwrapped(data[:], path) if data[:1] == b"{" else data)
     except (DataError, OSError, ValueError):
         return None
 
@@ -90,6 +92,7 @@ def decode_all_bits(data: bytes, path: str | Path, in_channels: int = 3) -> NDAr
 
     Returns (H, W, 3) or (H, W). Raises DataError naming path and reason when they cannot be had whole.
     """
+    data = unwrapped(data, path)
     damage = find_damage(data)
     if damage:
         raise DataError(f"{path}: {damage}")

@@ -39,6 +39,7 @@ class Evaluator(ABC):
     descriptive: ClassVar[tuple[str, ...]] = ()
     model_facts: Mapping[str, Any] = MappingProxyType({})
     notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = MappingProxyType({})  # everything that `compute` last told, nested
     operating: ClassVar[tuple[str, ...]] = ()
 
     @property
@@ -89,6 +90,10 @@ class Evaluator(ABC):
             if any(matches(name, metric) for name in names):
                 return mode
         return self.best_mode if metric == self.best_metric else None
+
+    def remarks(self) -> list[str]:
+        """What is to be known of the metrics that `compute` last gave before anybody believes them, a sentence each."""
+        return []
 
     @abstractmethod
     def report(self, folder: Path) -> list[Path]:

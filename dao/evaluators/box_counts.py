@@ -12,13 +12,11 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from dao.answers.verdicts import shown_boxes
 from dao.evaluators import factory
-from dao.evaluators.coco_ap import PictureBoxes, as_xywh
-from dao.structures import GroundTruth
+from dao.evaluators.coco_ap import PictureBoxes, on_difficult, overlaps
 
 HIT, FALSE_ALARM, IGNORED = 1, 0, -1
 
@@ -53,7 +51,8 @@ def pair(picture: PictureBoxes, iou_threshold: float) -> Pairing:
     """Which found box is which true one.
 
     Within each class, the best score first: a found box takes the free true box that it overlaps most, by at least the
-    threshold; else, where it lies that much inside an ignored one, it is ignored; else it is a false alarm.
+    threshold; else, where it lies that much inside a crowd, it is ignored; else it is a false alarm. One whose object is
+    a difficult one is ignored (`on_difficult`).
     """
     truth = picture.truth
     verdict = np.full(len(picture.scores), FALSE_ALARM, np.int64)
@@ -61,13 +60,15 @@ def pair(picture: PictureBoxes, iou_threshold: float) -> Pairing:
     overlap = overlaps(picture.boxes_xyxy, truth)
     overlap[picture.labels[:, None] != truth.labels[None]] = -1
     near = (overlap >= iou_threshold).any(axis=1) if overlap.size else np.zeros(len(overlap), bool)
+    aside = on_difficult(overlap, truth, iou_threshold)
+    verdict[aside] = IGNORED
     order = np.argsort(-picture.scores, kind="stable")
-    for i in order[near[order]]:
+    for i in order[(near & ~aside)[order]]:
         free = np.where(truth.ignore | (found_at >= 0), -1.0, overlap[i])
         best = int(free.argmax())
         if free[best] >= iou_threshold:
             verdict[i], found_at[best] = HIT, picture.scores[i]
-        elif (overlap[i][truth.ignore] >= iou_threshold).any():
+        elif (overlap[i][truth.crowd] >= iou_threshold).any():
             verdict[i] = IGNORED
     return Pairing(verdict, found_at)
 
@@ -88,14 +89,6 @@ def tabulate(pictures: Sequence[PictureBoxes], pairings: Sequence[Pairing]) -> M
         true_label=join([p.truth.labels[keep] for p, keep in zip(pictures, counted)], np.int64),
         found_at=join([p.found_at[keep] for p, keep in zip(pairings, counted)], np.float64),
     )
-
-
-def overlaps(boxes_xyxy: NDArray[np.float32], truth: GroundTruth) -> NDArray[np.float64]:
-    """(N, G) intersection over union; over the found box's own area where the true box is an ignored one."""
-    if not len(boxes_xyxy) or not len(truth.labels):
-        return np.zeros((len(boxes_xyxy), len(truth.labels)))
-    found, true = as_xywh(boxes_xyxy).tolist(), as_xywh(truth.boxes_xyxy).tolist()
-    return np.asarray(coco_mask.iou(found, true, truth.ignore.astype(int).tolist()))
 
 
 def at_score(
@@ -174,7 +167,7 @@ def confusion(
         np.add.at(counts, (picture.labels[hit], picture.labels[hit]), 1)
         left = np.flatnonzero(shown & (verdict == FALSE_ALARM))
         missed = np.flatnonzero(~picture.truth.ignore & ~shown_boxes(picture.truth.labels, found_at, score, own))
-        pairs = confused_pairs(overlaps(picture.boxes_xyxy[left], _part(picture.truth, missed)), iou_threshold)
+        pairs = confused_pairs(overlaps(picture.boxes_xyxy[left], picture.truth.take(missed)), iou_threshold)
         for i, j in pairs:
             counts[picture.truth.labels[missed[j]], picture.labels[left[i]]] += 1
         rest = np.delete(left, [i for i, _ in pairs])
@@ -182,11 +175,6 @@ def confusion(
         np.add.at(counts, (num_classes, picture.labels[rest]), 1)
         np.add.at(counts, (picture.truth.labels[unseen], num_classes), 1)
     return counts
-
-
-def _part(truth: GroundTruth, chosen: NDArray[np.int64]) -> GroundTruth:
-    area = None if truth.area is None else truth.area[chosen]
-    return GroundTruth(truth.boxes_xyxy[chosen], truth.labels[chosen], truth.ignore[chosen], area)
 
 
 def confused_pairs(overlap: NDArray[np.float64], iou_threshold: float) -> list[tuple[int, int]]:

@@ -14,16 +14,17 @@ from numpy.typing import NDArray
 from dao.answers.operating import own_thresholds
 from dao.answers.verdicts import badness
 from dao.errors import ConfigError, DataError, Problem, RunError, nearest
-from dao.evaluators import factory
+from dao.evaluators import factory, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.counts import confusion, macro, per_class, ranks_of
+from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
+from dao.utils.good_names import good_names
 
 # place in the dataset, path, scores, truth (None: unlabelled), indices of the labels that were given
 Row = tuple[int, str, NDArray[np.float32], NDArray[np.bool_] | None, list[int]]
-GOOD_NAMES = ("good", "ok", "pass", "normal", "defect_free")
 
 
 @dataclass(slots=True)
@@ -54,8 +55,8 @@ class ClsEvaluator(Evaluator):
 
     top_k: also count a picture right when its label is among the k highest scores.
     positive: classes that mean a defect; good: classes that mean a good part. Naming one side gives the other; without
-    either, a class called good, ok, pass, normal or defect_free is the good one. Where pictures carry several labels,
-    a part without any positive one is good, so that every class may be positive.
+    either, classes called good, OK, 合格, i.O., bueno and the like (dao/utils/good_names.py) are the good ones. Where
+    pictures carry several labels, a part without any positive one is good, so that every class may be positive.
     threshold: from which probability of being bad (the sum of the bad classes' scores) on a part is bad; where pictures
     carry several labels, from which score on each label is given. class_thresholds: by name, of classes that are to be
     judged by their own score. None: the model's own (0.5 unless trained with another). They go into the model's card, so
@@ -258,17 +259,14 @@ class ClsEvaluator(Evaluator):
     def _any_bad(self, labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return labels[:, [self.classes.index(name) for name in self.bad]].any(1)
 
+    def remarks(self) -> list[str]:
+        if not self.details.get("pictures"):
+            return []
+        return remarks.of_rates(self.details["factory"]) if self.bad else [remarks.no_known_good(self.classes)]
+
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("top1", "subset_accuracy", "map", "macro/f1", "macro/auroc")
-        shown = [
-            f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, float("nan")) == metrics.get(name)
-        ]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        rates = self.details.get("factory")
-        if rates:
-            escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-            line += f"  escapes {escape}  false alarms {alarm}"
-        return line
+        names = ("subset_accuracy", "map") if self.multi_label else ("top1", "macro/f1", "factory/auroc")
+        return line_of(metrics, names, self.details)
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.report import write_report
@@ -318,7 +316,7 @@ def good_classes(classes: list[str], positive: list[str] | None, good: list[str]
         return list(good)
     if positive:
         return [name for name in classes if name not in positive]
-    return [name for name in classes if name.lower() in GOOD_NAMES]
+    return good_names(classes)
 
 
 def collate(rows: list[Row], num_classes: int) -> Results:

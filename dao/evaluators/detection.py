@@ -14,11 +14,12 @@ from numpy.typing import NDArray
 from dao.answers.operating import own_thresholds
 from dao.answers.verdicts import box_badness
 from dao.errors import ConfigError, DataError, Problem, RunError
-from dao.evaluators import box_counts, factory
+from dao.evaluators import box_counts, factory, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.box_counts import Matches, Pairing
 from dao.evaluators.classification import flatten
-from dao.evaluators.coco_ap import COCO_IOUS, PictureBoxes, Precision, precision
+from dao.evaluators.coco_ap import COCO_IOUS, COCO_MOST, PictureBoxes, Precision, precision
+from dao.evaluators.headline import line_of
 from dao.models.detection.answers import AnswerSettings
 from dao.register import Registers
 from dao.structures import Batch, GroundTruth, Prediction
@@ -34,10 +35,11 @@ class DetEvaluator(Evaluator):
     class_thresholds: the same of single classes, by name. None: the model's own (0.3 unless trained with another). They go
     into the model's card, so demo, Predictor and exported files answer as was counted here.
     iou: overlap from which on a found box is a true one, in everything but AP.
-    extra_iou: AP at these overlaps as well (0.33 is DeepPCB's); max_detections: counted of each picture and class.
+    extra_iou: AP at these overlaps as well (0.33 is DeepPCB's); max_detections: boxes that AP counts of each
+    picture and class; None: as many as the model may answer. COCO's own AP, of at most 100, is reported as ap_coco.
     worst: pictures on the worst-N sheet.
-    Ignored boxes (COCO's crowd, VOC's difficult) count neither as found nor as missed. Small, medium and large go by
-    the area of the true box.
+    Ignored boxes (COCO's crowd, VOC's difficult) count neither as found nor as missed, each by its set's own rule. Small,
+    medium and large go by the area that the annotations state of an object, else by that of its box.
     """
 
     maximised = (
@@ -62,7 +64,7 @@ class DetEvaluator(Evaluator):
         score: float | None = None,
         iou: float = 0.5,
         extra_iou: list[float] | None = None,
-        max_detections: int = 100,
+        max_detections: int | None = None,
         worst: int = 24,
         class_thresholds: dict[str, float] | None = None,
     ) -> None:
@@ -105,9 +107,14 @@ class DetEvaluator(Evaluator):
             if not 0 < value <= 1
         ]
         for key, least in {"max_detections": 1, "worst": 0}.items():
-            if kwargs.get(key, least) < least:
+            if kwargs.get(key) is not None and kwargs[key] < least:
                 problems.append(Problem(f"{where}.{key}", f"expected {least} or more, got {kwargs[key]}"))
         return problems
+
+    @property
+    def most_counted(self) -> int:
+        """Boxes of a picture and class that AP counts."""
+        return self.max_detections or self.model_facts.get("max_detections") or COCO_MOST
 
     def reset(self) -> None:
         self._rows: list[tuple[int, PictureBoxes]] = []
@@ -168,10 +175,10 @@ class DetEvaluator(Evaluator):
         details: dict[str, Any] = {"pictures": len(self.pictures)}
         if not self.pictures:
             return details
-        self.precision = precision(self.pictures, len(self.classes), [*self.extra_iou, self.iou], self.max_detections)
+        self.precision = precision(self.pictures, len(self.classes), [*self.extra_iou, self.iou], self.most_counted)
         self.pairings = [box_counts.pair(picture, self.iou) for picture in self.pictures]
         self.matches = box_counts.tabulate(self.pictures, self.pairings)
-        details |= average_precisions(self.precision, self.extra_iou)
+        details |= {**average_precisions(self.precision, self.extra_iou), "ap_coco": self._coco_ap()}
         details["at_score"] = box_counts.at_score(self.matches, self.score, len(self.pictures), own=self.own)
         details["best_f1"] = box_counts.best_f1(self.matches)
         details["per_class"] = {name: self._of_class(label) for label, name in enumerate(self.classes)}
@@ -179,6 +186,13 @@ class DetEvaluator(Evaluator):
         details["confusion_matrix"] = matrix.tolist()
         details["factory"] = self._factory()
         return details
+
+    def _coco_ap(self) -> float:
+        """AP of the 100 best boxes of each picture and class: another number only where there are more."""
+        most_found = max((np.bincount(p.labels).max(initial=0) for p in self.pictures), default=0)
+        if self.most_counted == COCO_MOST or most_found <= min(COCO_MOST, self.most_counted):
+            return self.precision.ap()
+        return precision(self.pictures, len(self.classes)).ap()
 
     def _of_class(self, label: int) -> dict[str, Any]:
         found = average_precisions(self.precision, self.extra_iou, label)
@@ -216,20 +230,16 @@ class DetEvaluator(Evaluator):
         return self.verdicts()
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ["ap", "ap50", *(ap_name(iou) for iou in self.extra_iou)]
-        shown = [f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, np.nan) == metrics.get(name)]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        counts = self.details.get("at_score")
-        if not counts:
-            return line
-        if counts["recall"]:
-            line += f"  from score {self.score:g}: found {factory.Rate(**counts['recall']).text()}"
-        line += f"  false alarms {counts['false_alarms_per_picture']:.3g} a picture"
-        rates = self.details["factory"]
-        if rates["good_pictures"]:
-            escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-            line += f"  escaped pictures {escape}  good pictures with an alarm {alarm}"
-        return line
+        marked = self.details.get("at_score", {}).get("recall")
+        found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
+        return line_of(metrics, ("ap", "ap50"), self.details, found)
+
+    def remarks(self) -> list[str]:
+        if not self.pictures:
+            return []
+        most = [int(np.bincount(p.truth.labels[~p.truth.ignore]).max(initial=0)) for p in self.pictures]
+        crowded = sum(count > self.most_counted for count in most)
+        return [*remarks.crowded(max(most), crowded, self.most_counted), *remarks.of_rates(self.details["factory"])]
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.detection_report import write_report

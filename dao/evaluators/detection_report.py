@@ -36,7 +36,7 @@ def write_report(evaluator: DetEvaluator, folder: Path) -> list[Path]:
     except OSError as error:
         raise RunError(f"the folder {folder} could not be made: {error}") from None
     classes, details = evaluator.classes, evaluator.details
-    told = {"classes": classes, "operating_point": evaluator.operating_point}
+    told = {"classes": classes, "operating_point": evaluator.operating_point, "notes": report.notes_of(evaluator)}
     write_json(folder / "metrics.json", report.finite({**told, **details}))
     written = [folder / "metrics.json"]
     if not details["pictures"]:

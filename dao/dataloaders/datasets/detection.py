@@ -124,7 +124,9 @@ class BoxDataset(ImageDataset):
     def ground_truth(self, index: int) -> GroundTruth:
         """What is to be found in a picture, in its own pixels."""
         record = self.records[index]
-        return GroundTruth(record.boxes_xyxy, record.box_labels, record.crowd | record.difficult, record.area)
+        difficult = record.difficult if record.difficult.any() else None
+        ignore = record.crowd | record.difficult
+        return GroundTruth(record.boxes_xyxy, record.box_labels, ignore, record.area, difficult)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:

@@ -23,7 +23,8 @@ _PNM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,1
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q"}
 _REDUCED = 1  # bit of NewSubfileType: a page that is a thumbnail of another
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT, SUBFILE = 256, 257, 258, 259, 262, 277, 339, 254
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, SUBFILE = 256, 257, 258, 262, 277, 254
+_WANTED = {WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, SUBFILE, _ORIENTATION}
 WHITE_IS_ZERO, RGB, LABS = 0, 2, (8, 9, 10)
 
 
@@ -143,17 +144,17 @@ def _tiff_pages(data: Data) -> Iterator[tuple[dict[int, int], int]]:
 
 def _tiff_tags(data: Data, order: str, offset: str, places: range) -> Iterator[tuple[int, int]]:
     wide = struct.calcsize(offset)
-    for at in places:
-        tag, kind = struct.unpack(order + "HH", data[at : at + 4])
+    entries = struct.iter_unpack(f"{order}HH{offset}{wide}s", bytes(data[places.start : places.stop]))
+    for tag, kind, number, value in entries:
         letter = _TIFF_TYPES.get(kind)
-        if letter is None:
+        if letter is None or tag not in _WANTED:
             continue
-        number = struct.unpack(order + offset, data[at + 4 : at + 4 + wide])[0]
-        value, size = at + 4 + wide, struct.calcsize(letter)
+        size = struct.calcsize(letter)
         if number * size > wide:  # the values lie elsewhere
-            value = struct.unpack(order + offset, data[value : value + wide])[0]
-        if number and value + size <= len(data):
-            yield tag, struct.unpack(order + letter, data[value : value + size])[0]
+            at = struct.unpack(order + offset, value)[0]
+            value = data[at : at + size]
+        if number and len(value) >= size:
+            yield tag, struct.unpack(order + letter, value[:size])[0]
 
 
 def _bmp(data: Data) -> Head:

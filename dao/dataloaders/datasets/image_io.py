@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import mmap
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -12,7 +11,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.dataloaders.datasets.picture_head import LABS, PHOTOMETRIC, RGB, SAMPLES, TURNED, WHITE_IS_ZERO, Head, head_of
+from dao.dataloaders.datasets.picture_head import (
+    LABS,
+    PHOTOMETRIC,
+    RGB,
+    SAMPLES,
+    TURNED,
+    WHITE_IS_ZERO,
+    FileData,
+    Head,
+    head_of,
+)
 from dao.dataloaders.files import open_file, read_file
 from dao.errors import DataError
 
@@ -51,8 +60,8 @@ def read_image(path: str | Path, in_channels: int = 3, bit_depth: int = 16) -> N
 def read_hw(path: str | Path) -> tuple[int, int] | None:
     """Height and width of a picture as `read_image` would give it, from the file's head; None if that cannot be read."""
     try:
-        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            head = head_of(data)
+        with open_file(path) as file:
+            head = head_of(FileData(file))
             return head.upright_hw if head else _hw_by_pillow(file)
     except (DataError, OSError, ValueError):  # reading the whole picture will say what is wrong
         return None
@@ -61,8 +70,8 @@ def read_hw(path: str | Path) -> tuple[int, int] | None:
 def read_head(path: str | Path) -> Head | None:
     """What a picture's first bytes say; None where it is of another kind, or cannot be read."""
     try:
-        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return head_of(data)
+        with open_file(path) as file:
+            return head_of(FileData(file))
     except (DataError, OSError, ValueError):
         return None
 
@@ -72,6 +81,7 @@ def _hw_by_pillow(file: BinaryIO) -> tuple[int, int] | None:
     from PIL import Image
 
     try:
+        file.seek(0)
         with Image.open(file) as opened:
             width, height = opened.size
             turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in TURNED

@@ -1,14 +1,20 @@
-"""``make quickstart``: the real main.py on the sample pictures, all stages, and a table of what came out."""
+"""``make quickstart``: the real main.py on the sample pictures, all stages, and a table of what came out.
+
+Every stage goes through main.py's own entry with the arguments that a user would type. All of them share this process:
+importing torch takes seconds, and fourteen processes would pay it fourteen times.
+"""
 
 from __future__ import annotations
 
+import importlib
 import json
-import subprocess
+import shlex
 import sys
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dao.pipes import until_closed
 from dao.utils import run_folder
 
 CONFIGS = Path("configs/quickstart")
@@ -76,9 +82,9 @@ def newest(name: str) -> Path:
 
 def step(config: Path, overrides: list[str]) -> None:
     """One call of main.py, as a user would type it; leaves with its exit code when it fails."""
-    command = [sys.executable, "main.py", "-c", str(config), *(["-o", *overrides] if overrides else [])]
-    say(f"\n$ python {' '.join(command[1:])}")
-    code = subprocess.run(command, check=False).returncode
+    arguments = ["-c", str(config), *(["-o", *overrides] if overrides else [])]
+    say(f"\n$ python main.py {shlex.join(arguments)}")
+    code = importlib.import_module("main").main(arguments)
     if code:
         sys.exit(code)
 
@@ -128,4 +134,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_closed(main))

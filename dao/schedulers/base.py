@@ -10,13 +10,33 @@ from collections.abc import Mapping
 from typing import Any, ClassVar, Literal
 
 import torch
-from loguru import logger
 
 from dao.errors import Problem
 from dao.signature import out_of_limits
 
 WarmupShape = Literal["linear", "quadratic"]
 INFINITY = float("inf")
+AT_MOST = 5  # a warm-up, and a tail without augmentation, take a fifth of the run at most
+
+
+def part_of_run(wanted: int, whole: int) -> int:
+    """How long a warm-up or a tail is, of ``wanted`` epochs or updates, in a run of ``whole`` of them.
+
+    Settings are written for a long run; of a shortened one they would leave nothing that trains at the full rate.
+
+    >>> [part_of_run(10, epochs) for epochs in (100, 50, 8, 4)]
+    [10, 10, 1, 0]
+    """
+    return max(min(wanted, whole // AT_MOST), 0)
+
+
+def in_epochs(number: float) -> str:
+    """A number of epochs in words.
+
+    >>> in_epochs(1.0), in_epochs(1.6)
+    ('1 epoch', '1.6 epochs')
+    """
+    return f"{number:.3g} epoch{'' if number == 1 else 's'}"
 
 
 def warm_up(i: int, iters: int, start_ratio: float, shape: WarmupShape) -> float:
@@ -30,8 +50,7 @@ class Scheduler(ABC):
     """rate(i) = warm-up x body(i): the factor of the base learning rate at update i, counted from 0.
 
     total_iters: updates of the whole run; iters_per_epoch: updates of an epoch.
-    warmup_epochs: length of the warm-up in epochs; warmup_lr_ratio: the factor it starts from.
-    tail_iters: last updates that the warm-up must leave free.
+    warmup_epochs: length of the warm-up in epochs, at most a fifth of the run; warmup_lr_ratio: the factor it starts from.
     limits: smallest and largest value a numeric setting may have, both included; checked before a run starts.
     """
 
@@ -48,11 +67,11 @@ class Scheduler(ABC):
         warmup_epochs: float = 0.0,
         warmup_lr_ratio: float = 0.0,
         warmup_shape: WarmupShape = "linear",
-        tail_iters: int = 0,
     ) -> None:
         self.total_iters, self.iters_per_epoch = total_iters, iters_per_epoch
         self.warmup_lr_ratio, self.warmup_shape = warmup_lr_ratio, warmup_shape
-        self.warmup_iters = self._shortened(round(warmup_epochs * iters_per_epoch), total_iters - tail_iters)
+        self.wanted_warmup_epochs = warmup_epochs
+        self.warmup_iters = part_of_run(round(warmup_epochs * iters_per_epoch), total_iters)
         self.updates = 0
         self._optimizer: torch.optim.Optimizer | None = None
 
@@ -60,13 +79,6 @@ class Scheduler(ABC):
     def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Settings of a config outside their limits."""
         return out_of_limits(kwargs, {**Scheduler.limits, **cls.limits}, where)
-
-    @staticmethod
-    def _shortened(wanted: int, room: int) -> int:
-        room = max(room, 0)
-        if wanted > room:
-            logger.warning("the warm-up of {} updates is longer than the run and is cut to {}", wanted, room)
-        return min(wanted, room)
 
     def rate(self, i: int) -> float:
         """Factor of the base learning rate at update ``i``; past the run it stays where the run ended."""
@@ -76,6 +88,22 @@ class Scheduler(ABC):
     @abstractmethod
     def body(self, i: int) -> float:
         """The factor without the warm-up, at update ``i`` from 0 to ``total_iters``."""
+
+    def describe(self, lr: float) -> str:
+        """The run's rates in a line, for a base rate: "0 -> 0.01 over 2 epochs, cosine to 0.0005 at epoch 47, then held"."""
+        wanted = round(self.wanted_warmup_epochs * self.iters_per_epoch)
+        cut = f" (a fifth of the run; {self.wanted_warmup_epochs:g} were set)" if self.warmup_iters < wanted else ""
+        start = f"{self.warmup_lr_ratio * lr:.3g} -> " if self.warmup_iters else ""
+        over = f" over {in_epochs(self.epochs(self.warmup_iters))}{cut}" if self.warmup_iters else ""
+        return f"{start}{lr:.3g}{over}, {self.course(lr)}"
+
+    def course(self, lr: float) -> str:
+        """What the rate does after the warm-up, in a few words, for a base rate."""
+        return f"{self.rate(self.total_iters) * lr:.3g} at the end"
+
+    def epochs(self, updates: float) -> float:
+        """Updates as epochs."""
+        return updates / self.iters_per_epoch
 
     def after_warm_up(self, i: int, end: int) -> float:
         """How far update ``i`` lies between the end of the warm-up (0) and update ``end`` (1)."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dao.register import Registers
-from dao.schedulers.base import INFINITY, Scheduler, WarmupShape
+from dao.schedulers.base import INFINITY, Scheduler, WarmupShape, in_epochs
 from dao.schedulers.decay import cosine
 
 
@@ -36,6 +36,12 @@ class CosineRestartsLR(Scheduler):
     def body(self, i: int) -> float:
         cycle, progress = place_in_cycles(max(i - self.warmup_iters, 0), self.cycle_iters, self.cycle_mult)
         return cosine(progress, self.min_lr_ratio, max(self.decay**cycle, self.min_lr_ratio))
+
+    def course(self, lr: float) -> str:
+        longer = f", each {self.cycle_mult:g} times as long" if self.cycle_mult != 1 else ""
+        lower = f", each peak x {self.decay:g}" if self.decay != 1 else ""
+        first = in_epochs(self.epochs(self.cycle_iters))
+        return f"cosine to {self.min_lr_ratio * lr:.3g} again and again, at first in {first}{longer}{lower}"
 
 
 def place_in_cycles(t: float, length: float, mult: float) -> tuple[int, float]:
@@ -82,3 +88,11 @@ class OneCycleLR(Scheduler):
         if last <= self.peak_iter:  # no room to fall
             return 1.0
         return cosine(min((i - self.peak_iter) / (last - self.peak_iter), 1.0), self.end)
+
+    def describe(self, lr: float) -> str:
+        """It has no warm-up of its own to speak of."""
+        peak = f"{lr * self.start:.3g} -> {lr:.3g} over {in_epochs(self.epochs(self.peak_iter + 1))}, "
+        return (peak if self.peak_iter > 0 else f"{lr:.3g}, ") + self.course(lr)
+
+    def course(self, lr: float) -> str:
+        return f"cosine to {self.end * lr:.3g} at epoch {self.epochs(self.total_iters):.3g}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from dao.register import Registers
-from dao.schedulers.base import INFINITY, Scheduler, WarmupShape
+from dao.schedulers.base import INFINITY, Scheduler, WarmupShape, part_of_run
 
 
 @Registers.schedulers.register("constant_lr")
@@ -25,13 +25,16 @@ class ConstantLR(Scheduler):
     def body(self, i: int) -> float:
         return 1.0
 
+    def course(self, lr: float) -> str:
+        return "held"
+
 
 @Registers.schedulers.register("warm_cos_lr")
 class WarmCosLR(Scheduler):
     """YOLOX's yoloxwarmcos (Ge et al. 2021): quadratic warm-up, half a cosine, and a constant tail.
 
-    min_lr_ratio: factor at the end of the cosine and in the tail, the last ``no_aug_iters`` updates, in which the
-        trainer has switched strong augmentation off.
+    min_lr_ratio: factor at the end of the cosine and in the tail, the last ``no_aug_iters`` updates (at most a fifth of
+        the run), in which the trainer has switched strong augmentation off.
     """
 
     def __init__(
@@ -44,9 +47,8 @@ class WarmCosLR(Scheduler):
         min_lr_ratio: float = 0.05,
         warmup_shape: WarmupShape = "quadratic",
     ) -> None:
-        tail = min(no_aug_iters, total_iters)
-        super().__init__(total_iters, iters_per_epoch, warmup_epochs, warmup_lr_ratio, warmup_shape, tail)
-        self.cosine_end = total_iters - tail
+        super().__init__(total_iters, iters_per_epoch, warmup_epochs, warmup_lr_ratio, warmup_shape)
+        self.cosine_end = total_iters - part_of_run(no_aug_iters, total_iters)
         self.min_lr_ratio = min_lr_ratio
 
     def body(self, i: int) -> float:
@@ -55,6 +57,10 @@ class WarmCosLR(Scheduler):
         if i >= self.cosine_end:
             return self.min_lr_ratio
         return cosine(self.after_warm_up(i, self.cosine_end), self.min_lr_ratio)
+
+    def course(self, lr: float) -> str:
+        held = ", then held" if self.cosine_end < self.total_iters else ""
+        return f"cosine to {self.min_lr_ratio * lr:.3g} at epoch {self.epochs(self.cosine_end):.3g}{held}"
 
 
 @Registers.schedulers.register("multistep_lr")
@@ -83,6 +89,12 @@ class MultiStepLR(Scheduler):
     def body(self, i: int) -> float:
         return self.gamma ** sum(i >= milestone for milestone in self.milestones)
 
+    def course(self, lr: float) -> str:
+        reached = sorted(at for at in self.milestones if at < self.total_iters)
+        late = len(self.milestones) - len(reached)
+        steps = [f"{lr * self.gamma**n:.3g} from epoch {self.epochs(at):.3g}" for n, at in enumerate(reached, start=1)]
+        return ", ".join(steps or ["held"]) + (f" ({late} milestone(s) lie after the run's end)" if late else "")
+
 
 @Registers.schedulers.register("poly_lr")
 class PolyLR(Scheduler):
@@ -109,6 +121,10 @@ class PolyLR(Scheduler):
     def body(self, i: int) -> float:
         left = 1.0 - self.after_warm_up(i, self.total_iters)
         return self.min_lr_ratio + (1.0 - self.min_lr_ratio) * left**self.power
+
+    def course(self, lr: float) -> str:
+        end = f"{self.min_lr_ratio * lr:.3g} at epoch {self.epochs(self.total_iters):.3g}"
+        return f"down to {end} by the power {self.power:g}"
 
 
 def cosine(progress: float, low: float, high: float = 1.0) -> float:

@@ -51,6 +51,10 @@ class PlateauLR(Scheduler):
     def body(self, i: int) -> float:
         return self.reduced
 
+    def course(self, lr: float) -> str:
+        low = f", {self.min_lr_ratio * lr:.3g} at the lowest" if self.min_lr_ratio else ""
+        return f"x {self.factor:g} after {self.patience + 1} validations without a better metric{low}"
+
     def epoch_end(self, metric: float | None, mode: str = "max") -> None:
         """Take in the metric of an evaluation; the same on every process, or their rates part."""
         if metric is None:

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from dao.dataloaders import convert
-from dao.dataloaders.annotations.structures import decode_rle
+from dao.dataloaders.annotations.regions import decode_rle
 from dao.dataloaders.annotations.yolo_txt import read_yolo
 from dao.dataloaders.datasets.detection import CocoDetection, LabelMeDetection, VocDetection, YoloDetection
 

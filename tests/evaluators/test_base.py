@@ -19,7 +19,7 @@ def test_an_evaluator_without_its_methods_cannot_be_made():
 LOW = {
     "escape_rate", "false_alarm_rate", "at_score/missed", "at_score/false_alarms", "at_score/false_alarms_per_picture",
     "per_class/{}/missed", "per_class/{}/false_alarms", "per_class/{}/false_alarms_per_picture", "defects/false_alarms",
-    "defects/false_alarms_per_picture", "per_kind/bad/escape_rate",
+    "defects/false_alarms_per_picture", "per_kind/bad/escape_rate", "factory/balanced_error", "log_loss",
 }  # fmt: skip
 NEITHER = {
     "pictures", "unlabelled", "per_class/{}/support", "per_class/{}/pixels", "at_score/score", "at_score/boxes",

@@ -1,10 +1,9 @@
 import pytest
 import torch
-from loguru import logger
 
 from dao.register import Registers
 from dao.schedulers import cycles, decay, plateau  # noqa: F401  (they register)
-from dao.schedulers.base import warm_up
+from dao.schedulers.base import Scheduler, part_of_run, warm_up
 from dao.schedulers.decay import ConstantLR, PolyLR, WarmCosLR
 
 NAMES = [
@@ -16,14 +15,6 @@ NAMES = [
     "poly_lr",
     "warm_cos_lr",
 ]
-
-
-@pytest.fixture
-def warnings():
-    seen = []
-    handle = logger.add(lambda message: seen.append(message.record["message"]), level="WARNING")
-    yield seen
-    logger.remove(handle)
 
 
 def build(name, total_iters=40, iters_per_epoch=4, **kwargs):
@@ -58,7 +49,7 @@ def test_registered_names():
 
 
 def test_the_first_update_uses_the_first_rate_and_groups_keep_their_ratio():
-    scheduler, sgd = ConstantLR(10, 5, warmup_epochs=1, warmup_lr_ratio=0.5), optimizer()
+    scheduler, sgd = ConstantLR(25, 5, warmup_epochs=1, warmup_lr_ratio=0.5), optimizer()
     assert scheduler.lrs == []
     scheduler.attach(sgd)
     assert [g["lr"] for g in sgd.param_groups] == scheduler.lrs == pytest.approx([0.05, 0.5])
@@ -127,16 +118,51 @@ def test_attach_after_a_loaded_optimizer_keeps_the_base_rate():
     assert again.lrs == pytest.approx([0.1, 1.0])
 
 
-def test_a_warm_up_longer_than_the_run_is_cut_and_said_once(warnings):
-    scheduler = WarmCosLR(total_iters=20, iters_per_epoch=5, no_aug_iters=5, warmup_epochs=10)
-    assert scheduler.warmup_iters == 15 and scheduler.rate(14) == pytest.approx((14 / 15) ** 2)
-    assert scheduler.rate(15) == 0.05
-    assert len(warnings) == 1 and "50 updates" in warnings[0] and "15" in warnings[0]
+# what the shipped detector sets (100 epochs: 5 of warm-up, 10 of tail), of runs of 100, 20, 8 and 3 epochs of 10 updates:
+# updates of warm-up, of tail, and updates at more than half of the base rate
+SHORTENED = [(100, 50, 100, 454), (20, 40, 40, 74), (8, 16, 16, 30), (3, 6, 6, 12)]
 
 
-def test_a_warm_up_that_fits_is_not_mentioned(warnings):
-    WarmCosLR(total_iters=20, iters_per_epoch=5, no_aug_iters=5, warmup_epochs=3)
-    assert warnings == []
+@pytest.mark.parametrize(("epochs", "warm", "tail", "fast"), SHORTENED)
+def test_a_shortened_run_still_trains_at_the_full_rate_as_its_table_of_rates_shows(epochs, warm, tail, fast):
+    total = 10 * epochs
+    scheduler = WarmCosLR(total, 10, no_aug_iters=100, warmup_epochs=5)
+    rates = [scheduler.rate(i) for i in range(total)]
+    assert rates[warm] == 1.0 == max(rates) and rates[warm - 1] < 1.0
+    assert rates[total - tail :] == [0.05] * tail and rates[total - tail - 1] > 0.05
+    assert sum(rate > 0.5 for rate in rates) == pytest.approx(fast, abs=2)
+
+
+def test_a_warm_up_or_a_tail_takes_a_fifth_of_the_run_at_most_and_what_fits_is_left_alone():
+    wanted_of_whole = {(5, 100): 5, (20, 100): 20, (21, 100): 20, (10, 8): 1, (10, 4): 0, (0, 50): 0, (3, 0): 0}
+    assert {pair: part_of_run(*pair) for pair in wanted_of_whole} == wanted_of_whole
+
+
+COURSES = [
+    ("warm_cos_lr", {"warmup_epochs": 1, "warmup_lr_ratio": 0.05},
+     "0.0005 -> 0.01 over 1 epoch, cosine to 0.0005 at epoch 8, then held"),
+    ("warm_cos_lr", {"warmup_epochs": 5}, "0 -> 0.01 over 2 epochs (a fifth of the run; 5 were set), cosine to 0.0005 at epoch 8, then held"),
+    ("warm_cos_lr", {"warmup_epochs": 0}, "0.01, cosine to 0.0005 at epoch 8, then held"),
+    ("constant_lr", {}, "0.01, held"),
+    ("multistep_lr", {"milestones": [5, 8, 20]}, "0.01, 0.001 from epoch 5, 0.0001 from epoch 8 (1 milestone(s) lie after the run's end)"),
+    ("poly_lr", {"warmup_epochs": 1.5}, "0 -> 0.01 over 1.5 epochs, down to 0 at epoch 10 by the power 0.9"),
+    ("one_cycle_lr", {}, "0.0004 -> 0.01 over 3 epochs, cosine to 4e-08 at epoch 10"),
+    ("cosine_restarts_lr", {"cycle_epochs": 2, "cycle_mult": 2}, "0.01, cosine to 0 again and again, at first in 2 epochs, each 2 times as long"),
+    ("plateau_lr", {"patience": 4, "factor": 0.3}, "0.01, x 0.3 after 5 validations without a better metric"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "kwargs", "said"), COURSES)
+def test_every_schedule_says_its_rates_in_a_line(name, kwargs, said):
+    assert build(name, **kwargs).describe(0.01) == said
+
+
+def test_a_schedule_of_ones_own_says_where_it_ends_without_writing_a_word():
+    class Halves(Scheduler):
+        def body(self, i):
+            return 0.5
+
+    assert Halves(10, 1).describe(0.01) == "0.01, 0.005 at the end"
 
 
 def test_settings_outside_their_limits_are_all_named():

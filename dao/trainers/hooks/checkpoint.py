@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -79,46 +80,91 @@ class LatestCheckpoint(Hook):
 class BestCheckpoint(Hook):
     """Save best.ckpt whenever a validation beats all before it.
 
-    metric: name of an evaluator's metric (None: the trainer's ``best_metric``, else the evaluator's own choice);
-    mode: whether more ("max") or less ("min") of it is better (None: by the evaluator's word).
+    metric: name of an evaluator's metric, or a list of them, each of which decides where those before it are equal (None:
+    the trainer's ``best_metric``, else the evaluator's own order); ties that are left go by the evaluator's own order.
+    mode: whether more ("max") or less ("min") of the first is better (None: by the evaluator's word).
     """
 
-    def __init__(self, metric: str | None = None, mode: Literal["max", "min"] | None = None) -> None:
-        self.metric, self.mode, self.given_mode, self.asks_evaluator = metric, mode, mode, False
+    def __init__(self, metric: str | list[str] | None = None, mode: Literal["max", "min"] | None = None) -> None:
+        self.metric, self.given_mode = metric, mode
+        self.given: list[str] = []
+        self.checked = False
+
+    def check_built(self, trainer: TrainVal) -> None:
+        """The metric, by the place that names it: the evaluator must report it, and know its direction."""
+        if trainer.evaluator is None or self.checked:
+            return
+        self.checked = True
+        place = f"{self.where}.kwargs.metric".lstrip(".") if self.metric else "trainer.kwargs.best_metric"
+        self.given = named(self.metric or trainer.best_metric)
+        known = trainer.evaluator.metric_names()
+        for metric in self.given or [trainer.evaluator.best_metric]:
+            if metric not in known:
+                message = f"the evaluator reports no '{metric}'. {nearest(metric, known)}"
+                raise ConfigError(Problem(place, message))
+        self.order(trainer, place)
 
     def before_train(self, trainer: TrainVal) -> None:
-        if trainer.evaluator is None:
-            return
-        self.metric = self.metric or trainer.best_metric
-        if self.metric is None:  # the evaluator's own choice, which may depend on the data it sees
-            self.asks_evaluator = True
-            self.metric = trainer.evaluator.best_metric
-        known = trainer.evaluator.metric_names()
-        if self.metric not in known:
-            message = f"the evaluator reports no '{self.metric}'. {nearest(self.metric, known)}"
-            raise ConfigError(Problem("trainer.kwargs.best_metric", message))
-        self.mode = self.mode or mode_of(self.metric, trainer.evaluator)
+        self.check_built(trainer)
+
+    def order(self, trainer: TrainVal, place: str = "trainer.kwargs.best_metric") -> dict[str, str]:
+        """Every metric that may decide, the first first, and whether it is better high ("max") or low ("min").
+
+        The evaluator's own choice may depend on the data it has seen, so it is asked each time.
+        """
+        names = list(dict.fromkeys([*self.given, *trainer.evaluator.best_order]))
+        first = self.given_mode or mode_of(names[0], trainer.evaluator, place)
+        return {names[0]: first, **{name: mode_of(name, trainer.evaluator, place) for name in names[1:]}}
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics and trainer.metrics_epoch == trainer.epoch:
             self.consider(trainer)
 
     def consider(self, trainer: TrainVal) -> None:
-        """Keep the present weights if their metric is the best so far."""
-        if self.asks_evaluator:
-            self.metric = trainer.evaluator.best_metric
-            self.mode = self.given_mode or mode_of(self.metric, trainer.evaluator)
-        # a metric that one validation cannot tell (a class without pictures) is NaN there: never better than one that is
-        # told, and as long as none was, the latest weights are kept
-        value, best = trainer.metrics.get(self.metric, float("nan")), trainer.best.get("value")
-        untold = best is None or best != best
-        if not untold and not (value > best if self.mode == "max" else value < best):
+        """Keep the present weights if their metrics are the best so far."""
+        order = self.order(trainer)
+        if not beats(trainer.metrics, trainer.best, order):
             return
-        if value != value and best is None:
-            logger.warning("no validation can tell {} (no defective pictures, or no good ones?): best.ckpt is the last "
-                           "validated one until one does", self.metric)  # fmt: skip
-        trainer.best = {**trainer.metrics, "metric": self.metric, "value": value, "epoch": trainer.metrics_epoch + 1}
+        told = [name for name in order if not is_nan(trainer.metrics.get(name))]
+        first = next(iter(order))
+        metric = told[0] if told else first
+        if first not in told and not trainer.best:
+            instead = f"goes by {metric}" if told else "is the last validated one"
+            logger.warning("no validation can tell {} (no defective pictures, or no good ones?): best.ckpt {} until one "
+                           "does", first, instead)  # fmt: skip
+        value = trainer.metrics.get(metric, float("nan"))
+        trainer.best = {**trainer.metrics, "metric": metric, "value": value, "epoch": trainer.metrics_epoch + 1}
         trainer.save_checkpoint("best")
+
+
+def named(metrics: str | list[str] | None) -> list[str]:
+    """One metric, several or none as a list."""
+    return [metrics] if isinstance(metrics, str) else list(metrics or ())
+
+
+def is_nan(value: float | None) -> bool:
+    """Whether a metric is missing, or is one that a validation could not tell (a class without pictures)."""
+    return value is None or value != value
+
+
+def beats(found: Mapping[str, float], best: Mapping[str, float], order: Mapping[str, str]) -> bool:
+    """Whether a validation is better than the best so far: by the first metric of the order in which they differ.
+
+    A metric that one of both cannot tell is better told; one that neither can tell decides nothing. Of validations that
+    can tell nothing at all the latest is kept, of equal ones the first.
+
+    >>> beats({"top1": 0.5, "auroc": 0.9}, {"top1": 0.5, "auroc": 0.7}, {"top1": "max", "auroc": "max"})
+    True
+    """
+    for metric, mode in order.items():
+        value, before = found.get(metric), best.get(metric)
+        if is_nan(value) or is_nan(before):
+            if is_nan(value) and is_nan(before):
+                continue
+            return is_nan(before)
+        if value != before:
+            return value > before if mode == "max" else value < before
+    return all(is_nan(found.get(metric)) for metric in order)
 
 
 @Registers.hooks.register()
@@ -137,13 +183,14 @@ class SettledCheckpoint(LatestCheckpoint):
         """`LatestCheckpoint` has saved."""
 
 
-def mode_of(metric: str, evaluator: Evaluator) -> str:
-    """Whether a metric is better high or low, by the evaluator's word. Raises ConfigError for one that is neither."""
+def mode_of(metric: str, evaluator: Evaluator, where: str = "trainer.kwargs.best_metric") -> str:
+    """Whether a metric is better high or low, by the evaluator's word. Raises ConfigError for one that is neither, by the
+    place that names it."""
     mode = evaluator.mode_of(metric)
     if mode is None:
         message = (
             f"nothing says whether '{metric}' is better high or low: {type(evaluator).__name__} names it neither among its "
             "`maximised` nor its `minimised` metrics; choose another, or give the BestCheckpoint hook its 'mode'"
         )
-        raise ConfigError(Problem("trainer.kwargs.best_metric", message))
+        raise ConfigError(Problem(where, message))
     return mode

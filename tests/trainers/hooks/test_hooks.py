@@ -180,9 +180,9 @@ def test_a_metric_that_is_neither_better_high_nor_low_is_refused_with_the_ways_o
     plateau = PlateauLR(10, 1)
     watched = SimpleNamespace(evaluator=evaluator, best_metric="pictures", scheduler=plateau)
     with pytest.raises(ConfigError, match="'pictures'"):
-        Evaluate().before_train(watched)
+        Evaluate().check_built(watched)
     plateau.mode = "max"
-    Evaluate().before_train(watched)
+    Evaluate().check_built(watched)
 
 
 def test_a_mode_given_to_the_hook_outlives_the_evaluators_choice_of_metric():
@@ -241,8 +241,9 @@ def test_a_direction_is_the_evaluators_word_where_the_metric_is_its_own():
     evaluator = Costs([])
     assert (mode_of("cost", evaluator), mode_of("top1", evaluator)) == ("min", "max")
     hook = BestCheckpoint()
-    hook.before_train(SimpleNamespace(evaluator=evaluator, best_metric="cost", metrics_epoch=-1))
-    assert hook.mode == "min"
+    trainer = SimpleNamespace(evaluator=evaluator, best_metric="cost", metrics_epoch=-1)
+    hook.before_train(trainer)
+    assert hook.order(trainer) == {"cost": "min"}
 
 
 def test_the_last_is_kept_until_a_validation_can_tell(tmp_path):

@@ -1,0 +1,54 @@
+"""What a training run says of itself before its first iteration."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING
+
+from loguru import logger
+
+from dao.schedulers.base import in_epochs
+from dao.trainers.base import plain
+from dao.utils import dist
+
+if TYPE_CHECKING:
+    from dao.trainers.trainval import TrainVal
+
+
+def describe(trainer: TrainVal) -> None:
+    """The data, the model, the rates and how long augmentation is on; with --detail the layers and the whole config."""
+    model = trainer.task.model
+    total = sum(p.numel() for p in model.parameters())
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    logger.info("{}", trainer.dataset.summary())
+    logger.info(
+        "{:.2f} M parameters, {:.2f} M of them trained, on {} with {} process(es), {} iterations an epoch",
+        total / 1e6, trained / 1e6, trainer.device, dist.world_size(), trainer.iters_per_epoch,
+    )  # fmt: skip
+    if trainer.scheduler is not None:
+        logger.info("rate: {}", rates(trainer))
+    if tail := tail_of(trainer):
+        logger.info("{}", tail)
+    if trainer.options.detail and dist.is_main():
+        from dao.utils.summary import model_summary
+
+        logger.info("\n{}", model_summary(model, trainer.preprocess))
+        logger.info("resolved config:\n{}", json.dumps(plain(trainer.config), indent=2))
+
+
+def rates(trainer: TrainVal) -> str:
+    """The course of the learning rate in a line: of the group that moves fastest, where layers have rates of their own."""
+    bases = [group["initial_lr"] for group in trainer.optimizer.param_groups]
+    slowest = (
+        f" (the slowest of {len(bases)} groups: x {min(bases) / max(bases):.2g})" if min(bases) < max(bases) else ""
+    )
+    return trainer.scheduler.describe(max(bases)) + slowest
+
+
+def tail_of(trainer: TrainVal) -> str:
+    """For how long augmentation is off at the end, and that this is less than was set, where it is; "" for a whole run."""
+    kept, wanted = trainer.no_aug_epochs, trainer.wanted_no_aug_epochs
+    cut = f" (a fifth of the run at most; no_aug_epochs is {wanted})" if kept < wanted else ""
+    if not kept:
+        return f"augmentation is on to the end{cut}" if cut else ""
+    return f"augmentation is off in the last {in_epochs(kept)}{cut}"

@@ -21,6 +21,7 @@ from dao.structures import Batch
 from dao.tasks.base import Task
 from dao.trainers import building, rehearsal, strategies
 from dao.trainers import resume as resume_state
+from dao.trainers.accumulation import WholeWindow
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.describe import describe
 from dao.trainers.evaluation import Counted, to_device
@@ -54,7 +55,9 @@ class TrainVal(Trainer):
     is off.
     eval_interval: epochs between validations; 0 for none.
     seed: of everything random; amp: mixed precision; ema: keep an average of the weights and answer with it.
-    accumulate: iterations per weight update; clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
+    accumulate: iterations per weight update, which together are as one large batch; whole_windows: what losses divide by
+    (labelled pixels, positives, class weights) is counted over all of them, for a second pass forward; false: the mean of
+    each iteration's own gradient. clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
     channels_last: the memory layout that convolutions prefer.
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
     grad_checkpointing: keep what passes between the model's stages only, and compute the inside anew for the gradient:
@@ -88,6 +91,7 @@ class TrainVal(Trainer):
         amp: bool = False,
         ema: bool = False,
         accumulate: int = 1,
+        whole_windows: bool = True,
         clip_norm: float | None = None,
         channels_last: bool = True,
         compile: bool = False,
@@ -112,6 +116,7 @@ class TrainVal(Trainer):
         self.max_epochs, self.wanted_no_aug_epochs, self.eval_interval = max_epochs, no_aug_epochs, eval_interval
         self.ema = ema or any(hook["type"] == "Ema" for hook in plain(config.get("hooks", [])))
         self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
+        self.window = WholeWindow() if whole_windows and accumulate > 1 else None
         self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
         self.grad_checkpointing, self.static_graph = grad_checkpointing, static_graph
         self.resume_from, self.ckpt = resume, ckpt
@@ -290,10 +295,13 @@ class TrainVal(Trainer):
 
     def train_one_iter(self) -> None:
         """Forward, losses, backward, step, rate."""
-        with self.update.sync(self.iter, self.iters_per_epoch):
-            with self.update.autocast():
-                self.losses = self.task.training_step(self.batch)
-            self.updated = self.update(self.losses.get("loss"), self.iter, self.iters_per_epoch)
+        if self.window is not None and self.window.wants(self):
+            self.updated = self.window.train_one_iter(self)
+        else:
+            with self.update.sync(self.iter, self.iters_per_epoch):
+                with self.update.autocast():
+                    self.losses = self.task.training_step(self.batch)
+                self.updated = self.update(self.losses.get("loss"), self.iter, self.iters_per_epoch)
         if self.updated and self.scheduler is not None:
             self.scheduler.step()
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from dao import config as config_module
 from dao import failures, signals
-from dao.config import Raw
+from dao.config_merge import Raw, drop_delete_marks, override
 from dao.errors import ConfigError, Problem, RunError
 from dao.placement import ProcessPlace, device_for, from_torchrun, place
 
@@ -33,6 +33,14 @@ def launch(args: argparse.Namespace) -> int:
         return _launch(args)
 
 
+def take_config_of_run(args: argparse.Namespace) -> None:
+    """``--resume RUN`` without -c: the run folder holds its config, and the modules that -m named are in its command."""
+    from dao.utils import run_folder
+
+    path, modules = run_folder.config_of_run(args.resume)
+    args.exp_file, args.cus_file = str(path), args.cus_file or modules
+
+
 @contextlib.contextmanager
 def naming_the_file(source: str) -> Iterator[None]:
     """A component that refuses its settings knows their place in the config, and this knows the config's file."""
@@ -43,8 +51,7 @@ def naming_the_file(source: str) -> Iterator[None]:
 
 
 def _launch(args: argparse.Namespace) -> int:
-    raw = config_module.load(args.exp_file, args.override)
-    apply_flags(raw, args)
+    raw = apply_flags(config_module.load_marked(args.exp_file, args.override), args)
     from dao.utils import logger as log
 
     log.to_terminal(args.detail)
@@ -64,7 +71,7 @@ def _launch(args: argparse.Namespace) -> int:
     return _spawn(placements, raw, args)
 
 
-def apply_flags(raw: Raw, args: argparse.Namespace) -> None:
+def apply_flags(raw: Raw, args: argparse.Namespace) -> Raw:
     """Flags of the command line are config values: set them, so that the saved config says what was run."""
     flags = {
         "trainer.kwargs.seed": args.seed,
@@ -74,34 +81,35 @@ def apply_flags(raw: Raw, args: argparse.Namespace) -> None:
     }
     if args.cache and "dataloader" in raw:
         flags["dataloader.kwargs.cache"] = True
-    for path, value in flags.items():
-        if value is not None:
-            config_module.apply_override(raw, f"{path}={json.dumps(value)}")
+    given = [f"{path}={json.dumps(value)}" for path, value in flags.items() if value is not None]
+    return override(raw, given)
 
 
 def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
     """Import every component, let the stage fill in what its checkpoint knows, validate all of it.
 
+    raw: as `dao.config.load_marked` gives it, so that what it replaces of its checkpoint's config is known.
     Raises ConfigError with every problem of the file.
     """
     from dao import limits
-    from dao.register import Registers, import_all_modules_for_register
+    from dao.register import CUSTOM_MODULES, Registers, import_all_modules_for_register
     from dao.schema import validate
 
-    import_all_modules_for_register(cus_file=args.cus_file)
-    trainer = raw.get("trainer", {})
+    import_all_modules_for_register(CUSTOM_MODULES, args.cus_file)
+    plain = drop_delete_marks(raw)
+    trainer = plain.get("trainer", {})
     name = trainer.get("type") if isinstance(trainer, dict) else None
     if isinstance(name, str) and name in Registers.trainers:
         # of the stage's own section first: it names the checkpoint that the rest may come from
-        problems = [p for p in validate(raw) if p.where.startswith("trainer.")]
+        problems = [p for p in validate(plain) if p.where.startswith("trainer.")]
         if problems:
-            raise ConfigError(validate(raw), args.exp_file)
-        raw = Registers.trainers.get(name).complete(raw)  # type: ignore[attr-defined]
-    problems = validate(raw)
+            raise ConfigError(validate(plain), args.exp_file)
+        plain = drop_delete_marks(Registers.trainers.get(name).complete(raw))  # type: ignore[attr-defined]
+    problems = validate(plain)
     if problems:
         raise ConfigError(problems, args.exp_file)
-    limits.apply(raw.get("limits"))
-    return raw
+    limits.apply(plain.get("limits"))
+    return plain
 
 
 def refuse_useless_processes(stage: str, world_size: int) -> None:
@@ -223,11 +231,11 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
     import torch
 
     from dao.errors import AICoreError
-    from dao.register import import_all_modules_for_register
+    from dao.register import CUSTOM_MODULES, import_all_modules_for_register
 
     signals.raise_on_stop()
     torch.set_num_threads(settings["threads"])
-    import_all_modules_for_register(cus_file=settings["cus_file"])
+    import_all_modules_for_register(CUSTOM_MODULES, settings["cus_file"])
     try:
         with naming_the_file(settings["exp_file"]):
             code = run_process(ProcessPlace(**placements[index]), raw, settings["detail"])

@@ -28,6 +28,7 @@ from dao.dataloaders.datasets.base import raise_listed
 from dao.dataloaders.datasets.embedded import is_embedded, unwrapped
 from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import AICoreError, ConfigError, DataError, Problem
+from dao.pipes import until_closed
 
 FORMATS = tuple(WRITERS)
 
@@ -219,4 +220,4 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_closed(main))

@@ -15,6 +15,7 @@ from dao.errors import ConfigError, DataError, Problem, RunError
 from dao.evaluators import factory, ranking, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
+from dao.evaluators.headline import line_of
 from dao.evaluators.score_histogram import ScoreHistogram, aligned
 from dao.evaluators.segmentation import as_png
 from dao.register import Registers
@@ -175,15 +176,7 @@ class AnomalyEvaluator(Evaluator):
         return np.array([row.raw_score for row in self.all_rows]), np.array([row.bad for row in self.all_rows], bool)
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("picture/auroc", "pixel/auroc", "pixel/aupro")
-        shown = [
-            f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, float("nan")) == metrics.get(name)
-        ]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        rates = self.details.get("factory")
-        if not rates:
-            return line
-        return f"{line}  {remarks.rates_text(rates)}"
+        return line_of(metrics, ("picture/auroc", "pixel/aupro"), self.details)
 
     def remarks(self) -> list[str]:
         return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []

@@ -39,6 +39,7 @@ class Evaluator(ABC):
     descriptive: ClassVar[tuple[str, ...]] = ()
     model_facts: Mapping[str, Any] = MappingProxyType({})
     notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = MappingProxyType({})  # everything that `compute` last told, nested
     operating: ClassVar[tuple[str, ...]] = ()
 
     @property

@@ -17,6 +17,7 @@ from dao.errors import ConfigError, DataError, Problem, RunError, nearest
 from dao.evaluators import factory, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.counts import confusion, macro, per_class, ranks_of
+from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
@@ -264,15 +265,8 @@ class ClsEvaluator(Evaluator):
         return remarks.of_rates(self.details["factory"]) if self.bad else [remarks.no_known_good(self.classes)]
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("top1", "subset_accuracy", "map", "macro/f1", "macro/auroc")
-        shown = [
-            f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, float("nan")) == metrics.get(name)
-        ]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        rates = self.details.get("factory")
-        if rates:
-            line += f"  {remarks.rates_text(rates)}"
-        return line
+        names = ("subset_accuracy", "map") if self.multi_label else ("top1", "macro/f1", "factory/auroc")
+        return line_of(metrics, names, self.details)
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.report import write_report

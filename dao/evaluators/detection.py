@@ -19,6 +19,7 @@ from dao.evaluators.base import Evaluator
 from dao.evaluators.box_counts import Matches, Pairing
 from dao.evaluators.classification import flatten
 from dao.evaluators.coco_ap import COCO_IOUS, COCO_MOST, PictureBoxes, Precision, precision
+from dao.evaluators.headline import line_of
 from dao.models.detection.answers import AnswerSettings
 from dao.register import Registers
 from dao.structures import Batch, GroundTruth, Prediction
@@ -229,17 +230,9 @@ class DetEvaluator(Evaluator):
         return self.verdicts()
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ["ap", "ap50", *(ap_name(iou) for iou in self.extra_iou)]
-        shown = [f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, np.nan) == metrics.get(name)]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        counts = self.details.get("at_score")
-        if not counts:
-            return line
-        if counts["recall"]:
-            line += f"  from score {self.score:g}: found {factory.Rate(**counts['recall']).text()}"
-        line += f"  false alarms {counts['false_alarms_per_picture']:.3g} a picture"
-        rates = self.details["factory"]
-        return f"{line}  {remarks.rates_text(rates, 'escaped pictures', 'good pictures with an alarm')}"
+        marked = self.details.get("at_score", {}).get("recall")
+        found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
+        return line_of(metrics, ("ap", "ap50"), self.details, found)
 
     def remarks(self) -> list[str]:
         if not self.pictures:

@@ -18,6 +18,7 @@ from dao.errors import ConfigError, DataError, Problem, RunError
 from dao.evaluators import defects, factory, pixels, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
+from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
@@ -261,15 +262,9 @@ class SegEvaluator(Evaluator):
         return np.array([row.score for row in rows]), np.array([row.bad for row in rows], bool)
 
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("miou", "foreground/miou", "foreground/boundary_f1")
-        shown = [f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        if "defects" not in self.details:
-            return line
-        found = factory.Rate(**self.details["defects"]["recall"])
-        alarms = self.details["defects"]["false_alarms_per_picture"]
-        line += f"  defects found {found.count} of {found.total}, {alarms:.2f} false alarms a picture"
-        return f"{line}  {remarks.rates_text(self.details['factory'])}"
+        marked = self.details.get("defects", {}).get("recall")
+        found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
+        return line_of(metrics, ("foreground/miou",), self.details, found)
 
     def remarks(self) -> list[str]:
         return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []

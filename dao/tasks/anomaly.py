@@ -36,7 +36,9 @@ from dao.tasks.anomaly_calibration import (
     thresholds,
     windows_of_a_picture,
 )  # fmt: skip
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.card import require
 from dao.tiling import Window, blend
 from dao.utils import dist
 from dao.utils.roi import raster
@@ -81,6 +83,18 @@ class AnomalyTask(Task):
             self._look_within()
         self.any_held_out, self.kept_are = False, IN_SAMPLE_ALONE
         self.pictures: TrainingPictures | None = None
+
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        """A threshold of NaN would call every part good."""
+        for level in ("picture", "pixel"):
+            for name in (f"{level}_threshold", f"{level}_typical"):
+                require(facts, name, is_number(facts[name]))
+            require(facts, f"{level}_threshold", facts[f"{level}_threshold"] > facts[f"{level}_typical"])
+        require(facts, "region_threshold", facts["region_threshold"] is None or is_number(facts["region_threshold"]))
+        require(facts, "calibration", isinstance(facts["calibration"], str))
+        if facts["region"]:
+            raster(facts["region"], (8, 8))
 
     @classmethod
     def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -302,6 +316,10 @@ class AnomalyTask(Task):
         """
         threshold, typical = self.facts[f"{level}_threshold"], self.facts[f"{level}_typical"]
         return torch.sigmoid((raw - threshold) * (SLOPE / (threshold - typical)))
+
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        return {"anomaly_map": hw, "raw_map": hw, "anomaly_score": (), "raw_score": (), "is_bad": ()}
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:

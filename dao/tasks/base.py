@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -20,40 +20,16 @@ from torch import Tensor, nn
 from dao.answers import operating as points
 from dao.answers.operating import SET_BY, changed
 from dao.calibrators.base import CalibrationScores
-from dao.errors import ConfigError, DataError, Problem
+from dao.errors import AnswerError, ConfigError, DataError, Problem
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
+from dao.tasks import answered
+from dao.tasks.card import ModelCard
 from dao.tiling import Window, batches, windows
 
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # (B, H, W, C) uint8 -> named arrays in the pictures' own pixels
 TILES_A_BATCH = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What must be known of a model to use it: it travels in the checkpoint and in the exported file's metadata.
-
-    task: the config's ``type``; classes: names in score order; preprocess: `PreprocessSettings` as plain values;
-    facts: what else the task needs to read its outputs (multi-label, thresholds, ...), plain values;
-    version: of AICore, when it was made.
-    """
-
-    task: str
-    classes: list[str]
-    preprocess: dict[str, Any]
-    facts: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
-
-    def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """The card that `to_json` wrote; unknown keys of newer versions are ignored."""
-        content = json.loads(text)
-        return cls(**{k: v for k, v in content.items() if k in cls.__slots__})
 
 
 class Task(ABC):
@@ -107,6 +83,13 @@ class Task(ABC):
         return {}
 
     @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError, KeyError, TypeError or ConfigError for facts out of a file that no model of ours has.
+
+        facts: as `completed` gives them; their operating points have been looked at.
+        """
+
+    @classmethod
     def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
         """A card's facts with those that cards of before lack, at the values by which such models answered."""
         return dict(facts)
@@ -116,6 +99,11 @@ class Task(ABC):
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses of a batch, scalars; "loss" is the one to differentiate."""
+
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...] | None:
+        """The shape of what a model gives in evaluation for one picture; None where models answer as they like."""
+        return None
 
     def check_loss(self, loss: nn.Module) -> None:
         """Raise ConfigError for a loss that does not fit the task, or would teach it the wrong thing, by its own word."""
@@ -221,34 +209,66 @@ class Task(ABC):
     def answer(cls, run: Run, image: NDArray[np.uint8], card: ModelCard) -> Prediction:
         """What a model says of one (H, W, C) picture, in one go or window by window, whatever runs it."""
         hw = (int(image.shape[0]), int(image.shape[1]))
+
+        def sound(images: NDArray[np.uint8]) -> Outputs:
+            return cls.checked(run(images), card, len(images), (int(images.shape[1]), int(images.shape[2])))
+
         if card.preprocess["resize"] != "tile":
-            prediction = cls.decode(run(image[None]), card, [hw])[0]
+            prediction = cls.decode(sound(image[None]), card, [hw])[0]
         else:
-            prediction = cls.merge_tiles(_answers_of_windows(run, image, card), card, hw)
+            prediction = cls.merge_tiles(_answers_of_windows(sound, image, card), card, hw)
         prediction.original_hw = hw
         return prediction
 
-    @torch.inference_mode()
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, answered.Shape]:
+        """The arrays that a model with this card answers with: their shapes for a picture of (height, width)."""
+        return {}
+
+    @classmethod
+    def checked(cls, outputs: Outputs, card: ModelCard, pictures: int, hw: tuple[int, int]) -> Outputs:
+        """A model's arrays before anything is read from them; see `dao.tasks.answered.checked`."""
+        return answered.checked(outputs, cls.expected(card, hw), len(card.classes), pictures)
+
     def predict(self, batch: Batch) -> list[Prediction]:
-        """Predictions of a batch, one per picture, with its path."""
+        """Predictions of a batch, one per picture, with its path. Raises AnswerError where one has no finite answer."""
+        return answered.all_of(self._answers(batch))
+
+    def predict_and_leave_out(self, batch: Batch) -> list[Prediction]:
+        """As `predict`; a picture without a finite answer leaves the batch, and is counted as an unreadable one is."""
+        return answered.sound_of(self._answers(batch), batch)
+
+    @torch.inference_mode()
+    def _answers(self, batch: Batch) -> list[Prediction | AnswerError]:
+        """What is said of each picture, with its path; an error in the place of what is no answer."""
         if not len(batch):
             return []
-        if self.preprocess.settings.tiled:
-            predictions = [self.answer(self.run, sample.image, self.card()) for sample in batch.samples or ()]
-        else:
-            predictions = self._predict_whole(batch)
-        for prediction, path, hw in zip(predictions, batch.paths, batch.original_hw, strict=True):
+        answers = self._answers_by_tiles(batch) if self.preprocess.settings.tiled else self._answers_whole(batch)
+        found: list[Prediction | AnswerError] = []
+        for answer, path, hw in zip(answers, batch.paths, batch.original_hw, strict=True):
+            try:
+                prediction = answer()
+            except AnswerError as error:
+                found.append(error)
+                continue
             prediction.path, prediction.original_hw = path, hw
-        return predictions
+            found.append(prediction)
+        return found
 
-    def _predict_whole(self, batch: Batch) -> list[Prediction]:
+    def _answers_by_tiles(self, batch: Batch) -> Iterator[Callable[[], Prediction]]:
+        card = self.card()
+        for sample in batch.samples or ():
+            yield partial(self.answer, self.run, sample.image, card)
+
+    def _answers_whole(self, batch: Batch) -> Iterator[Callable[[], Prediction]]:
         """One pass for the batch; then each picture's answer goes back to its own size."""
         outputs, card = self.infer(self.preprocess.normalise(batch.images)), self.card()
-        predictions: list[Prediction] = []
         for i, hw in enumerate(batch.original_hw):
             restored = self.restore({name: value[i : i + 1] for name, value in outputs.items()}, hw)
-            predictions += self.decode(as_arrays(restored), card, [hw])
-        return predictions
+            yield partial(self._decoded, as_arrays(restored), card, hw)
+
+    def _decoded(self, outputs: Outputs, card: ModelCard, hw: tuple[int, int]) -> Prediction:
+        return self.decode(self.checked(outputs, card, 1, hw), card, [hw])[0]
 
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> Outputs:

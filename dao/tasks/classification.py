@@ -17,7 +17,9 @@ from dao.errors import ConfigError, DataError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.card import require
 
 
 @Registers.tasks.register("cls")
@@ -53,6 +55,10 @@ class ClassificationTask(Task):
         before = {"multi_label": several, "threshold": EVEN if several else None, "bad_classes": []}
         return {**before, "class_thresholds": {}, SET_BY: {}, **facts}
 
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        return (1, num_classes)
+
     def loss_needs(self) -> tuple[str, ...]:
         """Softmax losses on multi-hot targets would train without complaint and learn the wrong thing."""
         return ("pictures", "multi_label") if self.facts["multi_label"] else ("pictures",)
@@ -67,6 +73,11 @@ class ClassificationTask(Task):
                 f"a classifier needs at least {least} classes to tell apart; the training data has: {found}"
             )
         return {"multi_label": bool(dataset.multi_label), "threshold": EVEN}
+
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        require(facts, "multi_label", isinstance(facts["multi_label"], bool))
+        require(facts, "threshold", facts["threshold"] is not None or not facts["multi_label"])
 
     @classmethod
     def fact_problems(
@@ -95,6 +106,10 @@ class ClassificationTask(Task):
     def infer(self, images: Tensor) -> dict[str, Tensor]:
         logits = self.model(images).float()
         return {"scores": logits.sigmoid() if self.multi_label else logits.softmax(dim=1)}
+
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        return {"scores": (len(card.classes),)}
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:

@@ -19,13 +19,16 @@ from dao.models.detection.answers import AnswerSettings, choose
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.register import Registers
 from dao.structures import Batch, BoxTargets, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.card import require
 from dao.tiling import Window
 from dao.utils.boxes import cxcywh_to_xyxy
 from dao.utils.matching import Boxes, match, same_boxes
 from dao.utils.tiled_boxes import merge_windows
 
 SAME_SCORE = 1e-3  # two answers of one model differ by less, whatever runs it
+MOST_DETECTIONS = 10**6  # that a file may ask for
 RAW = "dense"  # the output of a file without suppression: see `DetectionTask`
 
 
@@ -66,6 +69,14 @@ class DetectionTask(Task):
         if not dataset.classes:
             raise DataError("a detector needs at least one class; the training data names none")
         return {}
+
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        for field in fields(AnswerSettings):
+            require(facts, field.name, is_number(facts[field.name]) and 0 <= facts[field.name] <= MOST_DETECTIONS)
+        require(facts, "max_detections", isinstance(facts["max_detections"], int))
+        require(facts, "raw", isinstance(facts["raw"], bool))
+        settings_of(facts, "facts")
 
     @classmethod
     def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -124,6 +135,13 @@ class DetectionTask(Task):
         if RAW in outputs:
             return outputs
         return {**outputs, "boxes": restored(outputs["boxes"], self.preprocess.settings, original_hw)}
+
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        """What a suppression drops is not among the answers: `choose` carries a NaN of it into the scores."""
+        if card.facts.get("raw"):
+            return {RAW: (None, 5 + len(card.classes))}
+        return {"boxes": (None, 4), "scores": (None,), "labels": (None,)}
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:

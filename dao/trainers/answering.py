@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from loguru import logger
 
 from dao.answers.operating import SET_BY
-from dao.config import Raw, merge
+from dao.backends import TorchBackend, backend_of, open_file
+from dao.config_merge import Raw, merge
 from dao.errors import AICoreError, DataError, Problem
-from dao.predictor import TorchBackend, backend_of
 from dao.register import Registers
 from dao.structures import Sample, Unreadable
 from dao.tasks import build
@@ -36,8 +36,9 @@ def complete_from_checkpoint(raw: Raw, path: str | None, judges: bool = False) -
         return raw
     if is_exported(path):
         return _complete_from_file(raw, path)
-    content = checkpoint.load(checkpoint.find(path))
-    known, card = json.loads(content["config"]), build.card_of(content)
+    found = checkpoint.find(path)
+    content = checkpoint.load(found)
+    known, card = build.config_of(content, str(found)), build.card_of(content, str(found))
     base = {key: known[key] for key in INHERITED if key in known}
     base["model"] = build.without_pretrained(base["model"])
     if "evaluator" in base and not (judges and SET_BY not in card.facts):
@@ -46,10 +47,38 @@ def complete_from_checkpoint(raw: Raw, path: str | None, judges: bool = False) -
     return {**merged, "type": card.task, "model": base["model"], "preprocess": card.preprocess}
 
 
+def say_left_out(dataset: Any, section: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Say how many pictures a split leaves out: a warning where the division was made for other pictures.
+
+    section: the dataset's, known: the config of the checkpoint, whose division another set of pictures inherits.
+    """
+    whole = getattr(dataset, "of_all", len(dataset))
+    if whole <= len(dataset):
+        return
+    kwargs, trained = section.get("kwargs", {}), _dataset_kwargs(known)
+    what = f"{whole - len(dataset)} of {whole} pictures belong to another split than '{kwargs.get('split')}' and are left out"
+    ratio, column = kwargs.get("split_ratio"), kwargs.get("split_column")
+    inherited = trained.get("split_ratio") == ratio and trained.get("split_column") == column
+    where = {k: v for k, v in kwargs.items() if k not in ("split", "split_ratio", "split_column", "split_seed")}
+    if inherited and any(trained.get(key) != value for key, value in where.items()):
+        place = "evaluator.dataloader.dataset.kwargs"
+        logger.warning("{}: the division is the training's; for all of them add -o {}.split=all", what, place)
+    else:
+        logger.info("{}", what)
+
+
+def _dataset_kwargs(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    node: Any = config
+    for key in ("evaluator", "dataloader", "dataset", "kwargs"):
+        node = node.get(key) or {}
+    return node
+
+
 def _complete_from_file(raw: Raw, path: str) -> Raw:
     """An exported file knows its task and its preprocessing; a file that cannot be read says so when it is used."""
+    trust = raw["trainer"].get("kwargs", {}).get("trust") is True
     try:
-        card = file_backend(path)(Path(path), torch.device("cpu")).card
+        card = open_file(Path(path), torch.device("cpu"), trust).card
     except AICoreError:
         return raw
     name = re.sub(r"[/\\\x00-\x1f]+", "_", Path(path).stem).strip(". ") or "model"
@@ -85,11 +114,6 @@ def facts_as_configured(config: Any, classes: Sequence[str]) -> dict[str, Any]:
     if not section or not set(plain(section.get("kwargs", {}))) & set(point_keys(section.type)):
         return {}
     return Registers.evaluators.build(section, "evaluator", classes=list(classes)).facts
-
-
-def file_backend(path: str | Path) -> Any:
-    """What runs an exported file."""
-    return backend_of(path)
 
 
 def is_exported(path: str) -> bool:

@@ -66,7 +66,9 @@ def build_task(trainer: TrainVal) -> None:
     task = build.task_class(raw["type"])
     facts = task.facts_of(trainer.dataset)
     model = build.build_model(raw, trainer.dataset.classes, trainer.preprocess.in_channels)
-    build.check_input(model, trainer.preprocess)
+    settings = trainer.preprocess.settings
+    expected = task.expected_output(len(trainer.dataset.classes), tuple(settings.size))
+    build.check_input(model, trainer.preprocess, expected)
     model = model.to(trainer.device, memory_format=trainer.memory_format)
     loss = build.build_loss(raw, trainer.dataset, trainer.device)
     trainer.task = task(model, trainer.preprocess.to(trainer.device), trainer.dataset.classes, loss=loss, facts=facts)

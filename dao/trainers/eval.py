@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -10,12 +11,13 @@ from loguru import logger
 
 from dao.config import Config, Raw
 from dao.errors import ConfigError, Problem
+from dao.evaluators.headline import two_numbers
 from dao.preflight import check_same_data
 from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.tasks import build
 from dao.trainers import recalibrate, rehearsal
-from dao.trainers.answering import complete_from_checkpoint, is_exported, section_name, stage_folder
+from dao.trainers.answering import complete_from_checkpoint, is_exported, say_left_out, section_name, stage_folder
 from dao.trainers.answering_file import AnsweringFile
 from dao.trainers.apart import refuse_judges
 from dao.trainers.base import BadPictures, Options, Trainer, plain
@@ -31,6 +33,7 @@ class Eval(Trainer):
 
     ckpt: a checkpoint, a run folder, or an exported file. prefer: which of a run folder's checkpoints, "best" or "latest".
     max_bad_fraction: share of pictures that may be unreadable before the run stops.
+    trust: judge an exported file that can run code of whoever made it (.pt2) as well; all others are data.
     save: write the operating point that was set here or found by "calibration" into a copy of the checkpoint, beside it.
     With a "calibration" section thresholds are found anew on its pictures, and the verdicts go by them.
     """
@@ -61,12 +64,15 @@ class Eval(Trainer):
         prefer: Literal["best", "latest"] = "best",
         max_bad_fraction: float = 0.01,
         save: bool = False,
+        trust: bool = False,
     ) -> None:
         super().__init__(config, options)
         self.ckpt, self.prefer, self.max_bad_fraction, self.save = ckpt, prefer, max_bad_fraction, save
+        self.trust = trust
         self.loader: Any = ()
         self.calibration_loader: Any = None
         self.calibration_bad = BadPictures()
+        self.known: dict[str, Any] = {}  # the config that the checkpoint was trained with
         self.taught: Any = None  # fingerprints of the pictures that trained the model, where the checkpoint has them
 
     def rehearse(self) -> str:
@@ -80,6 +86,7 @@ class Eval(Trainer):
             raise ConfigError(Problem("evaluator.dataloader.dataset", "the section is missing; Eval needs pictures"))
         self.loader = self._build_loader("evaluator.dataloader", section.dataloader)
         check_same_data(evaluation=self.loader.dataset)
+        say_left_out(self.loader.dataset, plain(section.dataloader.dataset), self.known)
         self.iters_per_epoch = len(self.loader)
         self.bad = BadPictures(len(self.loader.dataset), self.max_bad_fraction)
         self.evaluator = Registers.evaluators.build(section, "evaluator", classes=self.task.classes)
@@ -97,14 +104,14 @@ class Eval(Trainer):
     def _build_task(self) -> Path:
         """What answers: a checkpoint's model, or an exported file as it is."""
         if is_exported(self.ckpt):
-            self.task: Any = AnsweringFile(self.ckpt, self.device)
+            self.task: Any = AnsweringFile(self.ckpt, self.device, self.trust)
             return Path(self.ckpt)
         path = checkpoint.find(self.ckpt, self.prefer)
         content = checkpoint.load(path)
         self.task = build.task_from_checkpoint(content, str(path))
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
-        self.taught = content.get("pictures")
+        self.taught, self.known = content.get("pictures"), json.loads(content["config"])
         return path
 
     def _build_loader(self, where: str, section: Any) -> Any:
@@ -149,7 +156,9 @@ class Eval(Trainer):
 
     def train_one_iter(self) -> None:
         """Answer for a batch and count."""
-        self.evaluator.update(self.task.predict(to_device(self.batch, self.device)), self.batch)
+        predictions = self.task.predict_and_leave_out(to_device(self.batch, self.device))
+        self.bad.add(self.batch)
+        self.evaluator.update(predictions, self.batch)
 
     def after_epoch(self) -> None:
         self.metrics = self.evaluator.compute()
@@ -161,6 +170,8 @@ class Eval(Trainer):
                 recalibrate.save(self.path, self.task)
         logger.success("{}", self.evaluator.headline(self.metrics))
         logger.success("report: {}", self.run_dir)
+        for line in two_numbers(self.evaluator.details):
+            logger.success("{}", line)
 
     def unfinished(self) -> str:
         return "no report was written: an evaluation counts every picture or none"

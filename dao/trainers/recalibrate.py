@@ -60,7 +60,8 @@ def save(path: Path, task: Any) -> Path:
 
         SafetensorsExporter().export(task, target)
     else:
-        checkpoint.save({**checkpoint.load(path), "card": task.card().to_json()}, target)
+        content = {name: value for name, value in checkpoint.load(path).items() if name != "format"}
+        checkpoint.save({**content, "card": task.card().to_json()}, target)
     logger.success("saved with its operating point: {}", target)
     return target
 

@@ -144,7 +144,7 @@ def test_verdicts_on_pictures():
     evaluator, metrics = evaluate([(clean, clean), (bad, bad), (bad, clean), (clean, bad)])
     assert metrics["escape_rate"] == 0.5 and metrics["false_alarm_rate"] == 0.5 and metrics["factory/auroc"] == 0.5
     assert metrics["defects/recall"] == 0.5 and metrics["defects/false_alarms_per_picture"] == 0.25
-    assert "defects found 1 of 2" in evaluator.headline(metrics)
+    assert "found 1 of 2 defects  escapes 1 of 2" in evaluator.headline(metrics)
 
 
 def test_one_hot_pixel_does_not_make_a_score():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,6 +17,7 @@ from dao.dataloaders.splits import assign_splits, ratio_problem
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.structures import Sample
 
+ALL = "all"  # in the place of a split: every picture, whatever split it belongs to
 MAX_LISTED = 10  # how many offending names a message shows
 LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
 
@@ -45,6 +46,14 @@ class Record:
 R = TypeVar("R", bound=Record)
 
 
+class Taken(list[R]):
+    """The records of one split. whole: how many there are in all splits."""
+
+    def __init__(self, records: Iterable[R], whole: int) -> None:
+        super().__init__(records)
+        self.whole = whole
+
+
 class ImageDataset:
     """Pictures with labels. Subclasses read a layout on disk and hand over the result.
 
@@ -54,6 +63,7 @@ class ImageDataset:
     trained on, and to be evaluated on.
     repeats: whether a picture is listed several times on purpose. needs_every_class: whether a class without a picture
     ends training; counts_by_reading: whether to know that means to read files.
+    of_all: pictures of all splits that it was divided from.
     """
 
     labelled: ClassVar[bool] = True
@@ -67,12 +77,17 @@ class ImageDataset:
         self, records: Sequence[Record], classes: Sequence[str], multi_label: bool = False, origin: str = ""
     ) -> None:
         self.records = list(records)
+        self.of_all = getattr(records, "whole", len(self.records))
         self.classes = list(classes)
         self.multi_label = multi_label
         self.origin = origin
         self.census = Census()
         if not self.records:
             raise DataError(f"no picture found in {origin}")
+        for record in self.records:
+            if not isinstance(getattr(record, "path", None), str):
+                message = f"expected a Record, whose path is text, got {record!r:.80}"
+                raise DataError(f"{type(self).__name__} hands over a record that is none: {message}")
         if not any(os.path.exists(record.path) for record in self.records):  # noqa: PTH110 (many)
             raise DataError(
                 f"none of the {len(self.records)} pictures of {origin} exists, e.g. {self.records[0].path}; "
@@ -135,7 +150,7 @@ class ImageDataset:
         if ratios is None:
             return []
         problems = [Problem(f"{where}.split_ratio", ratio_problem(ratios))] if ratio_problem(ratios) else []
-        if split not in ratios:
+        if split not in ratios and split != ALL:
             known = ", ".join(ratios)
             problems.append(Problem(f"{where}.split", f"expected a split of split_ratio ({known}), got {split!r}"))
         return problems
@@ -151,9 +166,12 @@ def refuse_bad_config(component: type[ImageDataset], **kwargs: Any) -> None:
 def take_split(
     records: Sequence[R], names: Sequence[str], ratios: Mapping[str, float], split: str, seed: int
 ) -> list[R]:
-    """The records that fall into ``split``, in their order. ``names`` are what the division depends on."""
+    """The records that fall into ``split``, in their order; of "all" every one. ``names`` are what the division depends
+    on."""
+    if split == ALL:
+        return list(records)
     assigned = assign_splits(names, [r.labels for r in records], ratios, seed, [r.group for r in records])
-    return [record for record, where in zip(records, assigned) if where == split]
+    return Taken((record for record, where in zip(records, assigned) if where == split), len(records))
 
 
 def find_label(token: str, names: Sequence[str], index_of: Mapping[str, int]) -> int:

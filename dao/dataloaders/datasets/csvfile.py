@@ -11,8 +11,10 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from dao.dataloaders.datasets.base import (
+    ALL,
     ImageDataset,
     Record,
+    Taken,
     derive_classes,
     find_label,
     is_text,
@@ -120,7 +122,7 @@ def split_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         problems.append(Problem(f"{where}.split_ratio", "cannot be given together with split_column"))
     if column and split is None:
         problems.append(Problem(f"{where}.split", f"is missing: which rows of split_column '{column}' to take"))
-    if split is not None and not column and not ratios:
+    if split not in (None, ALL) and not column and not ratios:
         problems.append(Problem(f"{where}.split", f"'{split}' means nothing without split_column or split_ratio"))
     if len(kwargs.get("delimiter", ",")) != 1:
         problems.append(Problem(f"{where}.delimiter", f"expected one character, got {kwargs['delimiter']!r}"))
@@ -253,8 +255,11 @@ def _to_records(path: Path, rows: list[Row], names: list[str], folder: Path, mul
 
 
 def rows_of_split(path: Path, splits: Sequence[str], records: Sequence[R], column: str, split: str | None) -> list[R]:
-    """The records whose row says ``split``. Raises DataError naming the splits there are where none does."""
-    taken = [record for where, record in zip(splits, records) if where == split]
+    """The records whose row says ``split``; of "all" every one. Raises DataError naming the splits there are where none
+    does."""
+    if split == ALL and ALL not in splits:
+        return list(records)
+    taken = Taken((record for where, record in zip(splits, records) if where == split), len(records))
     if not taken:
         known = some(sorted({where or "(empty)" for where in splits}))
         raise DataError(f"{path}: no row has '{split}' in column '{column}'; it has: {known}")

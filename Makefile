@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup quickstart samples test chaos lint format schema wheel clean
+.PHONY: help setup quickstart samples test chaos faults fuzz lint format schema wheel clean
 
 help:  ## list the targets
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
@@ -27,8 +27,16 @@ quickstart: samples  ## train, evaluate, export and show a small model on the sa
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
 
-chaos: $(READY)  ## fifty random kills, full disks and torn checkpoints; takes a quarter of an hour
+chaos: $(READY)  ## eighty random kills, full disks and torn checkpoints; takes half an hour
 	$(BIN)/python tests/chaos/chaos.py --kills 50
+	$(BIN)/python tests/chaos/chaos.py --kills 20 --task efficient_ad
+	$(BIN)/python tests/chaos/chaos.py --kills 10 --task patchcore
+
+faults: $(READY)  ## fail, and kill at, every file operation of small runs of every task; takes an hour, or SECONDS=n
+	$(BIN)/python tests/faults/faults.py --seconds $(or $(SECONDS),3600)
+
+fuzz: $(READY)  ## damage every kind of file from elsewhere; takes an hour, or SECONDS=n
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),3600)
 
 lint: $(READY)  ## what CI and pre-commit check
 	$(BIN)/ruff check .

@@ -17,10 +17,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="main.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("-c", "--exp_file", metavar="FILE", help="config: .json, .yaml or .py")
+    add(
+        "-c",
+        "--exp_file",
+        metavar="FILE",
+        help="config: .json or .yaml, which are data; or .py, which is run (here alone: no other file can name one)",
+    )
     add("-o", "--override", metavar="a.b.c=value", nargs="+", action="extend", default=[],
         help="set config values; a value is JSON, or text where it is not JSON")  # fmt: skip
-    add("-m", "--cus_file", metavar="FILE", help="JSON list of extra modules to import (custom_modules/ always is)")
+    add(
+        "-m",
+        "--cus_file",
+        metavar="FILE",
+        help="JSON list of extra modules to import and so to run; main.py imports ./custom_modules/ always",
+    )
 
     where = parser.add_argument_group("where it runs")
     where.add_argument(
@@ -47,7 +57,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         nargs="?",
         const="auto",
         metavar="RUN|CKPT",
-        help="go on with the newest run of this name, or the one given",
+        help="go on with the newest run of this name (with -c), or the one given, which knows its config",
     )
     how.add_argument("--detail", action="store_true", help="say more: model summary, resolved config")
 
@@ -55,8 +65,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     tell.add_argument("--check", action="store_true", help="read every picture and label, try one batch, train nothing")
     tell.add_argument("--verify-resume", type=int, nargs="?", const=20, metavar="N",
         help="prove on this config and machine that a run stopped inside its first N (20) iterations loses nothing")  # fmt: skip
-    tell.add_argument("--schema", action="store_true", help="JSON Schema of a config, for editors")
-    tell.add_argument("--list", nargs="?", const="all", metavar="KIND", help="components with their signatures")
+    tell.add_argument(
+        "--schema", action="store_true", help="JSON Schema of a config, for editors (imports custom_modules/)"
+    )
+    tell.add_argument("--list", nargs="?", const="all", metavar="KIND",
+        help="components: what each does and takes (imports custom_modules/); metrics: what evaluators report")  # fmt: skip
     tell.add_argument("--version", action="store_true")
     return parser.parse_args(argv)
 
@@ -75,6 +88,7 @@ def main(argv: list[str] | None = None) -> int:
 
     from loguru import logger
 
+    from dao import failures, signals
     from dao.errors import AICoreError
 
     logger.remove()  # whose own handler would show a message twice; the launcher sets up the run's
@@ -84,9 +98,18 @@ def main(argv: list[str] | None = None) -> int:
         logger.debug("{}", error)  # into the run's log.txt, where there is one
         print(f"\n{error}", file=sys.stderr)
         return error.exit_code
+    except signals.Terminated as stopped:
+        print(f"\n{stopped}", file=sys.stderr)
+        return 128 + stopped.number
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
         return 130
+    except Exception as error:
+        explained = failures.told(error)
+        if explained is None:  # a bug of ours keeps its traceback
+            raise
+        print(f"\n{explained}", file=sys.stderr)
+        return explained.exit_code
 
 
 def run(args: argparse.Namespace) -> int:
@@ -98,6 +121,8 @@ def run(args: argparse.Namespace) -> int:
 
         print(tell.schema(args.cus_file) if args.schema else tell.components(args.list, args.cus_file))
         return 0
+    if not args.exp_file and args.resume not in (None, "auto"):
+        launch.take_config_of_run(args)
     if not args.exp_file:
         print("nothing to do: give a config with -c FILE, or see --help", file=sys.stderr)
         return 2
@@ -105,4 +130,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    from dao.pipes import until_closed
+
+    sys.exit(until_closed(main))

@@ -17,20 +17,24 @@ from typing import Any, NoReturn
 
 from dotmap import DotMap
 
+from dao.config_merge import Raw, drop_delete_marks, json_or_text, merge, override, unique
 from dao.errors import ConfigError, Problem
 
-Raw = dict[str, Any]
+NAMING_CLASSES = ("classes", "mask_values", "none_label", "good")  # settings that hold names of classes
 ENV_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
 
 def load(path: str | Path, overrides: Iterable[str] = ()) -> Raw:
-    """Read a config file with everything it inherits, apply ``a.b.c=value`` overrides, expand ``${ENV}``.
+    """A config file with everything it inherits, ``a.b.c=value`` overrides over it, and ``${ENV}`` expanded.
 
     Raises ConfigError with every problem found in the step that failed.
     """
-    raw = inherit(Path(path))
-    for override in overrides:
-        apply_override(raw, override)
+    return drop_delete_marks(load_marked(path, overrides))
+
+
+def load_marked(path: str | Path, overrides: Iterable[str] = ()) -> Raw:
+    """`load`, with every ``_delete_`` still in its place: for what is to be merged over a checkpoint's config."""
+    raw = override(inherit(Path(path)), overrides)
     problems: list[Problem] = []
     raw = expand_env(raw, problems)
     problems += [Problem(where, f"is {value}, and numbers must be finite") for where, value in not_finite(raw)]
@@ -62,7 +66,7 @@ def inherit(path: Path, chain: tuple[Path, ...] = ()) -> Raw:
                 Problem("_base_", f"{base} does not exist beside {path.name} (looked for {target})"), str(path)
             )
         merged = merge(merged, inherit(target, (*chain, resolved)))
-    return _drop_delete_marks(merge(merged, raw))
+    return merge(merged, raw)
 
 
 def read_file(path: Path) -> Raw:
@@ -83,7 +87,7 @@ def _read_json(path: Path) -> Any:
     try:
         content = json.loads(
             path.read_text(encoding="utf-8-sig"),
-            object_pairs_hook=lambda pairs: _unique(pairs, problems),
+            object_pairs_hook=lambda pairs: unique(pairs, problems),
             parse_constant=lambda name: problems.append(Problem("", f"{name} is not a JSON value")),
         )
     except json.JSONDecodeError as error:
@@ -97,13 +101,21 @@ def _read_json(path: Path) -> Any:
     return content
 
 
-def _unique(pairs: list[tuple[str, Any]], problems: list[Problem]) -> Raw:
-    content: Raw = {}
-    for key, value in pairs:
-        if key in content:
-            problems.append(Problem(key, f"the key is given twice, with {_short(content[key])} and {_short(value)}"))
-        content[key] = value
-    return content
+def _written(key: Any) -> str:
+    """A YAML key as it is written, for keys may be names of classes too; "" for one that is no scalar."""
+    return key.value if key.id == "scalar" else ""
+
+
+def _keep_words(node: Any, seen: set[int]) -> None:
+    """Make the words of a YAML node text as written: of class names NO is not False, and 010 is not 8."""
+    if id(node) in seen:  # an alias, which may lead in a circle
+        return
+    seen.add(id(node))
+    if node.id == "scalar" and node.tag != "tag:yaml.org,2002:null":
+        node.tag = "tag:yaml.org,2002:str"
+    for part in node.value if node.id != "scalar" else ():
+        for inner in part if isinstance(part, tuple) else (part,):
+            _keep_words(inner, seen)
 
 
 def _read_yaml(path: Path) -> Any:
@@ -114,10 +126,12 @@ def _read_yaml(path: Path) -> Any:
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Raw:
         loader.flatten_mapping(node)
-        pairs = [
-            (str(loader.construct_object(k, deep=True)), loader.construct_object(v, deep=True)) for k, v in node.value
-        ]
-        return _unique(pairs, problems)
+        names = [(_written(key) or str(loader.construct_object(key, deep=True)), value) for key, value in node.value]
+        for name, value in names:
+            if name in NAMING_CLASSES:
+                _keep_words(value, set())
+        pairs = [(name, loader.construct_object(value, deep=True)) for name, value in names]
+        return unique(pairs, problems)
 
     problems: list[Problem] = []
     UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
@@ -151,72 +165,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 }
 
 
-# -- merging ---------------------------------------------------------------------------------------------------------
-
-
-def merge(base: Raw, child: Raw) -> Raw:
-    """``child`` over ``base``: dicts merge key by key, everything else replaces.
-
-    A dict with ``"_delete_": true`` replaces instead of merging. A component whose ``type`` changes does not inherit
-    the other type's kwargs: they would be refused as unknown, or worse, fit by accident.
-    """
-    merged = dict(base)
-    for key, value in child.items():
-        old = merged.get(key)
-        if isinstance(value, dict) and isinstance(old, dict) and not value.get("_delete_"):
-            changes_type = "type" in value and "type" in old and value["type"] != old["type"]
-            merged[key] = merge({k: v for k, v in old.items() if k != "kwargs"} if changes_type else old, value)
-        else:
-            merged[key] = value
-    return merged
-
-
-def _drop_delete_marks(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _drop_delete_marks(v) for k, v in value.items() if k != "_delete_"}
-    return [_drop_delete_marks(v) for v in value] if isinstance(value, list) else value
-
-
-def apply_override(raw: Raw, override: str) -> None:
-    """Set ``a.b.0.c=value`` in place; the value is JSON, or text where it is not JSON."""
-    path, equals, text = override.partition("=")
-    keys = path.strip().split(".")
-    if not equals or not all(keys):
-        raise ConfigError(Problem(override, "expected a.b.c=value"), "--override")
-    node: Any = raw
-    for depth, key in enumerate(keys[:-1]):
-        where = ".".join(keys[: depth + 1])
-        if isinstance(node, list):
-            node = node[_index(node, key, where)]
-        else:
-            node = node.setdefault(key, {})
-        if not isinstance(node, (dict, list)):
-            raise ConfigError(
-                Problem(where, f"is {_short(node)}, so it has no '{keys[depth + 1]}' to set"), "--override"
-            )
-    if isinstance(node, list):
-        node[_index(node, keys[-1], path)] = json_or_text(text)
-    else:
-        node[keys[-1]] = json_or_text(text)
-
-
-def _index(items: list[Any], key: str, where: str) -> int:
-    if not re.fullmatch(r"-?\d+", key) or not -len(items) <= int(key) < len(items):
-        known = f"0 to {len(items) - 1}" if items else "none, the list is empty"
-        raise ConfigError(Problem(where, f"'{key}' is not a place in this list; places: {known}"), "--override")
-    return int(key)
-
-
-def json_or_text(text: str) -> Any:
-    """The JSON value a text spells, or the text itself."""
-    try:
-        return json.loads(text, parse_constant=_refuse_constant)
-    except ValueError:
-        return text
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    raise ValueError(name)
+# -- environment and numbers ------------------------------------------------------------------------------------------
 
 
 def expand_env(value: Any, problems: list[Problem], where: str = "") -> Any:
@@ -248,11 +197,6 @@ def not_finite(value: Any, where: str = "") -> Iterator[tuple[str, float]]:
             yield from not_finite(item, f"{where}.{key}" if where else str(key))
     elif isinstance(value, float) and not math.isfinite(value):
         yield where, value
-
-
-def _short(value: Any, limit: int = 40) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= limit else text[: limit - 3] + "..."
 
 
 # -- the loaded config -----------------------------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import errno
 import json
 import os
 import re
@@ -17,7 +16,8 @@ from datetime import timedelta
 from typing import Any
 
 from dao import config as config_module
-from dao.config import Raw
+from dao import failures, signals
+from dao.config_merge import Raw, drop_delete_marks, override
 from dao.errors import ConfigError, Problem, RunError
 from dao.placement import ProcessPlace, device_for, from_torchrun, place
 
@@ -28,8 +28,17 @@ def launch(args: argparse.Namespace) -> int:
     """Read and validate the config, start the processes it takes, run; returns the exit code."""
     if args.num_machines > 1:  # torch warns of every address without a name, and a factory's network has no name server
         os.environ.setdefault("TORCH_CPP_LOG_LEVEL", "ERROR")
+    signals.raise_on_stop()
     with naming_the_file(args.exp_file):
         return _launch(args)
+
+
+def take_config_of_run(args: argparse.Namespace) -> None:
+    """``--resume RUN`` without -c: the run folder holds its config, and the modules that -m named are in its command."""
+    from dao.utils import run_folder
+
+    path, modules = run_folder.config_of_run(args.resume)
+    args.exp_file, args.cus_file = str(path), args.cus_file or modules
 
 
 @contextlib.contextmanager
@@ -42,8 +51,7 @@ def naming_the_file(source: str) -> Iterator[None]:
 
 
 def _launch(args: argparse.Namespace) -> int:
-    raw = config_module.load(args.exp_file, args.override)
-    apply_flags(raw, args)
+    raw = apply_flags(config_module.load_marked(args.exp_file, args.override), args)
     from dao.utils import logger as log
 
     log.to_terminal(args.detail)
@@ -63,7 +71,7 @@ def _launch(args: argparse.Namespace) -> int:
     return _spawn(placements, raw, args)
 
 
-def apply_flags(raw: Raw, args: argparse.Namespace) -> None:
+def apply_flags(raw: Raw, args: argparse.Namespace) -> Raw:
     """Flags of the command line are config values: set them, so that the saved config says what was run."""
     flags = {
         "trainer.kwargs.seed": args.seed,
@@ -73,34 +81,35 @@ def apply_flags(raw: Raw, args: argparse.Namespace) -> None:
     }
     if args.cache and "dataloader" in raw:
         flags["dataloader.kwargs.cache"] = True
-    for path, value in flags.items():
-        if value is not None:
-            config_module.apply_override(raw, f"{path}={json.dumps(value)}")
+    given = [f"{path}={json.dumps(value)}" for path, value in flags.items() if value is not None]
+    return override(raw, given)
 
 
 def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
     """Import every component, let the stage fill in what its checkpoint knows, validate all of it.
 
+    raw: as `dao.config.load_marked` gives it, so that what it replaces of its checkpoint's config is known.
     Raises ConfigError with every problem of the file.
     """
     from dao import limits
-    from dao.register import Registers, import_all_modules_for_register
+    from dao.register import CUSTOM_MODULES, Registers, import_all_modules_for_register
     from dao.schema import validate
 
-    import_all_modules_for_register(cus_file=args.cus_file)
-    trainer = raw.get("trainer", {})
+    import_all_modules_for_register(CUSTOM_MODULES, args.cus_file)
+    plain = drop_delete_marks(raw)
+    trainer = plain.get("trainer", {})
     name = trainer.get("type") if isinstance(trainer, dict) else None
     if isinstance(name, str) and name in Registers.trainers:
         # of the stage's own section first: it names the checkpoint that the rest may come from
-        problems = [p for p in validate(raw) if p.where.startswith("trainer.")]
+        problems = [p for p in validate(plain) if p.where.startswith("trainer.")]
         if problems:
-            raise ConfigError(validate(raw), args.exp_file)
-        raw = Registers.trainers.get(name).complete(raw)  # type: ignore[attr-defined]
-    problems = validate(raw)
+            raise ConfigError(validate(plain), args.exp_file)
+        plain = drop_delete_marks(Registers.trainers.get(name).complete(raw))  # type: ignore[attr-defined]
+    problems = validate(plain)
     if problems:
         raise ConfigError(problems, args.exp_file)
-    limits.apply(raw.get("limits"))
-    return raw
+    limits.apply(plain.get("limits"))
+    return plain
 
 
 def refuse_useless_processes(stage: str, world_size: int) -> None:
@@ -133,6 +142,7 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
         os.environ["LOCAL_WORLD_SIZE"] = str(placement.local_world_size)
         dist.join(placement.backend, placement.init_method, placement.world_size, placement.rank, GROUP_TIMEOUT)
     log.to_terminal(detail)
+    trainer: Any = None
     try:
         check_same_everywhere(raw)
         frozen = config_module.freeze(raw)
@@ -141,8 +151,6 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
     except BaseException as error:
         broken = dist.connection_broke(error)
         dist.leave(failure_of(error))
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise RunError(f"the disk is full: {error}. What was saved before is whole; go on with --resume") from error
         if is_lost_worker(error):
             raise lost_worker(error) from error
         if broken:
@@ -153,6 +161,11 @@ def run_process(placement: ProcessPlace, raw: Raw, detail: bool) -> int:
                 "the connection to another process broke: it was killed, or its machine is gone, and its own terminal may "
                 f"say why. The run ends here; go on from its last checkpoint with --resume ({said})"
             ) from None
+        if isinstance(error, signals.Terminated) and trainer is not None:
+            error.left = error.left or trainer.unfinished()
+        explained = failures.told(error, getattr(trainer, "run_dir", None), device)
+        if explained is not None:
+            raise explained from error
         raise
     dist.leave()
     return 128 + trainer.signal if trainer.stopping else 0
@@ -210,8 +223,7 @@ def _forward_signals(pids: list[int]) -> None:
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, number)
 
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, forward)
+    signals.on_stop(forward)
 
 
 def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dict[str, Any], outcome: Any) -> None:
@@ -219,13 +231,18 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
     import torch
 
     from dao.errors import AICoreError
-    from dao.register import import_all_modules_for_register
+    from dao.register import CUSTOM_MODULES, import_all_modules_for_register
 
+    signals.raise_on_stop()
     torch.set_num_threads(settings["threads"])
-    import_all_modules_for_register(cus_file=settings["cus_file"])
+    import_all_modules_for_register(CUSTOM_MODULES, settings["cus_file"])
     try:
         with naming_the_file(settings["exp_file"]):
             code = run_process(ProcessPlace(**placements[index]), raw, settings["detail"])
+    except signals.Terminated as stopped:
+        sys.stderr.write(f"\n[rank {placements[index]['rank']}] {stopped}\n")
+        sys.stderr.flush()
+        os._exit(128 + stopped.number)
     except AICoreError as error:
         sys.stderr.write(f"\n[rank {placements[index]['rank']}] {error}\n")
         sys.stderr.flush()

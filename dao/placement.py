@@ -10,6 +10,9 @@ from dataclasses import dataclass
 
 from dao.errors import ConfigError, Problem
 
+MOST_PROCESSES = 256  # on one machine
+MOST_MACHINES = 65_536
+
 
 @dataclass(frozen=True, slots=True)
 class ProcessPlace:
@@ -34,6 +37,8 @@ def place(args: argparse.Namespace) -> list[ProcessPlace]:
     if from_torchrun():
         return [_torchrun_placement(args)]
     local = _process_count(args)
+    if not 1 <= args.num_machines <= MOST_MACHINES:
+        raise ConfigError(Problem("--num_machines", f"expected 1 to {MOST_MACHINES}, got {args.num_machines}"))
     world = local * args.num_machines
     if not 0 <= args.machine_rank < args.num_machines:
         message = (
@@ -77,6 +82,10 @@ def _process_count(args: argparse.Namespace) -> int:
     if not args.devices.isdigit() or int(args.devices) < 1:
         raise ConfigError(Problem("--devices", f"expected a number from 1 on, or auto; got '{args.devices}'"))
     count = int(args.devices)
+    if count > MOST_PROCESSES:
+        raise ConfigError(
+            Problem("--devices", f"{count} processes on one machine make no sense; at most {MOST_PROCESSES}")
+        )
     if _uses_cuda(args) and count > torch.cuda.device_count():
         raise ConfigError(
             Problem(

@@ -19,7 +19,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dao import mask_resampling
 from dao.errors import ConfigError, Problem
+from dao.mask_resampling import MaskResize
 
 ResizeKind = Literal["letterbox", "stretch", "crop", "tile"]
 Position = Literal["center", "top_left"]
@@ -42,6 +44,8 @@ class PreprocessSettings:
     mean, std: per channel in the order red, green, blue, in units of 0..1 (mean 0 and std 1/255 give the model 0..255).
     position: where "letterbox" puts the picture, and which part "crop" keeps.
     channel_order: in which the model takes its channels; pictures are RGB everywhere else.
+    mask_resize: of training masks: "nearest", or "max", by which a defect of any part of a pixel is kept when a mask is
+        shrunk: a scratch of one pixel stays whole, as `antialias` lets it stay in the picture.
     pad_value: grey level of the letterbox border. in_channels: 3 (RGB) or 1 (grey).
     bit_depth: significant bits of 16-bit files (a 12-bit camera writes 12); 8-bit files are not affected.
     """
@@ -57,6 +61,7 @@ class PreprocessSettings:
     overlap: float = 0.25
     position: Position = "center"
     channel_order: ChannelOrder = "rgb"
+    mask_resize: MaskResize = "nearest"
 
     def problems(self) -> list[Problem]:
         """What is wrong with the values taken together; their types are checked elsewhere."""
@@ -198,15 +203,13 @@ class Preprocess(nn.Module):
         return _scale_uint8(image, place, self.settings.antialias)
 
     def resize_mask(self, mask: NDArray[Any], fill: int) -> NDArray[Any]:
-        """One (H, W) mask of class indices -> (h, w), nearest, lying where `resize_uint8` puts its picture.
+        """One (H, W) mask of class indices -> (h, w) as ``mask_resize`` says, lying where `resize_uint8` puts its picture.
 
         fill: what the letterbox border becomes.
         """
         s = self.settings
         place = s.place((mask.shape[0], mask.shape[1]))
-        size_wh = (place.width, place.height)
-        same = mask.shape == (place.height, place.width)
-        scaled = mask if same else cv2.resize(mask, size_wh, interpolation=cv2.INTER_NEAREST_EXACT)
+        scaled = mask_resampling.resize_mask(mask, place.height, place.width, s.mask_resize)
         return place_pixels(scaled[:, :, None], place, s.size, fill)[:, :, 0]
 
     def restore(self, maps: Tensor, original_hw: tuple[int, int]) -> Tensor:

@@ -14,6 +14,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from dao.pipes import until_closed
 from dao.utils import run_folder
 
 CONFIGS = Path("configs/quickstart")
@@ -134,4 +135,4 @@ def say(text: str) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(until_closed(main))

@@ -25,6 +25,7 @@ from dao import modules
 from dao.errors import ConfigError, Problem, nearest
 from dao.signature import Component, check_kwargs
 
+CUSTOM_MODULES = "custom_modules"  # what main.py imports of the working directory
 # packages of dao/ whose modules register components
 ROOMS = (
     "tasks",
@@ -114,7 +115,15 @@ class Register:
         return problems or (list(own_rules(kwargs, where)) if callable(own_rules) else [])
 
 
-class Registers:
+class _Suggesting(type):
+    """So that a misspelt register names the nearest."""
+
+    def __getattr__(cls, name: str) -> Any:
+        known = [key for key, value in vars(cls).items() if isinstance(value, Register)]
+        raise AttributeError(f"there is no Registers.{name}. {nearest(name, known)}")
+
+
+class Registers(metaclass=_Suggesting):
     """The central list of registers. A new kind of component is one line here."""
 
     tasks = Register("task", context=("config", "classes", "loss", "in_chans"))
@@ -151,11 +160,11 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def import_all_modules_for_register(
-    custom_dir: str | Path = "custom_modules", cus_file: str | Path | None = None
-) -> None:
-    """Import every module that registers something: all of dao/, all of custom_modules/, and what cus_file names.
+def import_all_modules_for_register(custom_dir: str | Path | None = None, cus_file: str | Path | None = None) -> None:
+    """Import every module that registers something: all of dao/, all of custom_dir, and what cus_file names.
 
+    custom_dir: a user's folder; None for none. Only main.py takes the working directory's `CUSTOM_MODULES`: whoever
+    uses this package from elsewhere does not run what happens to lie there.
     cus_file: JSON list of module names or .py paths, or {"modules": [...]}.
     Raises ConfigError naming the module when a user's module cannot be imported.
     """
@@ -165,7 +174,12 @@ def import_all_modules_for_register(
         paths = [str(Path(folder) / room) for folder in dao.__path__]
         for module in pkgutil.walk_packages(paths, f"dao.{room}."):
             importlib.import_module(module.name)
-    modules.import_folder(Path(custom_dir))
+    modules.named_file = str(cus_file) if cus_file else None
+    if custom_dir is not None:
+        folder = Path(custom_dir)
+        if not folder.is_dir() and custom_dir != CUSTOM_MODULES:
+            raise ConfigError(Problem("custom_modules", f"{folder} is no folder (working directory: {Path.cwd()})"))
+        modules.import_folder(folder)
     for entry in _read_cus_file(Path(cus_file)) if cus_file else []:
         modules.import_file(Path(entry)) if entry.endswith(".py") else modules.import_name(entry)
 

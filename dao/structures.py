@@ -7,6 +7,7 @@ Fields a task does not use stay ``None``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Unreadable:
-    """A picture that could not be decoded, and why; it takes the place of its Sample."""
+    """A picture that could not be decoded, or that the model had no answer to, and why; it takes the place of its Sample."""
 
     path: str
     index: int
@@ -71,6 +72,20 @@ class Batch:
     def __len__(self) -> int:
         return len(self.paths)
 
+    def leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Take pictures out, by their places in the batch: they stand in ``bad`` with their reasons instead."""
+        stay = [i for i in range(len(self)) if i not in reasons]
+        self.bad = [*self.bad, *(Unreadable(self.paths[i], self.indices[i], why) for i, why in reasons.items())]
+        self.images = self.images[stay]
+        if isinstance(self.targets, Tensor):
+            self.targets = self.targets[stay]
+        elif isinstance(self.targets, list):
+            self.targets = [self.targets[i] for i in stay]
+        for name in ("paths", "indices", "original_hw", "samples"):
+            values = getattr(self, name)
+            if values is not None:
+                setattr(self, name, [values[i] for i in stay])
+
 
 @dataclass(slots=True)
 class Prediction:
@@ -79,6 +94,7 @@ class Prediction:
     path: the picture; original_hw: its height and width.
     scores: (K,) float per class, in the order of the class names; label: the winning class index
         (labels: every class above its threshold, for multi-label models).
+    bad: whether the part is bad at the model's operating point; None where nobody knows which classes mean that.
     mask: (H, W) class indices; defect_map: (H, W) float32, the probability that a pixel is no background.
     boxes_xyxy (N, 4), box_labels (N,), box_scores (N,).
     anomaly_map: (H, W) float, anomaly_score: float: 0.5 is the threshold; raw_map, raw_score: in the method's own units.
@@ -90,6 +106,7 @@ class Prediction:
     scores: NDArray[np.float32] | None = None
     label: int | None = None
     labels: list[int] | None = None
+    bad: bool | None = None
     mask: NDArray[Any] | None = None
     defect_map: NDArray[np.float32] | None = None
     boxes_xyxy: NDArray[np.float32] | None = None
@@ -139,12 +156,24 @@ class GroundTruth:
     boxes_xyxy: (N, 4) float32; labels: (N,) int64 class indices; ignore: (N,) bool, boxes that count neither as found
     nor as missed (COCO's crowd, VOC's difficult). area: (N,) float64 pixels of each object as the annotations state it
     (COCO's ``area``, of its mask), by which COCO tells small from large; None where the format states none.
+    difficult: (N,) bool, those of the ignored ones that VOC's rule is for; None where there are none.
     """
 
     boxes_xyxy: NDArray[np.float32]
     labels: NDArray[np.int64]
     ignore: NDArray[np.bool_]
     area: NDArray[np.float64] | None = None
+    difficult: NDArray[np.bool_] | None = None
+
+    @property
+    def crowd(self) -> NDArray[np.bool_]:
+        """(N,) the ignored boxes that stand for any number of objects within them."""
+        return self.ignore if self.difficult is None else self.ignore & ~self.difficult
+
+    def take(self, chosen: NDArray[Any]) -> GroundTruth:
+        """The objects at an index or under a mask."""
+        values = (self.boxes_xyxy, self.labels, self.ignore, self.area, self.difficult)
+        return GroundTruth(*(None if value is None else value[chosen] for value in values))
 
 
 @dataclass(slots=True)

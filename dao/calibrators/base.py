@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,7 +16,7 @@ class CalibrationScores:
     """Raw scores of a calibration set, of all processes.
 
     good, bad: (N,), (M,) of pictures; good_pixels, bad_pixels: of their maps, as far as masks tell them apart.
-    source: where they come from, in words.
+    source: where they come from, in words. good_peaks, bad_peaks: the highest value of each picture's map.
     """
 
     good: NDArray[np.float64]
@@ -24,6 +24,12 @@ class CalibrationScores:
     good_pixels: ScoreHistogram = field(default_factory=ScoreHistogram)
     bad_pixels: ScoreHistogram = field(default_factory=ScoreHistogram)
     source: str = ""
+    good_peaks: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+    bad_peaks: NDArray[np.float64] = field(default_factory=lambda: np.zeros(0))
+
+    def of_peaks(self) -> CalibrationScores:
+        """The same pictures, scored by the highest value of their maps."""
+        return replace(self, good=self.good_peaks, bad=self.bad_peaks)
 
 
 @dataclass(frozen=True, slots=True)

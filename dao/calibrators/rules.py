@@ -7,8 +7,9 @@ from typing import Any, Literal
 
 import numpy as np
 
+from dao.answers.verdicts import between
 from dao.calibrators.base import CalibrationScores, Calibrator, Threshold
-from dao.calibrators.extremes import above_typical, empirical_quantile, gumbel_fit, gumbel_quantile
+from dao.calibrators.extremes import MARGIN, above_typical, empirical_quantile, gumbel_fit, gumbel_quantile
 from dao.errors import DataError, Problem
 from dao.evaluators import ranking
 from dao.evaluators.score_histogram import aligned, score_of
@@ -17,11 +18,13 @@ from dao.register import Registers
 FEW = 10  # held-out pictures, below which a threshold is hardly more than a guess
 
 
-def _rate_problems(kwargs: Mapping[str, Any], where: str, names: tuple[str, ...]) -> list[Problem]:
+def _rate_problems(kwargs: Mapping[str, Any], where: str, names: tuple[str, ...], none: bool = False) -> list[Problem]:
+    """none: whether a rate of 0 can be asked for: of counted pictures, not of a fit."""
+    least = "must be from 0 to 0.5" if none else "must lie above 0 and be at most 0.5"
     return [
-        Problem(f"{where}.{name}", f"must lie above 0 and be at most 0.5, got {kwargs[name]}")
+        Problem(f"{where}.{name}", f"{least}, got {kwargs[name]}")
         for name in names
-        if name in kwargs and not 0 < kwargs[name] <= 0.5
+        if name in kwargs and not (0 < kwargs[name] <= 0.5 or (none and kwargs[name] == 0))
     ]
 
 
@@ -103,7 +106,7 @@ class BestF1(Calibrator):
 class EscapeRate(Calibrator):
     """The highest threshold that lets at most a wanted share of the defective calibration pictures pass.
 
-    rate: share of bad parts that may escape; pixel_rate: as in BestF1.
+    rate: share of bad parts that may escape, 0 for none of them; pixel_rate: as in BestF1.
     """
 
     def __init__(self, rate: float = 0.01, pixel_rate: float = 0.001) -> None:
@@ -112,12 +115,16 @@ class EscapeRate(Calibrator):
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Rates that are none."""
-        return _rate_problems(kwargs, where, ("rate", "pixel_rate"))
+        return _rate_problems(kwargs, where, ("rate",), none=True) + _rate_problems(kwargs, where, ("pixel_rate",))
 
     def picture(self, scores: CalibrationScores) -> Threshold:
         _need_defects(scores, "EscapeRate")
         ordered = np.sort(scores.bad)
-        value = float(ordered[int(self.rate * len(ordered) + 1e-9)])
+        lowest_caught = float(ordered[int(self.rate * len(ordered) + 1e-9)])
+        below = np.concatenate([scores.good, scores.bad])
+        below = below[below < lowest_caught]
+        room = MARGIN * max(abs(lowest_caught), 1e-6)
+        value = between(float(below.max()) if len(below) else lowest_caught - room, lowest_caught)
         alarms = float((scores.good >= value).mean()) if len(scores.good) else float("nan")
         text = f"{self.rate:.2%} escapes of {len(ordered)} bad pictures, {alarms:.2%} false alarms among the good ones"
         return Threshold(value, text)

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.errors import Problem
+
 Boxes = NDArray[np.float32]
 Matrix = NDArray[np.float64]  # (2, 3), maps (x, y, 1) to (x, y)
+MIN_VISIBLE = 0.1  # share of a box that must be left for it to be learnt, where nobody says otherwise
 
 
 def areas(boxes: Boxes) -> NDArray[np.float32]:
@@ -37,6 +42,18 @@ def warp(boxes: Boxes, matrix: Matrix) -> Boxes:
     return np.stack(sides, axis=1).astype(np.float32).reshape(-1, 4)
 
 
+def keep_visible(
+    before: Boxes, hw: tuple[int, int], least: float, seen: NDArray[np.float32] | float = 1.0
+) -> tuple[Boxes, NDArray[np.bool_]]:
+    """Boxes cut to a picture of ``hw``, and (N,) which of them stay: the one rule for every crop, window and map.
+
+    least: share of a box's area that must be left, ``seen`` being what earlier cuts have left of each. Less than a pixel
+    to a side never stays.
+    """
+    after, share = visible(before, hw)
+    return after, (share * seen >= least) & large_enough(after)
+
+
 def visible(before: Boxes, hw: tuple[int, int]) -> tuple[Boxes, NDArray[np.float32]]:
     """Boxes clipped to a picture, and (N,) which share of each one's area is left."""
     after = clip(before, hw)
@@ -62,3 +79,11 @@ def affine(
     linear = np.array([[1.0, shear_x], [shear_y, 1.0]]) @ turn
     offset = np.array(to_xy) - linear @ np.array(centre_xy)
     return np.concatenate([linear, offset[:, None]], axis=1)
+
+
+def share_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+    """Whether ``min_visible``, where given, is a share."""
+    given = kwargs.get("min_visible")
+    return (
+        [] if given is None or 0 <= given <= 1 else [Problem(f"{where}.min_visible", f"expected 0 to 1, got {given:g}")]
+    )

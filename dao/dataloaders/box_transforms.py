@@ -34,7 +34,7 @@ class _Warp(SampleTransform):
         translate: float,
         scale: tuple[float, float],
         shear: float,
-        min_visible: float,
+        min_visible: float | None,
         p: float,
     ) -> None:
         super().__init__(p)
@@ -47,7 +47,7 @@ class _Warp(SampleTransform):
         problems = super().check_config(kwargs, where) + range_problems(kwargs, where, "scale", 0)
         limits = {"degrees": 180, "shear": 80, "translate": 1, "min_visible": 1}
         for name, most in limits.items():
-            if not 0 <= kwargs.get(name, 0) <= most:
+            if not 0 <= (kwargs.get(name) or 0) <= most:
                 problems.append(Problem(f"{where}.{name}", f"expected 0 to {most}, got {kwargs[name]:g}"))
         return problems
 
@@ -68,7 +68,7 @@ class Mosaic(_Warp):
 
     degrees, shear: largest angles either way; translate: largest shift as a part of the input's side.
     scale: [low, high] of the pictures' size, 1 being that at which each fits the input by itself.
-    min_visible: boxes of which a smaller part of the area is left are dropped. p: probability.
+    min_visible: boxes of which a smaller part of the area is left are dropped; None: the dataloader's. p: probability.
     Off in the last ``no_aug_epochs``.
     """
 
@@ -80,7 +80,7 @@ class Mosaic(_Warp):
         translate: float = 0.1,
         scale: tuple[float, float] = (0.5, 1.5),
         shear: float = 2.0,
-        min_visible: float = 0.1,
+        min_visible: float | None = None,
         p: float = 1.0,
     ) -> None:
         super().__init__(degrees, translate, scale, shear, min_visible, p)
@@ -92,8 +92,8 @@ class Mosaic(_Warp):
         canvas, boxes, labels, seen = assemble(parts, around, rng)
         matrix = self.matrix(canvas.shape[:2], around.size_hw, rng)
         image = warp_pixels(canvas, matrix, around.size_hw, around.pad_value)
-        moved, share = geometry.visible(geometry.warp(boxes, matrix), around.size_hw)
-        keep = (share * seen >= self.min_visible) & geometry.large_enough(moved)
+        least = least_visible(self.min_visible, around)
+        moved, keep = geometry.keep_visible(geometry.warp(boxes, matrix), around.size_hw, least, seen)
         return replace(sample, image=image, boxes_xyxy=moved[keep], box_labels=labels[keep])
 
 
@@ -110,7 +110,7 @@ class RandomAffine(_Warp):
         translate: float = 0.1,
         scale: tuple[float, float] = (0.5, 1.5),
         shear: float = 2.0,
-        min_visible: float = 0.1,
+        min_visible: float | None = None,
         p: float = 1.0,
     ) -> None:
         super().__init__(degrees, translate, scale, shear, min_visible, p)
@@ -118,7 +118,9 @@ class RandomAffine(_Warp):
     def apply(self, sample: Sample, around: Around, rng: Generator) -> Sample:
         """The sample, moved."""
         hw = sample.image.shape[:2]
-        return warp_sample(sample, self.matrix(hw, hw, rng), hw, around.pad_value, self.min_visible)
+        return warp_sample(
+            sample, self.matrix(hw, hw, rng), hw, around.pad_value, least_visible(self.min_visible, around)
+        )
 
 
 @Registers.transforms.register()
@@ -129,19 +131,22 @@ class ScaleJitter(SampleTransform):
     scale: [low, high], 1 being the size at which the picture fits the input; min_visible, p: see Mosaic.
     """
 
-    def __init__(self, scale: tuple[float, float] = (0.5, 1.5), min_visible: float = 0.1, p: float = 1.0) -> None:
+    def __init__(
+        self, scale: tuple[float, float] = (0.5, 1.5), min_visible: float | None = None, p: float = 1.0
+    ) -> None:
         super().__init__(p)
         self.scale, self.min_visible = tuple(scale), min_visible
 
     @classmethod
     def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Values out of range."""
-        return super().check_config(kwargs, where) + range_problems(kwargs, where, "scale", 0)
+        problems = super().check_config(kwargs, where) + range_problems(kwargs, where, "scale", 0)
+        return problems + geometry.share_problems(kwargs, where)
 
     def apply(self, sample: Sample, around: Around, rng: Generator) -> Sample:
         """The sample, scaled and placed."""
         matrix = placed(sample.image.shape[:2], around.size_hw, rng.uniform(*self.scale), rng)
-        return warp_sample(sample, matrix, around.size_hw, around.pad_value, self.min_visible)
+        return warp_sample(sample, matrix, around.size_hw, around.pad_value, least_visible(self.min_visible, around))
 
 
 @Registers.transforms.register()
@@ -154,14 +159,17 @@ class Mixup(SampleTransform):
 
     needs_others = 1
 
-    def __init__(self, scale: tuple[float, float] = (0.5, 1.5), min_visible: float = 0.1, p: float = 1.0) -> None:
+    def __init__(
+        self, scale: tuple[float, float] = (0.5, 1.5), min_visible: float | None = None, p: float = 1.0
+    ) -> None:
         super().__init__(p)
         self.scale, self.min_visible = tuple(scale), min_visible
 
     @classmethod
     def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Values out of range."""
-        return super().check_config(kwargs, where) + range_problems(kwargs, where, "scale", 0)
+        problems = super().check_config(kwargs, where) + range_problems(kwargs, where, "scale", 0)
+        return problems + geometry.share_problems(kwargs, where)
 
     def apply(self, sample: Sample, around: Around, rng: Generator) -> Sample:
         """The blend of the sample and one drawn from the whole set."""
@@ -173,7 +181,7 @@ class Mixup(SampleTransform):
             matrix = mirrored(matrix, other.image.shape[1])
         if not len(boxes):
             return sample
-        other = warp_sample(other, matrix, hw, around.pad_value, self.min_visible)
+        other = warp_sample(other, matrix, hw, around.pad_value, least_visible(self.min_visible, around))
         image = cv2.addWeighted(sample.image, 0.5, other.image, 0.5, 0).reshape(sample.image.shape)
         return replace(
             sample,
@@ -213,6 +221,11 @@ class RandomHsv(SampleTransform):
 # -- what they are made of -------------------------------------------------------------------------------------------
 
 
+def least_visible(own: float | None, around: Around) -> float:
+    """A transform's own ``min_visible``, or the dataloader's."""
+    return around.min_visible if own is None else own
+
+
 def boxes_of(sample: Sample) -> tuple[Boxes, NDArray[np.int64]]:
     """A sample's boxes and labels. Raises ConfigError for data that has none, or masks besides."""
     if sample.boxes_xyxy is None or sample.box_labels is None or sample.mask is not None:
@@ -249,7 +262,6 @@ def assemble(
 def warp_sample(sample: Sample, matrix: Matrix, hw: tuple[int, int], pad_value: int, min_visible: float) -> Sample:
     """Picture and boxes mapped into a frame of ``hw``; boxes of which too little is left are dropped."""
     boxes, labels = boxes_of(sample)
-    moved, share = geometry.visible(geometry.warp(boxes, matrix), hw)
-    keep = (share >= min_visible) & geometry.large_enough(moved)
+    moved, keep = geometry.keep_visible(geometry.warp(boxes, matrix), hw, min_visible)
     image = warp_pixels(sample.image, matrix, hw, pad_value)
     return replace(sample, image=image, boxes_xyxy=moved[keep], box_labels=labels[keep])

@@ -23,10 +23,12 @@ from dao.dataloaders.annotations.placing import Place
 from dao.dataloaders.annotations.structures import AnnotatedImage, Annotations
 from dao.dataloaders.annotations.writers import WRITERS, refuse_other_classes
 from dao.dataloaders.census import Census
+from dao.dataloaders.datasets.annotated import lost_all, refuse_unknown_classes, without_special
 from dao.dataloaders.datasets.base import raise_listed
-from dao.dataloaders.datasets.detection import refuse_unknown_classes
+from dao.dataloaders.datasets.embedded import is_embedded, unwrapped
 from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import AICoreError, ConfigError, DataError, Problem
+from dao.pipes import until_closed
 
 FORMATS = tuple(WRITERS)
 
@@ -49,6 +51,7 @@ def parse_args(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         help="copy them into the set (default), link them there, or leave them where they are")  # fmt: skip
     add("--classes", help="names in index order, separated by commas, instead of the source's own order")
     add("--outlines", action="store_true", help="yolo: write outlines, as for segmentation, instead of boxes")
+    add("--line-width", type=float, help="labelme: pixels that lines and points are drawn wide; else they are left out")
     add("--one-based", action="store_true", help="voc: boxes count pixels from 1 and include the last one")
     add(
         "--unmarked",
@@ -105,6 +108,8 @@ def refuse_bad_options(options: argparse.Namespace, filled: str) -> None:
         problems.append(
             Problem("--pictures", "a YOLO set finds its labels by its pictures' paths, so it needs them: copy or link")
         )
+    if options.line_width is not None and (options.source_format != "labelme" or options.line_width <= 0):
+        problems.append(Problem("--line-width", "is for labelme, a number of pixels above 0"))
     if options.outlines and options.target_format != "yolo":
         problems.append(Problem("--outlines", "is for yolo; coco and labelme keep outlines anyhow, voc cannot"))
     if not options.split or set(options.split) & set("/\\ "):
@@ -125,7 +130,7 @@ def read(options: argparse.Namespace) -> Annotations:
     if options.source_format == "yolo":
         return read_yolo(options.source, options.split, options.images)
     if options.source_format == "labelme":
-        return read_labelme(options.source, options.images)
+        return read_labelme(options.source, options.images, line_width=options.line_width)
     return read_voc(options.source, options.images, one_based=options.one_based, unmarked=options.unmarked)
 
 
@@ -133,13 +138,17 @@ def clean(annotations: Annotations) -> Annotations:
     """The same with every picture's size known and every box inside its picture. Raises DataError listing pictures
     that cannot be read."""
     census, unreadable, images = Census(), [], []
+    census.merge(annotations.census)
+    without_special(annotations.images, annotations.classes, census)
     for image in annotations.images:
         hw = image.hw or read_hw(image.path)
         if hw is None or not Path(image.path).is_file():
             unreadable.append(f"{image.path} does not exist or is no picture")
             continue
-        sized = AnnotatedImage(image.path, hw, image.objects)
+        sized = AnnotatedImage(image.path, hw, image.objects, image.lost)
         usable = usable_boxes(sized, census)
+        if lost_all(len(usable), sized, census):
+            continue
         sized.objects = [m if m.box_xyxy is None else replace(m, box_xyxy=box) for m, box in usable]
         images.append(sized)
     raise_listed(annotations.source, unreadable, "Name the folder of the pictures with --images.")
@@ -151,7 +160,7 @@ def plan(annotations: Annotations, folder: Path, pictures: str) -> list[Place]:
     """Where each picture comes to lie: below ``folder``, in the folders that it had below the pictures' common one."""
     paths = [Path(os.path.abspath(image.path)) for image in annotations.images]  # noqa: PTH100 (links stay links)
     root = Path(os.path.commonpath([path.parent for path in paths]))
-    names = [path.relative_to(root).as_posix() for path in paths]
+    names = [_file_name(path, path.relative_to(root).as_posix()) for path in paths]
     stems = [os.path.splitext(name)[0] for name in names]  # noqa: PTH122 (names, not paths)
     twice = (
         sorted({name for name, stem in zip(names, stems) if stems.count(stem) > 1})
@@ -166,21 +175,40 @@ def plan(annotations: Annotations, folder: Path, pictures: str) -> list[Place]:
     return [Place(folder / name if inside else path, name, inside) for path, name in zip(paths, names)]
 
 
+def _file_name(path: Path, name: str) -> str:
+    """A picture's name in the set; one that is inside a label file gets the ending of what it is."""
+    if not is_embedded(path):
+        return name
+    data = unwrapped(path.read_bytes(), path)
+    endings = ((b"\xff\xd8", ".jpg"), (b"\x89PNG", ".png"), (b"BM", ".bmp"), (b"RIFF", ".webp"))
+    ending = next((ending for start, ending in endings if data.startswith(start)), ".tif")
+    return os.path.splitext(name)[0] + ending  # noqa: PTH122 (a name, not a path)
+
+
 def bring(source: Path, target: Path, how: str) -> None:
     """A picture into the set. Raises DataError when the disk refuses, and for a file of that name which is another."""
     if how == "none":
         return
     if target.exists():
-        if target.samefile(source) or filecmp.cmp(source, target, shallow=False):
+        if target.samefile(source) or _same_content(source, target):
             return
         raise DataError(f"{target} exists and is another picture; nothing is written over. Choose another --out")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
+        if is_embedded(source):
+            target.write_bytes(unwrapped(source.read_bytes(), source))
+            return
         if how == "link" and _linked(source, target):
             return
         shutil.copyfile(source, target)
     except OSError as error:
         raise DataError(f"{target}: could not be written: {error.strerror or error}") from None
+
+
+def _same_content(source: Path, target: Path) -> bool:
+    if is_embedded(source):
+        return unwrapped(source.read_bytes(), source) == target.read_bytes()
+    return filecmp.cmp(source, target, shallow=False)
 
 
 def _linked(source: Path, target: Path) -> bool:
@@ -192,4 +220,4 @@ def _linked(source: Path, target: Path) -> bool:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_closed(main))

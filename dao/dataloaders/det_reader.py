@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,11 +16,12 @@ from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.datasets.detection import BoxDataset
 from dao.dataloaders.loader import ImageLoader
 from dao.dataloaders.reader import BatchReader
+from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem
+from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import BoxTargets, GroundTruth, Sample
 
-SMALLEST_SIDE = 1.0  # pixels of the model's input; what is smaller after augmentation cannot be learnt
 ON_A_BOX = 0.5  # share of training windows of a big picture that are laid over one of its boxes
 
 
@@ -79,7 +80,16 @@ class DetReader(BatchReader):
         chosen = int(rng.integers(0, max(1, len(sample.boxes_xyxy))))
         if len(sample.boxes_xyxy) and rng.random() < ON_A_BOX:
             top, left = window_over(sample.boxes_xyxy[chosen], (height, width), size, rng)
-        return crop(sample, top, left, size)
+        return crop(sample, top, left, size, self.min_visible)
+
+    def keep_from(self, min_visible: float) -> None:
+        """Boxes of which a window, crop or map leaves a smaller share are no targets; before the first batch is read."""
+        self.min_visible = min_visible
+        if self.transforms is not None:
+            self.transforms = self.transforms.keeping(min_visible)
+            self.preparation = self.transforms.without_augmentation()
+        if self.window is not None:
+            self.window = self.window.keeping(min_visible)
 
     def resize_sample(self, sample: Sample) -> Sample:
         """Picture and boxes at the model's input size."""
@@ -92,8 +102,7 @@ class DetReader(BatchReader):
         sample, pixels = super().fit(sample)
         if not self.training:
             return sample, pixels
-        boxes = geometry.clip(sample.boxes_xyxy, self.preprocess.size)
-        keep = geometry.large_enough(boxes, SMALLEST_SIDE)
+        boxes, keep = geometry.keep_visible(sample.boxes_xyxy, self.preprocess.size, self.min_visible)
         return replace(sample, boxes_xyxy=boxes[keep], box_labels=sample.box_labels[keep]), pixels
 
     def collate_targets(self, samples: Sequence[Sample]) -> BoxTargets | list[GroundTruth]:
@@ -127,12 +136,11 @@ def window_over(
     return corner[0], corner[1]
 
 
-def crop(sample: Sample, top: int, left: int, size: tuple[int, int]) -> Sample:
-    """The part of picture and boxes inside a window; boxes of which less than a pixel is left are dropped."""
+def crop(sample: Sample, top: int, left: int, size: tuple[int, int], min_visible: float) -> Sample:
+    """The part of picture and boxes inside a window; boxes of which too little is left are dropped."""
     image = sample.image[top : top + size[0], left : left + size[1]]
     moved = geometry.scale_and_shift(sample.boxes_xyxy, (1.0, 1.0), (-left, -top))
-    boxes = geometry.clip(moved, image.shape[:2])
-    keep = geometry.large_enough(boxes, SMALLEST_SIDE)
+    boxes, keep = geometry.keep_visible(moved, image.shape[:2], min_visible)
     return replace(sample, image=image, boxes_xyxy=boxes[keep], box_labels=sample.box_labels[keep])
 
 
@@ -140,7 +148,36 @@ def crop(sample: Sample, top: int, left: int, size: tuple[int, int]) -> Sample:
 class DetDataloader(ImageLoader):
     """Batches for detection: pictures with boxes.
 
-    Keywords: see ImageLoader.
+    min_visible: in training, the share of a box's area that a window, a crop or a transform must leave for the box to be
+        learnt; what is left of less teaches borders, not objects. Other keywords: see ImageLoader.
     """
 
     reader_class = DetReader
+
+    def __init__(
+        self,
+        *,
+        dataset: ImageDataset,
+        transforms: Pipeline | None,
+        preprocess: Preprocess,
+        training: bool,
+        seed: int,
+        batch_size: int = 32,
+        num_workers: int = 2,
+        sampler: Literal["random", "balanced"] = "random",
+        cache: bool = False,
+        resize_first: bool = True,
+        prefetch_factor: int = 2,
+        keep_samples: bool = False,
+        min_visible: float = geometry.MIN_VISIBLE,
+    ) -> None:
+        super().__init__(
+            dataset=dataset, transforms=transforms, preprocess=preprocess, training=training, seed=seed,
+            batch_size=batch_size, num_workers=num_workers, sampler=sampler, cache=cache, resize_first=resize_first,
+            prefetch_factor=prefetch_factor, keep_samples=keep_samples,
+        )  # fmt: skip
+        self.reader.keep_from(min_visible)
+
+    @staticmethod
+    def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        return ImageLoader.check_config(kwargs, where) + geometry.share_problems(kwargs, where)

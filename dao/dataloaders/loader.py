@@ -6,7 +6,6 @@ import functools
 import multiprocessing.queues
 import os
 import re
-import shutil
 import signal
 import sys
 from collections.abc import Iterator, Mapping
@@ -18,6 +17,7 @@ import torch
 from loguru import logger
 from torch.utils.data import DataLoader
 
+from dao import failures, signals
 from dao.dataloaders.cache import PictureCache, free_memory
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.reader import BatchReader, ClsReader, Fetched, SegReader
@@ -27,11 +27,14 @@ from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem, RunError
 from dao.preprocess import Preprocess
 from dao.register import Registers
+from dao.signature import out_of_limits
 from dao.structures import Batch
 from dao.utils import dist
 from dao.utils.cores import usable_cores
 
 # said by torch of a worker that was killed, and by one that found no room to hand a batch over
+# smallest and largest values that make sense, both included
+LIMITS = {"batch_size": (1, 100_000), "num_workers": (0, 512), "prefetch_factor": (1, 1000)}
 _WORKER_DIED = re.compile(r"DataLoader worker \(pid|shared memory|torch_\S*>?: No space left")
 
 
@@ -78,6 +81,7 @@ class ImageLoader:
             self.reader.cache = PictureCache(self.reader.read_uncached, len(dataset))
         self.sampler = self._make_sampler(training, sampler, seed)
         self._warn_of_crowding(num_workers)
+        self._refuse_more_than_shared_memory(preprocess, training, num_workers, prefetch_factor)
         self._warn_of_size(num_workers)
         self._loader: DataLoader[Fetched] = DataLoader(
             self.reader,
@@ -149,19 +153,31 @@ class ImageLoader:
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
-        """Numbers that are out of range."""
-        least = {"batch_size": 1, "num_workers": 0, "prefetch_factor": 1}
-        return [
-            Problem(f"{where}.{key}", f"must be at least {minimum}, got {kwargs[key]}")
-            for key, minimum in least.items()
-            if kwargs.get(key, minimum) < minimum
-        ]
+        """Numbers that are out of range, or out of any sense."""
+        return out_of_limits(kwargs, LIMITS, where)
 
     @staticmethod
     def _warn_of_crowding(num_workers: int) -> None:
         cores = usable_cores()
         if num_workers > cores:
             logger.warning("num_workers is {}, and there are {} cores: they will share them", num_workers, cores)
+
+    def _refuse_more_than_shared_memory(self, preprocess: Preprocess, training: bool, workers: int, ahead: int) -> None:
+        """Batches that are read ahead wait in shared memory, of which containers have 64 MB: known before it is full.
+
+        Raises RunError where a single batch is larger than all of it.
+        """
+        if not workers or preprocess.settings.tiled or not (found := failures.shared_memory_bytes()):
+            return
+        height, width = preprocess.size
+        batch = self.batch_size * height * width * preprocess.in_channels * (1 if training else 4)  # uint8 or float32
+        total, free = found
+        said = f"a batch takes {batch / 2**20:.0f} MiB of shared memory{failures.shared_memory()}"
+        if batch > total:
+            raise RunError(f"{said} (docker: --shm-size=8g or --ipc=host). {failures.FEWER}")
+        if batch * workers * ahead > free:
+            logger.warning("{}, and {} processes read {} batches ahead each: it may not suffice. {}",
+                           said, workers, ahead, failures.FEWER)  # fmt: skip
 
     @staticmethod
     def _warn_of_size(num_workers: int) -> None:
@@ -176,7 +192,7 @@ def lost_worker(error: BaseException, now: str = "; 0 reads without processes") 
     """What to tell of a loader process that died; ``now``: what is said of the present num_workers."""
     return RunError(
         f"a loader process died ({' '.join(str(error).split())}). Most often it ran out of memory, or of shared "
-        f"memory{shared_memory()} (docker: --shm-size=8g or --ipc=host). Use fewer num_workers{now}, a smaller "
+        f"memory{failures.shared_memory()} (docker: --shm-size=8g or --ipc=host). Use fewer num_workers{now}, a smaller "
         "prefetch_factor or batch_size"
     )
 
@@ -187,12 +203,14 @@ def is_lost_worker(error: BaseException) -> bool:
 
 
 def _start_worker(worker_id: int, parent: int) -> None:
+    """One thread a worker: there are as many workers as wanted. Being asked to stop is for the main process to handle."""
     if os.getppid() != parent:  # it was killed in this very moment: torch would take the process that adopts us for it
         os._exit(1)
-    """One thread a worker: there are as many workers as wanted. Ctrl-C is for the main process to handle."""
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    for number in signals.STOPPING:
+        if number != signal.SIGTERM:  # by which torch ends them
+            signal.signal(number, signal.SIG_IGN)
     # Queues print what goes wrong while a batch is sent and go on: the other side would wait for ever.
     multiprocessing.queues.Queue._on_queue_feeder_error = staticmethod(_leave)  # type: ignore[attr-defined]
 
@@ -202,15 +220,6 @@ def _leave(error: BaseException, _: object) -> None:
     sys.stderr.write(f"a loader process cannot hand its batch over: {error}\n")
     sys.stderr.flush()
     os._exit(1)
-
-
-def shared_memory() -> str:
-    """How much shared memory there is and is free, where the system tells."""
-    try:
-        found = shutil.disk_usage("/dev/shm")
-    except OSError:
-        return ""
-    return f": /dev/shm has {found.total / 2**20:.0f} MiB, {found.free / 2**20:.0f} of them free"
 
 
 @Registers.dataloaders.register()

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from dao.dataloaders.datasets.masks import IGNORE
 from dao.dataloaders.sample_transforms import Around, SampleTransform, range_problems
 from dao.errors import ConfigError, Problem
+from dao.mask_resampling import resize_mask
 from dao.register import Registers
 from dao.structures import Sample
 
@@ -86,7 +87,7 @@ def _scaled(
     height, width = (min(limit, max(1, round(side * factor))) for limit, side in zip(limit_hw, image.shape[:2]))
     method = cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR
     resized = cv2.resize(image, (width, height), interpolation=method).reshape(height, width, image.shape[2])
-    return resized, cv2.resize(mask, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return resized, resize_mask(mask, height, width)
 
 
 def _padded(pixels: NDArray[np.uint8], size_hw: tuple[int, int], value: int) -> NDArray[np.uint8]:

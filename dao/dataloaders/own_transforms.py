@@ -14,6 +14,7 @@ import numpy as np
 from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 
+from dao.mask_resampling import resize_mask
 from dao.preprocess import Preprocess, placement
 
 Pixels = NDArray[np.uint8]
@@ -84,7 +85,7 @@ class Letterbox(A.DualTransform):
     def apply_to_mask(self, mask: NDArray[Any], **params: Any) -> NDArray[Any]:
         """mask: (H, W) classes; returns (height, width)."""
         place = placement(mask.shape[:2], self.size, "letterbox")
-        scaled = cv2.resize(mask, (place.width, place.height), interpolation=cv2.INTER_NEAREST)
+        scaled = resize_mask(mask, place.height, place.width)
         canvas = np.zeros((*self.size, *mask.shape[2:]), mask.dtype)
         canvas[place.top : place.top + place.height, place.left : place.left + place.width] = scaled
         return canvas

@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dao.dataloaders.box_geometry import MIN_VISIBLE
 from dao.dataloaders.cache import PictureCache
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.datasets.masks import IGNORE
@@ -78,7 +79,7 @@ class BatchReader:
     ) -> None:
         self.dataset, self.preprocess, self.transforms, self.cache = dataset, preprocess, transforms, cache
         self.preparation = transforms.without_augmentation() if transforms else None
-        self.training, self.seed = training, seed
+        self.training, self.seed, self.min_visible = training, seed, MIN_VISIBLE
         self.leaves_out = not training  # a model that counts its pictures leaves bad ones out of training as well
         # what is not scaled is cut, and where to cut is for the transforms and the chance of each epoch
         whole = transforms is None or not transforms.needs_original
@@ -179,7 +180,7 @@ class BatchReader:
             return [self.begin(other, rng) for other in others]
 
         settings = self.preprocess.settings
-        return Around((settings.size[0], settings.size[1]), settings.pad_value, draw)
+        return Around((settings.size[0], settings.size[1]), settings.pad_value, draw, self.min_visible)
 
     def fit(self, sample: Sample) -> tuple[Sample, NDArray[np.uint8] | Tensor]:
         """The transformed Sample and its pixels as the model takes them.

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from dao.dataloaders.box_geometry import MIN_VISIBLE
 from dao.errors import ConfigError, Problem
 from dao.structures import Sample
 
@@ -28,12 +29,14 @@ class Around:
     """What a transform may ask for beyond the picture it changes.
 
     size_hw: the model's input in pixels; pad_value: grey level of borders.
+    min_visible: share of a box's area that a cut must leave for the box to stay.
     draw: ``draw(count, rng)`` gives other pictures of the whole set, as they are before any transform.
     """
 
     size_hw: tuple[int, int]
     pad_value: int = 114
     draw: Draw = _no_others
+    min_visible: float = MIN_VISIBLE
 
 
 class SampleTransform(ABC):

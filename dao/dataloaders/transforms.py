@@ -20,18 +20,19 @@ from pathlib import Path  # noqa: F401 (named by annotations of albumentations)
 from typing import Any, Literal  # noqa: F401
 
 import albumentations as A
-import cv2
+import cv2  # noqa: F401 (named by annotations of albumentations)
 import numpy as np
 from numpy.typing import NDArray
 
 from dao.dataloaders import box_transforms, mask_transforms, own_transforms  # noqa: F401 (the first two register theirs)
+from dao.dataloaders.box_geometry import MIN_VISIBLE
+from dao.dataloaders.composition import Transform, composition
 from dao.dataloaders.sample_transforms import Around, SampleTransform
 from dao.errors import AICoreError, ConfigError, Problem
 from dao.register import Register, Registers, to_plain
 from dao.structures import Sample
 from dao.utils.seeding import mix
 
-Transform = A.BasicTransform | A.BaseCompose
 AnyTransform = Transform | SampleTransform
 Section = Mapping[str, Any]
 
@@ -225,12 +226,14 @@ class Pipeline:
     Neighbours of albumentations run as one composition; our SampleTransforms run between them.
     """
 
-    def __init__(self, transforms: Sequence[AnyTransform], where: str = "transforms") -> None:
-        self.where, self.transforms = where, list(transforms)
+    def __init__(
+        self, transforms: Sequence[AnyTransform], where: str = "transforms", min_visible: float = MIN_VISIBLE
+    ) -> None:
+        self.where, self.transforms, self.min_visible = where, list(transforms), min_visible
         self._steps: list[A.Compose | SampleTransform] = []
         for ours, group in itertools.groupby(self.transforms, lambda t: isinstance(t, SampleTransform)):
             members = list(group)
-            self._steps += members if ours else [_composition(members)]
+            self._steps += members if ours else [composition(members, min_visible)]
 
     def __call__(self, sample: Sample, seed: int, around: Around | None = None) -> Sample:
         """The transformed Sample; the one given is left as it is. Equal seeds give equal results.
@@ -238,7 +241,7 @@ class Pipeline:
         around: what transforms may ask for beyond the picture; without it there are no other pictures to draw.
         Raises ConfigError when a transform cannot work on this picture, or does not leave uint8 pixels.
         """
-        around = around or Around((sample.image.shape[0], sample.image.shape[1]))
+        around = around or Around((sample.image.shape[0], sample.image.shape[1]), min_visible=self.min_visible)
         for place, step in enumerate(self._steps):
             sample = self._run(step, sample, mix(seed, place) if place else seed, around)
         return sample
@@ -267,7 +270,11 @@ class Pipeline:
     def without_augmentation(self) -> Pipeline | None:
         """What stays in a run's last epochs: transforms that prepare a picture rather than vary it."""
         prepare = [t for t in self.transforms if getattr(t, "prepares", False) and t.p == 1]
-        return Pipeline(prepare, self.where) if prepare else None
+        return Pipeline(prepare, self.where, self.min_visible) if prepare else None
+
+    def keeping(self, min_visible: float) -> Pipeline:
+        """The same, dropping boxes of which a cut leaves a smaller share."""
+        return Pipeline(self.transforms, self.where, min_visible)
 
     @staticmethod
     def _inputs(sample: Sample) -> dict[str, Any]:
@@ -293,12 +300,6 @@ class Pipeline:
             if sample.box_labels is not None:
                 changed.box_labels = sample.box_labels[rows[:, 4].round().astype(np.int64)]
         return changed
-
-
-def _composition(transforms: list[Transform]) -> A.Compose:
-    # boxes travel as rows (x1, y1, x2, y2, row number), so that labels follow whatever boxes remain
-    boxes = A.BboxParams(format="pascal_voc", clip=True, filter_invalid_bboxes=True)
-    return A.Compose(transforms, bbox_params=boxes, mask_interpolation=cv2.INTER_NEAREST)
 
 
 _register_albumentations()

@@ -12,9 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.errors import ConfigError, DataError, Problem, RunError
-from dao.evaluators import factory, ranking
+from dao.evaluators import factory, ranking, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
+from dao.evaluators.headline import line_of
 from dao.evaluators.score_histogram import ScoreHistogram, aligned
 from dao.evaluators.segmentation import as_png
 from dao.register import Registers
@@ -26,7 +27,8 @@ SIDE_KEPT = 256  # pixels to a side, at most, of the maps that are kept for the 
 
 @dataclass(slots=True)
 class PictureRow:
-    """What is kept of one picture. maps: normalised map and truth as small PNGs, of the worst pictures alone."""
+    """What is kept of one picture. outlined: whether a region is.
+    maps: normalised map and truth as small PNGs, of the worst pictures alone."""
 
     index: int
     path: str
@@ -35,6 +37,7 @@ class PictureRow:
     called_bad: bool
     raw_score: float
     score: float
+    outlined: bool = False
     maps: tuple[bytes, bytes] | None = None
 
     @property
@@ -59,6 +62,9 @@ class AnomalyEvaluator(Evaluator):
     """Picture AUROC, average precision and best F1; pixel AUROC, average precision, best F1 and AUPRO; each per kind
     of defect as well; escapes and false alarms at the model's own threshold. Ranking goes by raw scores.
 
+    threshold: from which raw score on a picture is bad; pixel_threshold: from which on a pixel is outlined; min_area: pixels,
+    smaller regions are not outlined. None: the model's own. They go into the model's card, so demo, Predictor and exported
+    files answer as was counted here.
     worst: pictures on the worst-N sheet. pixels: whether maps are judged as well (costs time on large pictures).
     Pixels of defective pictures without a mask count for nothing, and neither do those outside a region of interest.
     """
@@ -71,14 +77,25 @@ class AnomalyEvaluator(Evaluator):
     minimised = ("escape_rate", "false_alarm_rate", "per_kind/<class>/escape_rate")
     descriptive = (
         "pictures", "picture/f1_max_at", "pixel/regions", "per_kind/<class>/pictures", "per_kind/<class>/f1_max_at",
-        "per_kind/<class>/regions",
+        "per_kind/<class>/regions", "verdict_and_region/good_with_region", "verdict_and_region/bad_without_region",
     )  # fmt: skip
 
-    def __init__(self, classes: list[str], worst: int = 24, pixels: bool = True) -> None:
+    operating = ("threshold", "pixel_threshold", "min_area")
+
+    def __init__(
+        self,
+        classes: list[str],
+        worst: int = 24,
+        pixels: bool = True,
+        threshold: float | None = None,
+        pixel_threshold: float | None = None,
+        min_area: int | None = None,
+    ) -> None:
         problems = self.check_config({"worst": worst}, "evaluator.kwargs")
         if problems:
             raise ConfigError(problems)
         self.worst, self.pixels = worst, pixels
+        self.threshold, self.pixel_threshold, self.min_area = threshold, pixel_threshold, min_area
         self.best_metric = "picture/auroc"
         self.tie_breakers = ("pixel/aupro", "pixel/auroc", "picture/f1_max") if pixels else ("picture/f1_max",)
         super().__init__(classes)
@@ -102,7 +119,7 @@ class AnomalyEvaluator(Evaluator):
                 PictureRow(
                     index=index, path=prediction.path, kind=truth.kind, bad=truth.bad,
                     called_bad=bool(prediction.label), raw_score=prediction.raw_score, score=prediction.anomaly_score,
-                    maps=_small_maps(prediction, truth),
+                    outlined=bool(np.any(prediction.mask)), maps=_small_maps(prediction, truth),
                 )
             )  # fmt: skip
             if self.pixels and truth.mask is not None:
@@ -155,17 +172,14 @@ class AnomalyEvaluator(Evaluator):
             histogram.add(np.ones(1, np.float32))
         return flatten(details_of(rows, made_up.bad, {"bad": made_up}))
 
+    def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return np.array([row.raw_score for row in self.all_rows]), np.array([row.bad for row in self.all_rows], bool)
+
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("picture/auroc", "pixel/auroc", "pixel/aupro")
-        shown = [
-            f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, float("nan")) == metrics.get(name)
-        ]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        rates = self.details.get("factory")
-        if not rates:
-            return line
-        escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-        return f"{line}  escapes {escape}  false alarms {alarm}"
+        return line_of(metrics, ("picture/auroc", "pixel/aupro"), self.details)
+
+    def remarks(self) -> list[str]:
+        return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.anomaly_report import write_report
@@ -208,6 +222,15 @@ def details_of(rows: list[PictureRow], good: ScoreHistogram, kinds: dict[str, Ki
             for name in sorted(set(names[bad].tolist()))
         },
         "factory": _factory(scores, bad, called),
+        "verdict_and_region": agreement(rows),
+    }
+
+
+def agreement(rows: list[PictureRow]) -> dict[str, int]:
+    """In how many pictures the verdict and what is outlined say different things."""
+    return {
+        "good_with_region": sum(row.outlined and not row.called_bad for row in rows),
+        "bad_without_region": sum(row.called_bad and not row.outlined for row in rows),
     }
 
 
@@ -241,7 +264,7 @@ def _factory(scores: NDArray[np.float64], bad: NDArray[np.bool_], called: NDArra
         "false_alarm_rate": asdict(factory.wilson(int((~bad & called).sum()), int((~bad).sum()))),
         "auroc": factory.auroc(scores, bad),
     }
-    curve = factory.curve(scores, bad)
+    curve = factory.curve(scores, bad, limits=(-np.inf, np.inf))
     if curve is not None:
         found["escape_at_false_alarm"] = [curve.best_escape_at(x) for x in factory.OPERATING_POINTS]
         found["false_alarm_at_escape"] = [curve.best_false_alarm_at(x) for x in factory.OPERATING_POINTS]

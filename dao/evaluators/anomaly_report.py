@@ -11,7 +11,7 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from dao.errors import DataError
-from dao.evaluators.report import factory_png, finite, make_folder, new_figure, save_figure, write_csv
+from dao.evaluators.report import factory_png, finite, make_folder, new_figure, notes_of, save_figure, write_csv
 from dao.evaluators.segmentation import from_png
 from dao.utils.run_folder import write_json
 
@@ -47,7 +47,8 @@ def judged_by(evaluator: AnomalyEvaluator) -> dict[str, Any]:
     """The thresholds that verdicts were given by, where they come from, and what is to be said of that."""
     facts = evaluator.model_facts
     known = {name: facts[name] for name in ("picture_threshold", "pixel_threshold") if name in facts}
-    return {"thresholds": known, "calibration": facts.get("calibration", ""), "notes": list(evaluator.notes)}
+    told = {"operating_point": evaluator.operating_point, "thresholds": known}
+    return {**told, "calibration": facts.get("calibration", ""), "notes": notes_of(evaluator)}
 
 
 def pictures_csv(path: Path, rows: list[PictureRow]) -> Path:

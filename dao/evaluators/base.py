@@ -9,6 +9,9 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
+import numpy as np
+from numpy.typing import NDArray
+
 from dao.structures import Batch, Prediction
 
 
@@ -21,8 +24,9 @@ class Evaluator(ABC):
     thresholds at which others were reached). Names as `metric_names` gives them, with <class> where one of those stands
     (or a kind of defect), and * for a word or a number: a name is matched whole, so that what a user calls a class says
     nothing. Every metric is in one of the three.
-    facts: those of the model card's that its settings decide (a threshold): the trainers hand them to the task, so that
-    what is counted is what demo and exported files answer.
+    operating: its keywords that set the model's operating point, of which None leaves the model's own; facts: those that
+    were given, by the names of the card's facts or the task's short names for them. The trainers hand them to the task,
+    so that what is counted is what demo and exported files answer.
     model_facts: those of the model that is judged, and notes: what its report is to say beside the numbers, one sentence
     each; both are given by the trainers.
     """
@@ -35,6 +39,8 @@ class Evaluator(ABC):
     descriptive: ClassVar[tuple[str, ...]] = ()
     model_facts: Mapping[str, Any] = MappingProxyType({})
     notes: tuple[str, ...] = ()
+    details: Mapping[str, Any] = MappingProxyType({})  # everything that `compute` last told, nested
+    operating: ClassVar[tuple[str, ...]] = ()
 
     @property
     def best_order(self) -> tuple[str, ...]:
@@ -44,7 +50,19 @@ class Evaluator(ABC):
     @property
     def facts(self) -> dict[str, Any]:
         """By default the model's own hold."""
-        return {}
+        given = {name: getattr(self, name) for name in self.operating}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def operating_point(self) -> dict[str, Any]:
+        """The operating point that was judged at, and who set it, for the report."""
+        names = ("bad_classes", "threshold", "class_thresholds", "min_area", "shown_threshold", "picture_threshold",
+                 "region_threshold", "pixel_threshold", "set_by")  # fmt: skip
+        return {name: self.model_facts[name] for name in names if name in self.model_facts}
+
+    def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """(N,) how bad each picture that `compute` last saw looks, and (N,) whether it is: what a threshold is chosen by."""
+        raise TypeError(f"{type(self).__name__} does not say how bad a picture looks")
 
     def __init__(self, classes: list[str]) -> None:
         self.classes = list(classes)
@@ -72,6 +90,10 @@ class Evaluator(ABC):
             if any(matches(name, metric) for name in names):
                 return mode
         return self.best_mode if metric == self.best_metric else None
+
+    def remarks(self) -> list[str]:
+        """What is to be known of the metrics that `compute` last gave before anybody believes them, a sentence each."""
+        return []
 
     @abstractmethod
     def report(self, folder: Path) -> list[Path]:

@@ -6,17 +6,17 @@ out the weakest changes nothing about the matches of the others.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
+from dao.answers.verdicts import shown_boxes
 from dao.evaluators import factory
-from dao.evaluators.coco_ap import PictureBoxes, as_xywh
-from dao.structures import GroundTruth
+from dao.evaluators.coco_ap import PictureBoxes, on_difficult, overlaps
 
 HIT, FALSE_ALARM, IGNORED = 1, 0, -1
 
@@ -51,7 +51,8 @@ def pair(picture: PictureBoxes, iou_threshold: float) -> Pairing:
     """Which found box is which true one.
 
     Within each class, the best score first: a found box takes the free true box that it overlaps most, by at least the
-    threshold; else, where it lies that much inside an ignored one, it is ignored; else it is a false alarm.
+    threshold; else, where it lies that much inside a crowd, it is ignored; else it is a false alarm. One whose object is
+    a difficult one is ignored (`on_difficult`).
     """
     truth = picture.truth
     verdict = np.full(len(picture.scores), FALSE_ALARM, np.int64)
@@ -59,13 +60,15 @@ def pair(picture: PictureBoxes, iou_threshold: float) -> Pairing:
     overlap = overlaps(picture.boxes_xyxy, truth)
     overlap[picture.labels[:, None] != truth.labels[None]] = -1
     near = (overlap >= iou_threshold).any(axis=1) if overlap.size else np.zeros(len(overlap), bool)
+    aside = on_difficult(overlap, truth, iou_threshold)
+    verdict[aside] = IGNORED
     order = np.argsort(-picture.scores, kind="stable")
-    for i in order[near[order]]:
+    for i in order[(near & ~aside)[order]]:
         free = np.where(truth.ignore | (found_at >= 0), -1.0, overlap[i])
         best = int(free.argmax())
         if free[best] >= iou_threshold:
             verdict[i], found_at[best] = HIT, picture.scores[i]
-        elif (overlap[i][truth.ignore] >= iou_threshold).any():
+        elif (overlap[i][truth.crowd] >= iou_threshold).any():
             verdict[i] = IGNORED
     return Pairing(verdict, found_at)
 
@@ -88,23 +91,24 @@ def tabulate(pictures: Sequence[PictureBoxes], pairings: Sequence[Pairing]) -> M
     )
 
 
-def overlaps(boxes_xyxy: NDArray[np.float32], truth: GroundTruth) -> NDArray[np.float64]:
-    """(N, G) intersection over union; over the found box's own area where the true box is an ignored one."""
-    if not len(boxes_xyxy) or not len(truth.labels):
-        return np.zeros((len(boxes_xyxy), len(truth.labels)))
-    found, true = as_xywh(boxes_xyxy).tolist(), as_xywh(truth.boxes_xyxy).tolist()
-    return np.asarray(coco_mask.iou(found, true, truth.ignore.astype(int).tolist()))
-
-
-def at_score(matches: Matches, score: float, pictures: int, label: int | None = None) -> dict[str, Any]:
-    """What is counted when boxes from ``score`` on are shown, of one class or of all."""
+def at_score(
+    matches: Matches,
+    score: float,
+    pictures: int,
+    label: int | None = None,
+    own: Mapping[int, float] = MappingProxyType({}),
+) -> dict[str, Any]:
+    """What is counted when boxes from ``score`` on are shown, of one class or of all; own: scores of single classes."""
     of_class, of_true = _of(matches, label)
-    shown = of_class & (matches.score >= score)
+    shown = of_class & shown_boxes(matches.label, matches.score, score, own)
     hits, alarms = (int((shown & (matches.verdict == kind)).sum()) for kind in (HIT, FALSE_ALARM))
-    found, total = int((of_true & (matches.found_at >= score)).sum()), int(of_true.sum())
+    found, total = (
+        int((of_true & shown_boxes(matches.true_label, matches.found_at, score, own)).sum()),
+        int(of_true.sum()),
+    )
     said = hits + alarms
     return {
-        "score": score,
+        "score": score if label is None else own.get(label, score),
         "boxes": total,
         "recall": _rate(found, total),
         "precision": _rate(hits, said),
@@ -148,6 +152,7 @@ def confusion(
     num_classes: int,
     iou_threshold: float,
     score: float,
+    own: Mapping[int, float] = MappingProxyType({}),
 ) -> NDArray[np.int64]:
     """(K + 1, K + 1) boxes: rows the truth, columns what was said; the last ones are the background.
 
@@ -157,12 +162,12 @@ def confusion(
     counts = np.zeros((num_classes + 1, num_classes + 1), np.int64)
     for picture, pairing in zip(pictures, pairings):
         verdict, found_at = pairing.verdict, pairing.found_at
-        shown = picture.scores >= score
+        shown = shown_boxes(picture.labels, picture.scores, score, own)
         hit = shown & (verdict == HIT)
         np.add.at(counts, (picture.labels[hit], picture.labels[hit]), 1)
         left = np.flatnonzero(shown & (verdict == FALSE_ALARM))
-        missed = np.flatnonzero(~picture.truth.ignore & (found_at < score))
-        pairs = confused_pairs(overlaps(picture.boxes_xyxy[left], _part(picture.truth, missed)), iou_threshold)
+        missed = np.flatnonzero(~picture.truth.ignore & ~shown_boxes(picture.truth.labels, found_at, score, own))
+        pairs = confused_pairs(overlaps(picture.boxes_xyxy[left], picture.truth.take(missed)), iou_threshold)
         for i, j in pairs:
             counts[picture.truth.labels[missed[j]], picture.labels[left[i]]] += 1
         rest = np.delete(left, [i for i, _ in pairs])
@@ -170,11 +175,6 @@ def confusion(
         np.add.at(counts, (num_classes, picture.labels[rest]), 1)
         np.add.at(counts, (picture.truth.labels[unseen], num_classes), 1)
     return counts
-
-
-def _part(truth: GroundTruth, chosen: NDArray[np.int64]) -> GroundTruth:
-    area = None if truth.area is None else truth.area[chosen]
-    return GroundTruth(truth.boxes_xyxy[chosen], truth.labels[chosen], truth.ignore[chosen], area)
 
 
 def confused_pairs(overlap: NDArray[np.float64], iou_threshold: float) -> list[tuple[int, int]]:

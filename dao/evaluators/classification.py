@@ -11,17 +11,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.answers.operating import own_thresholds
+from dao.answers.verdicts import badness
 from dao.errors import ConfigError, DataError, Problem, RunError, nearest
-from dao.evaluators import factory
+from dao.evaluators import factory, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.counts import confusion, macro, per_class, ranks_of
+from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
+from dao.utils.good_names import good_names
 
 # place in the dataset, path, scores, truth (None: unlabelled), indices of the labels that were given
 Row = tuple[int, str, NDArray[np.float32], NDArray[np.bool_] | None, list[int]]
-GOOD_NAMES = ("good", "ok", "pass", "normal", "defect_free")
 
 
 @dataclass(slots=True)
@@ -52,10 +55,12 @@ class ClsEvaluator(Evaluator):
 
     top_k: also count a picture right when its label is among the k highest scores.
     positive: classes that mean a defect; good: classes that mean a good part. Naming one side gives the other; without
-    either, a class called good, ok, pass, normal or defect_free is the good one. Where pictures carry several labels,
-    a part without any positive one is good, so that every class may be positive.
-    threshold: from which score on a label is given, where pictures carry several; None: the model's own (0.5 unless
-    trained with another). It goes into the model's card, so demo and exported files answer as was counted here.
+    either, classes called good, OK, 合格, i.O., bueno and the like (dao/utils/good_names.py) are the good ones. Where
+    pictures carry several labels, a part without any positive one is good, so that every class may be positive.
+    threshold: from which probability of being bad (the sum of the bad classes' scores) on a part is bad; where pictures
+    carry several labels, from which score on each label is given. class_thresholds: by name, of classes that are to be
+    judged by their own score. None: the model's own (0.5 unless trained with another). They go into the model's card, so
+    demo, Predictor and exported files answer as was counted here.
     worst: pictures on the worst-N sheet.
     The best checkpoint is the one with the least ``factory/balanced_error`` where classes are known to be good or
     defective: the mean of both rates, so that neither side is bought with the other. Elsewhere it goes by top-1, or by
@@ -78,21 +83,36 @@ class ClsEvaluator(Evaluator):
         positive: list[str] | None = None,
         good: list[str] | None = None,
         threshold: float | None = None,
+        class_thresholds: dict[str, float] | None = None,
         worst: int = 24,
     ) -> None:
         problems = self.check_config({"top_k": top_k, "threshold": threshold, "worst": worst}, "evaluator.kwargs")
         if problems:
             raise ConfigError(problems)
-        self.good = good_classes(list(classes), positive, good)
-        self.bad = [name for name in classes if name not in self.good] if self.good or positive else []
+        known_good = good_classes(list(classes), positive, good)
+        self._named = bool(good or positive)
+        self._bad = [name for name in classes if name not in known_good] if known_good or positive else []
         self.top_k = [k for k in (top_k or [5]) if 1 < k < len(classes)]
-        self.threshold, self.worst = threshold, worst
+        self.threshold, self.class_thresholds, self.worst = threshold, class_thresholds, worst
         self.best_metric, self.tie_breakers = best_by(False, bool(self.bad))
         super().__init__(classes)
 
     @property
+    def bad(self) -> list[str]:
+        """Classes that mean a bad part: those that the config names, else the model's card, else by the names of good ones."""
+        return list(self._bad if self._named else self.model_facts.get("bad_classes") or self._bad)
+
+    @property
+    def good(self) -> list[str]:
+        """Classes that mean a good part; none where that is not known."""
+        bad = self.bad
+        return [name for name in self.classes if name not in bad] if bad else []
+
+    @property
     def facts(self) -> dict[str, Any]:
-        return {} if self.threshold is None else {"threshold": self.threshold}
+        return {**({"positive": self.bad} if self.bad else {}), **super().facts}
+
+    operating = ("threshold", "class_thresholds")
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -103,8 +123,8 @@ class ClsEvaluator(Evaluator):
             if k < 1
         ]
         threshold = kwargs.get("threshold")
-        if threshold is not None and not 0 < threshold < 1:
-            problems.append(Problem(f"{where}.threshold", f"expected between 0 and 1, got {threshold:g}"))
+        if threshold is not None and not 0 < threshold <= 1:
+            problems.append(Problem(f"{where}.threshold", f"expected above 0, at most 1, got {threshold:g}"))
         if kwargs.get("worst", 0) < 0:
             problems.append(Problem(f"{where}.worst", f"expected 0 or more pictures, got {kwargs['worst']}"))
         return problems
@@ -174,16 +194,14 @@ class ClsEvaluator(Evaluator):
         details["map"] = details["macro"]["average_precision"]
         if not self.multi_label:
             details["balanced_accuracy"] = details["macro"]["recall"]
-            details["confusion_matrix"] = confusion(scores.argmax(1), truth.argmax(1), len(self.classes)).tolist()
+            details["confusion_matrix"] = confusion(predicted.argmax(1), truth.argmax(1), len(self.classes)).tolist()
         if self.bad:
             details["factory"] = self._factory(scores, truth, predicted)
         return details
 
     def verdict_of(self, results: Results) -> NDArray[np.bool_]:
         """(N, K): what the model says, one class a picture unless they carry several."""
-        if self.multi_label or not len(results.scores):
-            return results.said
-        return np.eye(len(self.classes), dtype=bool)[results.scores.argmax(1)]
+        return results.said
 
     def _accuracy(
         self, scores: NDArray[np.float32], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]
@@ -193,7 +211,9 @@ class ClsEvaluator(Evaluator):
             hits = (predicted & truth).sum()
             micro = 2 * hits / max(1, predicted.sum() + truth.sum())
             return {"subset_accuracy": asdict(factory.wilson(int(exact.sum()), len(exact))), "micro_f1": float(micro)}
-        rank = ranks_of(scores, truth.argmax(1))
+        rank = np.where(
+            exact, 0, ranks_of(scores, truth.argmax(1))
+        )  # a threshold may have the say, not the highest score
         top = {f"top{k}": asdict(factory.wilson(int((rank < k).sum()), len(rank))) for k in self.top_k}
         return {"top1": asdict(factory.wilson(int(exact.sum()), len(exact))), **top}
 
@@ -222,25 +242,31 @@ class ClsEvaluator(Evaluator):
         """(N,) how bad each part looks, 0..1, and (N,) whether it is: whether one of its labels is a bad class.
 
         Badness is the sum of the bad classes' scores: 1 - those of the good ones, without the rounding that makes all
-        sure cases equal. Where pictures carry several labels it is the highest of the bad classes' scores.
+        sure cases equal. Where pictures carry several labels it is the highest of the bad classes' scores. Classes with a
+        threshold of their own have no part in it: where they reach it, the part is bad at any other threshold.
         """
-        of_bad = scores[:, [self.classes.index(name) for name in self.bad]].astype(np.float64)
-        return of_bad.max(1) if self.multi_label else of_bad.sum(1), self._any_bad(truth)
+        own = own_thresholds(self.model_facts, self.classes)
+        bad = [self.classes.index(name) for name in self.bad]
+        return badness(scores, bad, own, self.multi_label), self._any_bad(truth)
+
+    def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        if self.results is None or not self.bad:
+            message = "no class is known to mean a good part, so no threshold tells good from bad; name the good ones"
+            raise ConfigError(Problem("evaluator.kwargs.good", message))
+        known = self.results.only_labelled()
+        return self.verdicts(known.scores, known.truth)
 
     def _any_bad(self, labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
         return labels[:, [self.classes.index(name) for name in self.bad]].any(1)
 
+    def remarks(self) -> list[str]:
+        if not self.details.get("pictures"):
+            return []
+        return remarks.of_rates(self.details["factory"]) if self.bad else [remarks.no_known_good(self.classes)]
+
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("top1", "subset_accuracy", "map", "macro/f1", "macro/auroc")
-        shown = [
-            f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, float("nan")) == metrics.get(name)
-        ]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        rates = self.details.get("factory")
-        if rates:
-            escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-            line += f"  escapes {escape}  false alarms {alarm}"
-        return line
+        names = ("subset_accuracy", "map") if self.multi_label else ("top1", "macro/f1", "factory/auroc")
+        return line_of(metrics, names, self.details)
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.report import write_report
@@ -290,7 +316,7 @@ def good_classes(classes: list[str], positive: list[str] | None, good: list[str]
         return list(good)
     if positive:
         return [name for name in classes if name not in positive]
-    return [name for name in classes if name.lower() in GOOD_NAMES]
+    return good_names(classes)
 
 
 def collate(rows: list[Row], num_classes: int) -> Results:

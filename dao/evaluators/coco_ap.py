@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
+from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
 from dao.structures import GroundTruth
 
 COCO_IOUS = tuple(round(0.5 + 0.05 * i, 2) for i in range(10))
-AREAS = ("all", "small", "medium", "large")  # of the true box: up to 32 x 32 pixels, up to 96 x 96, above
+COCO_MOST = 100  # boxes of a picture and class that COCO's own AP counts
+AREAS = ("all", "small", "medium", "large")  # of the object: up to 32 x 32 pixels, up to 96 x 96, above
 RECALL_POINTS = np.linspace(0, 1, 101)
 
 
@@ -53,35 +55,82 @@ class Precision:
 
 
 def precision(
-    pictures: Sequence[PictureBoxes], num_classes: int, extra_ious: Sequence[float] = (), max_detections: int = 100
+    pictures: Sequence[PictureBoxes],
+    num_classes: int,
+    extra_ious: Sequence[float] = (),
+    max_detections: int = COCO_MOST,
 ) -> Precision:
-    """COCO's precision array over all pictures. Ignored true boxes count neither as found nor as missed (iscrowd).
+    """COCO's precision array over all pictures. Ignored true boxes count neither as found nor as missed: crowds by COCO's
+    rule (iscrowd), difficult ones by VOC's. Small, medium and large go by the area that the annotations state of an
+    object; where they state none, by that of its box.
 
     extra_ious: thresholds beside COCO's ten. max_detections: the best of each picture and class that are counted.
     """
+    ious = tuple(sorted({*COCO_IOUS, *extra_ious}))
+    if not any(picture.truth.difficult is not None for picture in pictures):
+        return Precision(_run(pictures, num_classes, ious, max_detections), ious)
+    # which boxes lie on difficult objects depends on the threshold
+    rows = [_run([without_difficult(p, t) for p in pictures], num_classes, (t,), max_detections) for t in ious]
+    return Precision(np.concatenate(rows), ious)
+
+
+def _run(pictures: Sequence[PictureBoxes], num_classes: int, ious: tuple[float, ...], most: int) -> NDArray[np.float64]:
+    """(T, 101, K, 4) by faster-coco-eval."""
     from faster_coco_eval import COCO, COCOeval_faster
 
-    ious = tuple(sorted({*COCO_IOUS, *extra_ious}))
     truth = COCO(_truth(pictures, num_classes))
-    found = truth.loadRes(_found(pictures))
-    run = COCOeval_faster(truth, found, iouType="bbox")
+    run = COCOeval_faster(truth, truth.loadRes(_found(pictures)), iouType="bbox")
     run.params.iouThrs = np.array(ious)
-    run.params.maxDets = [max_detections]
+    run.params.maxDets = [most]
     run.evaluate()
     run.accumulate()
-    values = np.asarray(run.eval["precision"], np.float64).reshape(
-        len(ious), len(RECALL_POINTS), num_classes, len(AREAS)
-    )
-    return Precision(values, ious)
+    return np.asarray(run.eval["precision"], np.float64).reshape(len(ious), len(RECALL_POINTS), num_classes, len(AREAS))
+
+
+def overlaps(boxes_xyxy: NDArray[np.float32], truth: GroundTruth) -> NDArray[np.float64]:
+    """(N, G) intersection over union; over the found box's own area where the true box is a crowd."""
+    if not len(boxes_xyxy) or not len(truth.labels):
+        return np.zeros((len(boxes_xyxy), len(truth.labels)))
+    found, true = as_xywh(boxes_xyxy).tolist(), as_xywh(truth.boxes_xyxy).tolist()
+    return np.asarray(coco_mask.iou(found, true, truth.crowd.astype(int).tolist()))
+
+
+def on_difficult(overlap: NDArray[np.float64], truth: GroundTruth, iou_threshold: float) -> NDArray[np.bool_]:
+    """(N,) found boxes that are neither right nor wrong by VOC's rule: the object that each overlaps most, by at least
+    the threshold, is a difficult one.
+
+    overlap: (N, G) with the objects of ``truth``, below 0 where the classes differ.
+    """
+    if truth.difficult is None or not overlap.size:
+        return np.zeros(len(overlap), bool)
+    no_crowd = np.where(truth.crowd, -1.0, overlap)
+    best = no_crowd.max(axis=1)
+    ordinary = np.where(truth.difficult, -1.0, no_crowd).max(axis=1)
+    return (best >= iou_threshold) & (best > ordinary)
+
+
+def without_difficult(picture: PictureBoxes, iou_threshold: float) -> PictureBoxes:
+    """The picture without its difficult objects and the boxes that were found on them."""
+    truth = picture.truth
+    if truth.difficult is None:
+        return picture
+    overlap = overlaps(picture.boxes_xyxy, truth)
+    overlap[picture.labels[:, None] != truth.labels[None]] = -1
+    kept = ~on_difficult(overlap, truth, iou_threshold)
+    boxes, labels, scores = (x[kept] for x in (picture.boxes_xyxy, picture.labels, picture.scores))
+    others = replace(truth.take(~truth.difficult), difficult=None)
+    return PictureBoxes(picture.path, picture.hw, others, boxes, labels, scores)
 
 
 def _truth(pictures: Sequence[PictureBoxes], num_classes: int) -> dict:
     annotations = []
     for number, picture in enumerate(pictures, start=1):
         truth = picture.truth
-        for box, label, ignore in zip(as_xywh(truth.boxes_xyxy).tolist(), truth.labels, truth.ignore):
+        boxes = as_xywh(truth.boxes_xyxy)
+        areas = boxes[:, 2] * boxes[:, 3] if truth.area is None else truth.area
+        for box, label, ignore, area in zip(boxes.tolist(), truth.labels, truth.ignore, areas.tolist()):
             row = {"id": len(annotations) + 1, "image_id": number, "category_id": int(label) + 1, "bbox": box}
-            annotations.append({**row, "area": box[2] * box[3], "iscrowd": int(ignore)})
+            annotations.append({**row, "area": area, "iscrowd": int(ignore)})
     images = [{"id": i, "height": p.hw[0], "width": p.hw[1]} for i, p in enumerate(pictures, start=1)]
     categories = [{"id": i + 1, "name": str(i)} for i in range(num_classes)]
     return {"images": images, "annotations": annotations, "categories": categories}

@@ -11,12 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.answers.operating import own_thresholds
+from dao.answers.verdicts import box_badness
 from dao.errors import ConfigError, DataError, Problem, RunError
-from dao.evaluators import box_counts, factory
+from dao.evaluators import box_counts, factory, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.box_counts import Matches, Pairing
 from dao.evaluators.classification import flatten
-from dao.evaluators.coco_ap import COCO_IOUS, PictureBoxes, Precision, precision
+from dao.evaluators.coco_ap import COCO_IOUS, COCO_MOST, PictureBoxes, Precision, precision
+from dao.evaluators.headline import line_of
+from dao.models.detection.answers import AnswerSettings
 from dao.register import Registers
 from dao.structures import Batch, GroundTruth, Prediction
 from dao.utils import dist
@@ -27,12 +31,15 @@ class DetEvaluator(Evaluator):
     """COCO AP (AP, AP50, AP75, small, medium, large, per class); recall and false alarms per picture at a score; the
     score of the best F1; and whole pictures: AUROC, escapes and false alarms of "any defect or none".
 
-    score: from which on a box is shown and counts in recall, false alarms, confusion matrix and escapes.
+    score: from which on a box is shown and counts in recall, false alarms, confusion matrix and escapes;
+    class_thresholds: the same of single classes, by name. None: the model's own (0.3 unless trained with another). They go
+    into the model's card, so demo, Predictor and exported files answer as was counted here.
     iou: overlap from which on a found box is a true one, in everything but AP.
-    extra_iou: AP at these overlaps as well (0.33 is DeepPCB's); max_detections: counted of each picture and class.
+    extra_iou: AP at these overlaps as well (0.33 is DeepPCB's); max_detections: boxes that AP counts of each
+    picture and class; None: as many as the model may answer. COCO's own AP, of at most 100, is reported as ap_coco.
     worst: pictures on the worst-N sheet.
-    Ignored boxes (COCO's crowd, VOC's difficult) count neither as found nor as missed. Small, medium and large go by
-    the area of the true box.
+    Ignored boxes (COCO's crowd, VOC's difficult) count neither as found nor as missed, each by its set's own rule. Small,
+    medium and large go by the area that the annotations state of an object, else by that of its box.
     """
 
     maximised = (
@@ -54,20 +61,41 @@ class DetEvaluator(Evaluator):
     def __init__(
         self,
         classes: list[str],
-        score: float = 0.3,
+        score: float | None = None,
         iou: float = 0.5,
         extra_iou: list[float] | None = None,
-        max_detections: int = 100,
+        max_detections: int | None = None,
         worst: int = 24,
+        class_thresholds: dict[str, float] | None = None,
     ) -> None:
         values = {"score": score, "iou": iou, "extra_iou": extra_iou, "max_detections": max_detections, "worst": worst}
         problems = self.check_config(values, "evaluator.kwargs")
         if problems:
             raise ConfigError(problems)
-        self.score, self.iou, self.worst, self.max_detections = score, iou, worst, max_detections
+        self.iou, self.worst, self.max_detections = iou, worst, max_detections
+        self.given_score, self.class_thresholds = score, class_thresholds
         self.extra_iou = [round(value, 4) for value in extra_iou or []]
         self.best_metric, self.tie_breakers = "ap", ("ap50", "best_f1/f1", "factory/auroc")
         super().__init__(classes)
+
+    @property
+    def facts(self) -> dict[str, Any]:
+        given = {"score": self.given_score, "class_thresholds": self.class_thresholds}
+        return {name: value for name, value in given.items() if value is not None}
+
+    @property
+    def score(self) -> float:
+        """From which on a box is shown: the config's, else the model's."""
+        known = self.model_facts.get("shown_threshold", AnswerSettings().shown_threshold)
+        return known if self.given_score is None else self.given_score
+
+    @property
+    def own(self) -> dict[int, float]:
+        """The same of those classes that have one of their own, by index."""
+        given = {} if self.class_thresholds is None else {"class_thresholds": self.class_thresholds}
+        return own_thresholds({**self.model_facts, **given}, self.classes)
+
+    operating = ("score", "class_thresholds")
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -79,9 +107,14 @@ class DetEvaluator(Evaluator):
             if not 0 < value <= 1
         ]
         for key, least in {"max_detections": 1, "worst": 0}.items():
-            if kwargs.get(key, least) < least:
+            if kwargs.get(key) is not None and kwargs[key] < least:
                 problems.append(Problem(f"{where}.{key}", f"expected {least} or more, got {kwargs[key]}"))
         return problems
+
+    @property
+    def most_counted(self) -> int:
+        """Boxes of a picture and class that AP counts."""
+        return self.max_detections or self.model_facts.get("max_detections") or COCO_MOST
 
     def reset(self) -> None:
         self._rows: list[tuple[int, PictureBoxes]] = []
@@ -142,21 +175,28 @@ class DetEvaluator(Evaluator):
         details: dict[str, Any] = {"pictures": len(self.pictures)}
         if not self.pictures:
             return details
-        self.precision = precision(self.pictures, len(self.classes), [*self.extra_iou, self.iou], self.max_detections)
+        self.precision = precision(self.pictures, len(self.classes), [*self.extra_iou, self.iou], self.most_counted)
         self.pairings = [box_counts.pair(picture, self.iou) for picture in self.pictures]
         self.matches = box_counts.tabulate(self.pictures, self.pairings)
-        details |= average_precisions(self.precision, self.extra_iou)
-        details["at_score"] = box_counts.at_score(self.matches, self.score, len(self.pictures))
+        details |= {**average_precisions(self.precision, self.extra_iou), "ap_coco": self._coco_ap()}
+        details["at_score"] = box_counts.at_score(self.matches, self.score, len(self.pictures), own=self.own)
         details["best_f1"] = box_counts.best_f1(self.matches)
         details["per_class"] = {name: self._of_class(label) for label, name in enumerate(self.classes)}
-        matrix = box_counts.confusion(self.pictures, self.pairings, len(self.classes), self.iou, self.score)
+        matrix = box_counts.confusion(self.pictures, self.pairings, len(self.classes), self.iou, self.score, self.own)
         details["confusion_matrix"] = matrix.tolist()
         details["factory"] = self._factory()
         return details
 
+    def _coco_ap(self) -> float:
+        """AP of the 100 best boxes of each picture and class: another number only where there are more."""
+        most_found = max((np.bincount(p.labels).max(initial=0) for p in self.pictures), default=0)
+        if self.most_counted == COCO_MOST or most_found <= min(COCO_MOST, self.most_counted):
+            return self.precision.ap()
+        return precision(self.pictures, len(self.classes)).ap()
+
     def _of_class(self, label: int) -> dict[str, Any]:
         found = average_precisions(self.precision, self.extra_iou, label)
-        counts = box_counts.at_score(self.matches, self.score, len(self.pictures), label)
+        counts = box_counts.at_score(self.matches, self.score, len(self.pictures), label, self.own)
         best = box_counts.best_f1(self.matches, label)
         return {**found, **counts, "best_f1": best["f1"], "best_f1_score": best["score"]}
 
@@ -183,24 +223,23 @@ class DetEvaluator(Evaluator):
         Pictures of which only ignored boxes are known are left out: nobody knows whether they are good.
         """
         decided = [p for p in self.pictures if not len(p.truth.labels) or (~p.truth.ignore).any()]
-        badness = np.array([p.scores.max(initial=0) for p in decided], np.float64)
+        badness = np.array([box_badness(p.labels, p.scores, self.own) for p in decided], np.float64)
         return badness, np.array([len(p.truth.labels) > 0 for p in decided], bool)
 
+    def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return self.verdicts()
+
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ["ap", "ap50", *(ap_name(iou) for iou in self.extra_iou)]
-        shown = [f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name, np.nan) == metrics.get(name)]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        counts = self.details.get("at_score")
-        if not counts:
-            return line
-        if counts["recall"]:
-            line += f"  from score {self.score:g}: found {factory.Rate(**counts['recall']).text()}"
-        line += f"  false alarms {counts['false_alarms_per_picture']:.3g} a picture"
-        rates = self.details["factory"]
-        if rates["good_pictures"]:
-            escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-            line += f"  escaped pictures {escape}  good pictures with an alarm {alarm}"
-        return line
+        marked = self.details.get("at_score", {}).get("recall")
+        found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
+        return line_of(metrics, ("ap", "ap50"), self.details, found)
+
+    def remarks(self) -> list[str]:
+        if not self.pictures:
+            return []
+        most = [int(np.bincount(p.truth.labels[~p.truth.ignore]).max(initial=0)) for p in self.pictures]
+        crowded = sum(count > self.most_counted for count in most)
+        return [*remarks.crowded(max(most), crowded, self.most_counted), *remarks.of_rates(self.details["factory"])]
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.detection_report import write_report

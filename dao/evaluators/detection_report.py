@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.answers.verdicts import shown_boxes
 from dao.errors import DataError, RunError
 from dao.evaluators import report
 from dao.evaluators.box_counts import FALSE_ALARM, HIT, IGNORED, Matches, Pairing
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from dao.evaluators.detection import DetEvaluator
 
 BACKGROUND = "background"
+NO_OWN: Mapping[int, float] = MappingProxyType({})
 VERDICTS = {HIT: "found", FALSE_ALARM: "false alarm", IGNORED: "ignored"}
 FOUND, MISSED, ALARM = (0, 158, 115), (213, 94, 0), (0, 114, 178)  # green, vermilion, blue of Okabe & Ito
 TILE = 384  # pixels of a picture on the worst-N sheet
@@ -33,7 +36,8 @@ def write_report(evaluator: DetEvaluator, folder: Path) -> list[Path]:
     except OSError as error:
         raise RunError(f"the folder {folder} could not be made: {error}") from None
     classes, details = evaluator.classes, evaluator.details
-    write_json(folder / "metrics.json", report.finite({"classes": classes, **details}))
+    told = {"classes": classes, "operating_point": evaluator.operating_point, "notes": report.notes_of(evaluator)}
+    write_json(folder / "metrics.json", report.finite({**told, **details}))
     written = [folder / "metrics.json"]
     if not details["pictures"]:
         return written
@@ -72,7 +76,7 @@ def box_rows(evaluator: DetEvaluator) -> Iterator[list[Any]]:
         rows = zip(pairing.verdict, picture.labels, picture.scores, picture.boxes_xyxy)
         for verdict, label, score, box in rows:
             yield _row(picture, VERDICTS[int(verdict)], evaluator.classes[label], f"{score:.6g}", box)
-        for i in np.flatnonzero(~picture.truth.ignore & (pairing.found_at < evaluator.score)):
+        for i in np.flatnonzero(missed_boxes(picture, pairing, evaluator.score, evaluator.own)):
             yield _row(picture, "missed", evaluator.classes[picture.truth.labels[i]], "", picture.truth.boxes_xyxy[i])
 
 
@@ -143,12 +147,28 @@ def _frame(axes: Any) -> None:
 # -- pictures --------------------------------------------------------------------------------------------------------
 
 
-def worst_order(pictures: Sequence[PictureBoxes], pairings: Sequence[Pairing], score: float) -> tuple[list[int], int]:
+def missed_boxes(
+    picture: PictureBoxes, pairing: Pairing, score: float, own: Mapping[int, float] = NO_OWN
+) -> NDArray[np.bool_]:
+    """(G,) the true boxes that are not found from ``score`` on; own: scores of single classes."""
+    return ~picture.truth.ignore & ~shown_boxes(picture.truth.labels, pairing.found_at, score, own)
+
+
+def false_alarms(
+    picture: PictureBoxes, pairing: Pairing, score: float, own: Mapping[int, float] = NO_OWN
+) -> NDArray[np.bool_]:
+    """(N,) the boxes shown from ``score`` on that are none."""
+    return (pairing.verdict == FALSE_ALARM) & shown_boxes(picture.labels, picture.scores, score, own)
+
+
+def worst_order(
+    pictures: Sequence[PictureBoxes], pairings: Sequence[Pairing], score: float, own: Mapping[int, float] = NO_OWN
+) -> tuple[list[int], int]:
     """Pictures with the most mistakes first (of equal ones, the surest false alarms); and how many have any."""
     keys = []
     for i, (picture, pairing) in enumerate(zip(pictures, pairings)):
-        alarms = picture.scores[(pairing.verdict == FALSE_ALARM) & (picture.scores >= score)]
-        missed = int((~picture.truth.ignore & (pairing.found_at < score)).sum())
+        alarms = picture.scores[false_alarms(picture, pairing, score, own)]
+        missed = int(missed_boxes(picture, pairing, score, own).sum())
         keys.append((-(len(alarms) + missed), -float(alarms.sum()), i))
     return [i for _, _, i in sorted(keys)], sum(key[0] < 0 for key in keys)
 
@@ -158,7 +178,7 @@ def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     from dao.dataloaders.datasets.image_io import read_image
     from dao.utils.visualize import contact_sheet, write_image
 
-    order, wrong = worst_order(evaluator.pictures, evaluator.pairings, evaluator.score)
+    order, wrong = worst_order(evaluator.pictures, evaluator.pairings, evaluator.score, evaluator.own)
     tiles, captions = [], []
     for i in order[: min(evaluator.worst, wrong) if wrong else evaluator.worst]:
         picture, pairing = evaluator.pictures[i], evaluator.pairings[i]
@@ -166,8 +186,8 @@ def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
             image = read_image(picture.path)
         except DataError:  # it was readable a minute ago; the table still lists it
             continue
-        tiles.append(draw_verdicts(image, picture, pairing, evaluator.classes, evaluator.score))
-        captions.append(f"{Path(picture.path).name}\n{_caption(picture, pairing, evaluator.score)}")
+        tiles.append(draw_verdicts(image, picture, pairing, evaluator.classes, evaluator.score, evaluator.own))
+        captions.append(f"{Path(picture.path).name}\n{_caption(picture, pairing, evaluator.score, evaluator.own)}")
     if not tiles:
         return []
     shown = f"{len(tiles)} of {len(order)} pictures"
@@ -179,14 +199,19 @@ def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     return [path]
 
 
-def _caption(picture: PictureBoxes, pairing: Pairing, score: float) -> str:
-    missed = int((~picture.truth.ignore & (pairing.found_at < score)).sum())
-    alarms = int(((pairing.verdict == FALSE_ALARM) & (picture.scores >= score)).sum())
+def _caption(picture: PictureBoxes, pairing: Pairing, score: float, own: Mapping[int, float] = NO_OWN) -> str:
+    missed = int(missed_boxes(picture, pairing, score, own).sum())
+    alarms = int(false_alarms(picture, pairing, score, own).sum())
     return f"{missed} missed, {alarms} false alarms"
 
 
 def draw_verdicts(
-    image: NDArray[np.uint8], picture: PictureBoxes, pairing: Pairing, classes: Sequence[str], score: float
+    image: NDArray[np.uint8],
+    picture: PictureBoxes,
+    pairing: Pairing,
+    classes: Sequence[str],
+    score: float,
+    own: Mapping[int, float] = NO_OWN,
 ) -> NDArray[np.uint8]:
     """A small copy of the picture with true boxes (found or missed) and false alarms, each with its class."""
     from dao.utils.visualize import to_rgb
@@ -194,12 +219,12 @@ def draw_verdicts(
     scale = TILE / max(image.shape[:2])
     size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
     canvas = np.ascontiguousarray(to_rgb(cv2.resize(image, size, interpolation=cv2.INTER_AREA)))
-    truth, shown = picture.truth, picture.scores >= score
+    truth, missed = picture.truth, missed_boxes(picture, pairing, score, own)
     for i in np.flatnonzero(~truth.ignore):
-        found = pairing.found_at[i] >= score
+        found = not missed[i]
         text = "" if found else classes[truth.labels[i]]
         _draw_box(canvas, truth.boxes_xyxy[i] * scale, FOUND if found else MISSED, text)
-    for i in np.flatnonzero(shown & (pairing.verdict == FALSE_ALARM)):
+    for i in np.flatnonzero(false_alarms(picture, pairing, score, own)):
         _draw_box(canvas, picture.boxes_xyxy[i] * scale, ALARM, f"{classes[picture.labels[i]]} {picture.scores[i]:.2f}")
     return canvas
 

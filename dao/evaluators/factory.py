@@ -13,6 +13,8 @@ from dataclasses import asdict, dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.answers.verdicts import between
+
 Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 OPERATING_POINTS = (0.005, 0.01, 0.02, 0.05)
 
@@ -67,6 +69,7 @@ class Curve:
     """Both rates at every threshold that tells parts apart. A part is called bad at score >= threshold.
 
     thresholds, escape, false_alarm: (M,), thresholds falling from infinity (everything passes).
+    limits: between which a threshold can be set, the lower one not included: a score of 0 may mean that nothing was found.
     """
 
     thresholds: NDArray[np.float64]
@@ -74,32 +77,61 @@ class Curve:
     false_alarm: NDArray[np.float64]
     bad_total: int
     good_total: int
+    limits: tuple[float, float] = (0.0, 1.0)
 
     def best_escape_at(self, false_alarm: float) -> dict[str, object]:
         """The lowest escape rate whose false-alarm rate stays within ``false_alarm``; then the fewest false alarms."""
-        allowed = np.flatnonzero(self.false_alarm <= false_alarm + 1e-12)
+        allowed = self._settable(self.false_alarm <= false_alarm + 1e-12)
+        if not len(allowed):
+            return self._none("max_false_alarm", false_alarm)
         first = int(np.argmax(self.escape[allowed] == self.escape[allowed].min()))
         return self._at(int(allowed[first]), "max_false_alarm", false_alarm)
 
     def best_false_alarm_at(self, escape: float) -> dict[str, object]:
         """The lowest false-alarm rate whose escape rate stays within ``escape``; then the fewest escapes."""
-        allowed = np.flatnonzero(self.escape <= escape + 1e-12)
+        allowed = self._settable(self.escape <= escape + 1e-12)
+        if not len(allowed):
+            return self._none("max_escape", escape)
         last = int(np.flatnonzero(self.false_alarm[allowed] == self.false_alarm[allowed].min())[-1])
         return self._at(int(allowed[last]), "max_escape", escape)
 
+    def _settable(self, wanted: NDArray[np.bool_]) -> NDArray[np.int64]:
+        return np.flatnonzero(wanted & (self.thresholds > self.limits[0]))
+
+    def _none(self, wanted: str, limit: float) -> dict[str, object]:
+        """No threshold reaches it: such parts score as those of which nothing was said."""
+        return {wanted: limit, "threshold": None, "escape_rate": None, "false_alarm_rate": None}
+
     def _at(self, i: int, wanted: str, limit: float) -> dict[str, object]:
         escapes, alarms = round(self.escape[i] * self.bad_total), round(self.false_alarm[i] * self.good_total)
-        threshold = float(self.thresholds[i])
         return {
             wanted: limit,
-            "threshold": threshold if np.isfinite(threshold) else None,
+            "threshold": self._proposed(i),
             "escape_rate": asdict(wilson(escapes, self.bad_total)),
             "false_alarm_rate": asdict(wilson(alarms, self.good_total)),
         }
 
+    def _proposed(self, i: int) -> float | None:
+        """A short number that does what the i-th threshold does, well away from the scores on both sides; None where
+        everything must pass, and a score is as high as a threshold can be."""
+        high = float(self.thresholds[i])
+        if i + 1 < len(self.thresholds):
+            low = max(float(self.thresholds[i + 1]), self.limits[0])
+        else:
+            low = max(high - max(abs(high), 1e-6), self.limits[0])
+        if np.isfinite(high):
+            return between(low, high)
+        high = min(low + max(abs(low), 1e-6), self.limits[1])
+        return between(low, high) if high > low else None
 
-def curve(scores: NDArray[np.floating], bad: NDArray[np.bool_]) -> Curve | None:
-    """Escape against false alarm over all thresholds; None unless good and bad parts are both present."""
+
+def curve(
+    scores: NDArray[np.floating], bad: NDArray[np.bool_], limits: tuple[float, float] = (0.0, 1.0)
+) -> Curve | None:
+    """Escape against false alarm over all thresholds; None unless good and bad parts are both present.
+
+    limits: of the thresholds that can be set, see `Curve`; of scores without any (-inf, inf).
+    """
     bad_total, good_total = int(bad.sum()), int((~bad).sum())
     if not bad_total or not good_total:
         return None
@@ -113,4 +145,5 @@ def curve(scores: NDArray[np.floating], bad: NDArray[np.bool_]) -> Curve | None:
         false_alarm=np.concatenate([[0.0], alarms / good_total]),
         bad_total=bad_total,
         good_total=good_total,
+        limits=limits,
     )

@@ -4,21 +4,27 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from loguru import logger
 from numpy.typing import NDArray
 
 from dao.errors import DataError, RunError
-from dao.evaluators import factory
+from dao.evaluators import factory, remarks
+from dao.utils import atomic
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
+    from dao.evaluators.base import Evaluator
     from dao.evaluators.classification import ClsEvaluator, Results
 
 CELL_TEXT_LIMIT = 100  # classes, up to which a confusion matrix has its numbers written in
+# how a formula begins, in both widths; "-" alone is none
+FORMULA = re.compile("\\s*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
 MAX_TICKS = 100  # class names along an axis; of more classes every second, third, ... is named
 
 
@@ -26,7 +32,8 @@ def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
     """Everything an evaluation of a classifier has to show; returns the files."""
     make_folder(folder)
     classes, details, results = evaluator.classes, evaluator.details, evaluator.results
-    write_json(folder / "metrics.json", finite({"classes": classes, **details}))
+    told = {"classes": classes, "operating_point": evaluator.operating_point, "notes": notes_of(evaluator)}
+    write_json(folder / "metrics.json", finite({**told, **details}))
     written = [folder / "metrics.json", predictions_csv(folder / "predictions.csv", evaluator)]
     if not details["pictures"]:
         return written
@@ -52,6 +59,15 @@ def make_folder(folder: Path) -> None:
         raise RunError(f"the folder {folder} could not be made: {error}") from None
 
 
+def notes_of(evaluator: Evaluator) -> list[str]:
+    """What a report says beside its numbers: of the data and the model, and of what the numbers are worth, which is said
+    in the log as well."""
+    told = evaluator.remarks()
+    for remark in told:
+        logger.warning("{}", remark)
+    return [*evaluator.notes, *told]
+
+
 def finite(value: Any) -> Any:
     """The same with NaN and infinity as null: JSON has no such numbers."""
     if isinstance(value, dict):
@@ -65,15 +81,26 @@ def finite(value: Any) -> Any:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """A CSV file. Raises RunError when the disk refuses."""
-    try:
-        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(rows)
-    except OSError as error:
-        raise RunError(f"{path} could not be written: {error}") from None
+    """A CSV file, its cells made harmless. Raises RunError when the disk refuses."""
+    with (
+        atomic.replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(map(harmless, header))
+        writer.writerows(map(harmless, row) for row in rows)
     return path
+
+
+def harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet runs: text that would begin a formula (a file's name can) gets an apostrophe before it."""
+    if not isinstance(cell, str) or not FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def predictions_csv(path: Path, evaluator: ClsEvaluator) -> Path:
@@ -136,12 +163,9 @@ def save_figure(figure: Any, path: Path) -> Path:
     """Write a figure as PNG. Raises RunError when the disk refuses."""
     import warnings
 
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # dao.utils.text has said so
-            figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise RunError(f"{path} could not be written: {error}") from None
+    with atomic.replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # dao.utils.text has said so
+        figure.savefig(temporary, dpi=120, format="png")
     return path
 
 
@@ -196,7 +220,7 @@ def name_ticks(axes: Any, classes: Sequence[str], totals: Sequence[int], size: i
 
 def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:
     """Pictures from most confidently wrong to least, then from least sure to surest, and how many of them are wrong."""
-    wrong = results.scores.argmax(1) != results.truth.argmax(1)
+    wrong = results.said.argmax(1) != results.truth.argmax(1)
     sure = results.scores.max(1)
     order = np.lexsort((np.where(wrong, -sure, sure), ~wrong))
     return order, int(wrong.sum())
@@ -211,7 +235,7 @@ def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) 
     chosen = order[: min(limit, wrong) if wrong else limit]
     tiles, captions = [], []
     for i in chosen:
-        said, true = int(results.scores[i].argmax()), int(results.truth[i].argmax())
+        said, true = int(results.said[i].argmax()), int(results.truth[i].argmax())
         try:
             tiles.append(thumbnail(read_image(results.paths[i])))
         except DataError:  # it was readable a minute ago; the table still lists it
@@ -244,7 +268,9 @@ def factory_png(path: Path, badness: NDArray[np.floating], bad: NDArray[np.bool_
     )  # fmt: skip
     axes.set_xlabel("false alarms: good parts called bad (%)")
     axes.set_ylabel("escapes: bad parts called good (%)")
-    axes.set_title(f"{curve.bad_total} bad and {curve.good_total} good parts, AUROC {rates['auroc']:.4f}")
+    title = f"{curve.bad_total} bad and {curve.good_total} good parts, AUROC {rates['auroc']:.4f}"
+    hollow = remarks.verdict_of(*(factory.Rate(**rates[key]) for key in ("escape_rate", "false_alarm_rate")))
+    axes.set_title(f"{title}\n{hollow}" if hollow else title)
     axes.set_xlim(-2, 102)
     axes.set_ylim(-2, 102)
     axes.grid(alpha=0.3)

@@ -17,6 +17,7 @@ from dao.evaluators.report import (
     make_folder,
     matrix_csv,
     new_figure,
+    notes_of,
     row_rates,
     save_figure,
     write_csv,
@@ -33,7 +34,8 @@ def write_report(evaluator: SegEvaluator, folder: Path) -> list[Path]:
     """Everything an evaluation of masks has to show; returns the files."""
     make_folder(folder)
     classes, details, rows = evaluator.classes, evaluator.details, evaluator.all_rows
-    write_json(folder / "metrics.json", finite({"classes": classes, **details}))
+    told = {"classes": classes, "operating_point": evaluator.operating_point, "notes": notes_of(evaluator)}
+    write_json(folder / "metrics.json", finite({**told, **details}))
     written = [folder / "metrics.json"]
     if not rows:
         return written

@@ -11,10 +11,14 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.answers import operating as points
+from dao.answers.operating import MIN_AREA
+from dao.answers.verdicts import region_peak
 from dao.errors import ConfigError, DataError, Problem, RunError
-from dao.evaluators import defects, factory, pixels
+from dao.evaluators import defects, factory, pixels, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
+from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
@@ -25,7 +29,7 @@ ALARM_POINTS = (0.02, 0.05, 0.1, 0.5, 1.0)  # false alarms per picture at which 
 @dataclass(slots=True)
 class PictureRow:
     """What is kept of one picture. bad, called_bad: whether a region of at least ``min_area`` labelled pixels is marked, or
-    called, a defect; score: the probability that so many labelled pixels reach; iou: of its defect classes, 1 where none
+    called, a defect; score: the highest threshold at which such a region is left; iou: of its defect classes, 1 where none
     is marked or called; masks: truth and prediction as PNG, of the worst pictures alone."""
 
     index: int
@@ -49,7 +53,10 @@ class SegEvaluator(Evaluator):
     """IoU, Dice and boundary F1 per class and as means, with and without the background; pixel accuracy; confusion
     matrix; defects found and false alarms per picture, region by region; picture-level AUROC, escapes, false alarms.
 
-    min_area: pixels; smaller regions are neither defects nor alarms. min_overlap: share of a defect's pixels that must
+    threshold: from which probability of a defect on a pixel is one; class_thresholds: by name, of classes that are to be
+    judged by their own probability; min_area: pixels, smaller regions are neither defects nor alarms. None: the model's
+    own (0.5 and 5 unless trained with others). They go into the model's card, so demo, Predictor and exported files answer
+    as was counted here. min_overlap: share of a defect's pixels that must
     be called a defect for it to be found. boundary_tolerance: how far outlines may lie apart, as a share of the
     picture's diagonal. worst: pictures on the worst-N sheet.
     Means leave out classes that neither the truth nor the predictions have. Unlabelled pixels count nowhere, and pictures
@@ -70,29 +77,42 @@ class SegEvaluator(Evaluator):
     def __init__(
         self,
         classes: list[str],
-        min_area: int = 5,
+        min_area: int | None = None,
         min_overlap: float = 0.1,
         boundary_tolerance: float = 0.0075,
         worst: int = 24,
+        threshold: float | None = None,
+        class_thresholds: dict[str, float] | None = None,
     ) -> None:
-        given = {"min_area": min_area, "min_overlap": min_overlap, "worst": worst}
+        given = {"min_area": min_area, "min_overlap": min_overlap, "worst": worst, "threshold": threshold}
         problems = self.check_config({**given, "boundary_tolerance": boundary_tolerance}, "evaluator.kwargs")
         if problems:
             raise ConfigError(problems)
-        self.min_area, self.min_overlap, self.worst = min_area, min_overlap, worst
+        self.min_area, self.threshold, self.class_thresholds = min_area, threshold, class_thresholds
+        self.min_overlap, self.worst = min_overlap, worst
         self.boundary_tolerance = boundary_tolerance
         self.best_metric, self.tie_breakers = "foreground/miou", ("foreground/iou_any_kind", "factory/auroc")
         super().__init__(classes)
+
+    operating = ("threshold", "class_thresholds", "min_area")
+
+    @property
+    def area_in_use(self) -> int:
+        """Pixels of the smallest region that counts."""
+        return self.min_area or self.model_facts.get("min_area") or MIN_AREA
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Numbers that are out of range."""
         limits = {"min_area": (1, 10**9), "min_overlap": (0, 1), "boundary_tolerance": (0, 1), "worst": (0, 10**4)}
-        return [
+        problems = [
             Problem(f"{where}.{key}", f"expected {low} to {high}, got {kwargs[key]}")
             for key, (low, high) in limits.items()
-            if key in kwargs and not low <= kwargs[key] <= high
+            if kwargs.get(key) is not None and not low <= kwargs[key] <= high
         ]
+        return problems + points.problems(
+            {"threshold": kwargs.get("threshold")}, [], {"threshold": f"{where}.threshold"}
+        )
 
     def reset(self) -> None:
         count = len(self.classes)
@@ -117,7 +137,8 @@ class SegEvaluator(Evaluator):
 
     def _count(self, prediction: Prediction, index: int, truth: NDArray[np.uint8]) -> None:
         count, mask, labelled = len(self.classes), prediction.mask, truth != pixels.IGNORE
-        counted = defects.count(truth, mask, prediction.defect_map, self.min_area, self.min_overlap)
+        area = self.area_in_use
+        counted = defects.count(truth, mask, prediction.defect_map, area, self.min_overlap)
         table = pixels.confusion(truth, mask, count)
         self.confusion += table
         tolerance = pixels.tolerance_of(truth.shape, self.boundary_tolerance)
@@ -128,8 +149,8 @@ class SegEvaluator(Evaluator):
             index=index,
             path=prediction.path,
             bad=bool(counted.defects),
-            called_bad=bool(defects.regions((mask > 0) & labelled, self.min_area)),
-            score=reached_by(prediction.defect_map[labelled], self.min_area),
+            called_bad=bool(defects.regions((mask > 0) & labelled, area)),
+            score=region_peak(np.where(labelled, prediction.defect_map, np.float32(0)), area),
             iou=iou,
             wrong_pixels=int(table.sum() - np.trace(table)),
             counted=counted,
@@ -226,18 +247,16 @@ class SegEvaluator(Evaluator):
             found["false_alarm_at_escape"] = [curve.best_false_alarm_at(x) for x in factory.OPERATING_POINTS]
         return found
 
+    def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        return np.array([row.score for row in self.all_rows]), np.array([row.bad for row in self.all_rows], bool)
+
     def headline(self, metrics: Mapping[str, float]) -> str:
-        names = ("miou", "foreground/miou", "foreground/boundary_f1")
-        shown = [f"{name} {metrics[name]:.4f}" for name in names if metrics.get(name) is not None]
-        line = "  ".join(shown) + f"  ({int(metrics.get('pictures', 0))} pictures)"
-        if "defects" not in self.details:
-            return line
-        found = factory.Rate(**self.details["defects"]["recall"])
-        alarms = self.details["defects"]["false_alarms_per_picture"]
-        line += f"  defects found {found.count} of {found.total}, {alarms:.2f} false alarms a picture"
-        rates = self.details["factory"]
-        escape, alarm = (factory.Rate(**rates[key]).text() for key in ("escape_rate", "false_alarm_rate"))
-        return f"{line}  escapes {escape}  false alarms {alarm}"
+        marked = self.details.get("defects", {}).get("recall")
+        found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
+        return line_of(metrics, ("foreground/miou",), self.details, found)
+
+    def remarks(self) -> list[str]:
+        return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.seg_report import write_report
@@ -256,13 +275,6 @@ def any_kind_iou(table: pixels.Counts) -> float:
     """IoU of defective pixels, whatever their kind, against the background; NaN where none is marked or called."""
     hit, union = table[1:, 1:].sum(), table.sum() - table[0, 0]
     return float(hit / union) if union else float("nan")
-
-
-def reached_by(defect_map: NDArray[np.float32], count: int) -> float:
-    """The probability that at least ``count`` pixels reach: a picture's score that one hot pixel does not make."""
-    flat = defect_map.reshape(-1)
-    place = max(0, flat.size - count)
-    return float(np.partition(flat, place)[place])
 
 
 def refuse_unfit(prediction: Prediction, truth: NDArray[np.uint8]) -> None:

@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from dao.errors import ConfigError, Problem
+from dao.losses import parts
 from dao.signature import out_of_limits
-from dao.utils import dist
 
 UNLABELLED = -100  # the class index that does not count, as torch's losses take it
 Weights = list[float] | Literal["balanced"] | None
@@ -31,6 +31,11 @@ class Loss(nn.Module):
     takes_masks: bool = True
     takes_unlabelled: bool = False
     takes_boxes: bool = False
+
+    def alike(self, target: Any) -> bool:
+        """Whether every batch of so many pictures weighs the same in this loss, so that a mean over batches of one size
+        is the mean over their pictures: what accumulation need not measure. By default nobody knows."""
+        return False
 
     @classmethod
     def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -140,19 +145,25 @@ def as_distribution(target: Tensor, logits: Tensor, labelled: Tensor | None = No
     return target.to(dtype)
 
 
+def of_pictures(target: Any) -> bool:
+    """Whether targets are one thing a picture: (B,) classes or (B, K) shares, not pixels or boxes."""
+    return isinstance(target, Tensor) and target.ndim <= 2
+
+
 def divisor_of(count: Tensor | float, like: Tensor, least: float = 1.0) -> Tensor:
-    """What a sum over this process's pictures is divided by to make a mean over everybody's: max(all, least) / processes.
+    """What a sum over these pictures is divided by to make a mean over everybody's: max(all, least) / parts, which are
+    other processes' batches and those of an accumulation window.
 
     DDP averages the processes' gradients. Each dividing by a count of its own, the average would be a mean of means, and
     depend on which picture was dealt to whom. count: pictures, pixels, positives or their weight, here; like: a tensor on
     the device. Returns a scalar without gradient; max(count, least) in a single process.
     """
     here = torch.as_tensor(count, dtype=torch.promote_types(like.dtype, torch.float32), device=like.device)
-    return dist.mean_of_processes(here).clamp_min(least / dist.world_size())
+    return parts.mean(here).clamp_min(least / parts.count())
 
 
 def mean_of_all(mean: Tensor, count: Tensor | float) -> Tensor:
     """A mean over ``count`` things here as this process's part in the mean over everybody's; see `divisor_of`."""
-    if dist.world_size() == 1:
+    if parts.alone():
         return mean
     return mean * (count / divisor_of(count, mean, least=torch.finfo(torch.float32).tiny))

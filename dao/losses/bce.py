@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional
 
@@ -15,6 +17,7 @@ from dao.losses.base import (
     labelled_places,
     listed_weights,
     mean_of_labelled,
+    of_pictures,
     per_class,
 )
 from dao.register import Registers
@@ -54,6 +57,9 @@ class BCEWithLogitsLoss(Loss):
         else:
             weight = None if pos_weight is None else listed_weights(pos_weight, num_classes, WHERE)
         self.register_buffer("pos_weight", weight, persistent=False)
+
+    def alike(self, target: Any) -> bool:
+        return of_pictures(target)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...) float; target: (B, K, ...) multi-hot or (B, ...) integer classes. Returns a scalar."""

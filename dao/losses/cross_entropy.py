@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -17,6 +19,7 @@ from dao.losses.base import (
     labelled_places,
     listed_weights,
     mean_of_labelled,
+    of_pictures,
     per_class,
 )
 from dao.register import Registers
@@ -56,6 +59,9 @@ class CrossEntropyLoss(Loss):
         else:
             weight = None if class_weights is None else listed_weights(class_weights, num_classes, where)
         self.register_buffer("weight", weight, persistent=False)
+
+    def alike(self, target: Any) -> bool:
+        return of_pictures(target) and self.weight is None
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...) float; target: (B, ...) integer classes or (B, K, ...) float shares. Returns a scalar.
@@ -100,6 +106,9 @@ class SoftTargetCrossEntropy(Loss):
     def __init__(self, ignore_index: int = UNLABELLED) -> None:
         super().__init__()
         self.ignore_index = ignore_index
+
+    def alike(self, target: Any) -> bool:
+        return of_pictures(target)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...) float; target: (B, K, ...) float shares or (B, ...) integer classes. Returns a scalar."""

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
 from dao.errors import ConfigError, Problem
+from dao.losses import parts
 from dao.losses.base import (
     UNLABELLED,
     Loss,
@@ -18,12 +19,12 @@ from dao.losses.base import (
     labelled_places,
     listed_weights,
     mean_of_labelled,
+    of_pictures,
     per_class,
     shares_of_presence,
 )
 from dao.losses.cross_entropy import target_mass
 from dao.register import Registers
-from dao.utils import dist
 
 WHERE = "loss.kwargs.alpha"
 
@@ -73,6 +74,9 @@ class FocalLoss(Loss):
         """With softmax the classes would exclude each other."""
         return self.activation != "softmax"
 
+    def alike(self, target: Any) -> bool:
+        return of_pictures(target) and self.class_weights is None and self.reduction == "mean"
+
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...); target: (B, ...) integer classes or (B, K, ...) float. Returns a scalar."""
         softmax = self._takes_softmax(logits, target)
@@ -100,7 +104,7 @@ class FocalLoss(Loss):
             each = target * focal_term(log_p, self.gamma)
             total = (each if weights is None else each * per_class(weights, logits)).sum()
         if self.reduction == "sum":
-            return total * dist.world_size()  # gradients are averaged over processes
+            return total * parts.count()  # gradients are averaged over processes
         return total / target_mass(target, logits, weights, self.ignore_index)
 
     def _sigmoid(self, logits: Tensor, target: Tensor) -> Tensor:
@@ -118,7 +122,7 @@ class FocalLoss(Loss):
         if self.reduction == "mean":
             return mean_of_labelled(each.mean(dim=1), labelled)
         each = each.sum(dim=1)
-        return (each if labelled is None else each.where(labelled, 0)).sum() * dist.world_size()
+        return (each if labelled is None else each.where(labelled, 0)).sum() * parts.count()
 
 
 def focal_term(log_p: Tensor, gamma: float) -> Tensor:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from dao.losses.base import UNLABELLED, Loss, as_distribution, labelled_places, mean_of_labelled
+from dao.losses.base import UNLABELLED, Loss, as_distribution, labelled_places, mean_of_labelled, of_pictures
 from dao.register import Registers
 
 SMALLEST_LOG = -1e4  # log of probability 0: finite, so that it can be divided by a temperature
@@ -27,6 +29,9 @@ class KLDivLoss(Loss):
     def __init__(self, temperature: float = 1.0, ignore_index: int = UNLABELLED) -> None:
         super().__init__()
         self.temperature, self.ignore_index = temperature, ignore_index
+
+    def alike(self, target: Any) -> bool:
+        return of_pictures(target)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...); target: (B, K, ...) probabilities or (B, ...) integer classes. Returns a scalar."""

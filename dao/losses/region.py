@@ -12,9 +12,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dao.errors import ConfigError, Problem
+from dao.losses import parts
 from dao.losses.base import UNLABELLED, Loss, is_class_index, mean_of_all
 from dao.register import Registers
-from dao.utils import dist
 
 UNIT = (0.0, 1.0)
 EPS = 1e-7  # an overlap that nothing is divided by
@@ -32,7 +32,7 @@ def overlaps(logits: Tensor, target: Tensor, ignore_index: int) -> tuple[Tensor,
     true = F.one_hot(target.long().where(valid, 0), logits.shape[1]).movedim(-1, 1) * valid.unsqueeze(1)
     sums = [(said * true).sum((0, 2, 3)), said.sum((0, 2, 3)), true.sum((0, 2, 3)).float(), valid.sum().float()[None]]
     classes = logits.shape[1]
-    return torch.split(dist.sum_with_gradient(torch.cat(sums)), [classes, classes, classes, 1])
+    return torch.split(parts.sum_with_gradient(torch.cat(sums)), [classes, classes, classes, 1])
 
 
 class MaskLoss(Loss):
@@ -222,7 +222,7 @@ def soft_confusion(logits: Tensor, target: Tensor, ignore_index: int) -> Tensor:
     said = (logits.float().softmax(1) * valid.unsqueeze(1)).movedim(1, -1).flatten(0, 2)
     true = (F.one_hot(target.long().where(valid, 0), logits.shape[1]) * valid.unsqueeze(-1)).flatten(0, 2).float()
     with torch.autocast(logits.device.type, enabled=False):  # a product of matrices, which half precision would spoil
-        return dist.sum_with_gradient(true.T @ said)
+        return parts.sum_with_gradient(true.T @ said)
 
 
 @Registers.losses.register()

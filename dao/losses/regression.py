@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import Literal
+from typing import Any, Literal
 
 from torch import Tensor
 from torch.nn import functional
 
-from dao.losses.base import UNLABELLED, Loss, as_distribution, labelled_places, mean_of_labelled
+from dao.losses.base import UNLABELLED, Loss, as_distribution, labelled_places, mean_of_labelled, of_pictures
 from dao.register import Registers
 
 Activation = Literal["none", "softmax", "sigmoid"]
@@ -31,6 +31,9 @@ class Difference(Loss):
     def takes_multi_label(self) -> bool:
         """Several labels a picture are answered with sigmoid scores: only what learns those may learn from them."""
         return self.activation == "sigmoid"
+
+    def alike(self, target: Any) -> bool:
+        return of_pictures(target)
 
     def forward(self, logits: Tensor, target: Tensor) -> Tensor:
         """logits: (B, K, ...) float; target: the same shape, or (B, ...) integer classes. Returns a scalar."""

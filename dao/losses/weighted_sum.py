@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from dao.contracts import check_loss_value
 from dao.errors import ConfigError, Problem
 from dao.register import Registers, to_plain
 
@@ -40,7 +41,8 @@ class WeightedSum(nn.Module):
             if isinstance(value, dict):
                 prefix = f"{name}/" if len(self.names) > 1 else ""
                 parts |= {f"{prefix}{part}": each.detach() for part, each in value.items() if part != TOTAL}
-                value = value[TOTAL]
+                value = value.get(TOTAL)
+            check_loss_value(loss, value)
             values[name] = value
         # Terms of weight 0 stay out of the sum, so that a measurement that is not finite cannot spoil it.
         total = sum(self.weights[name] * value for name, value in values.items() if self.weights[name])

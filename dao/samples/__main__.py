@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dao.errors import AICoreError
+from dao.pipes import until_closed
 from dao.samples.write import PER_CLASS, SIZE, write_samples
 
 
@@ -30,4 +31,4 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(until_closed(main))

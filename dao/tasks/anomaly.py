@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -12,6 +13,8 @@ from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dao.answers.operating import SET_BY, is_number
+from dao.answers.verdicts import least_float32, strange_regions, verdict
 from dao.calibrators.base import Calibrator
 from dao.calibrators.rules import FalseAlarmRate
 from dao.dataloaders.datasets.anomaly import kept_for_threshold
@@ -33,13 +36,16 @@ from dao.tasks.anomaly_calibration import (
     thresholds,
     windows_of_a_picture,
 )  # fmt: skip
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.card import require
 from dao.tiling import Window, blend
 from dao.utils import dist
 from dao.utils.roi import raster
 
 TYPICAL = 0.1  # what the middle good picture's score becomes; the threshold becomes 0.5
 SLOPE = math.log((1 - TYPICAL) / TYPICAL)
+SAID_FROM = 0.001  # of a picture, above the pixel threshold in one called good: said beside the verdict
 SAME_SCORE = 1e-3  # normalised scores of one picture differ by less, whatever runs the model
 
 
@@ -48,15 +54,20 @@ class AnomalyTask(Task):
     """Raw maps and scores of a model, and the same normalised so that 0.5 is the threshold.
 
     Facts in the card: ``picture_threshold``, ``pixel_threshold`` in the method's units; ``picture_typical``,
-    ``pixel_typical``: the middle scores of good ones, which become 0.1; ``calibration``: how they were found, in words;
+    ``pixel_typical``: the middle scores of good ones, which become 0.1; ``region_threshold``: what a region above the
+    pixel threshold must reach somewhere to be outlined, as high as makes a picture bad (None: every region is);
+    ``min_area``: its least size in pixels; ``calibration``: how they were found, in words;
     ``region``: where the model looks (dao/utils/roi.py), empty for everywhere. Outside it the raw map is 0.
     """
 
     models = "anomaly_models"
+    evaluator = "AnomalyEvaluator"
     training_needs = ("optimizer",)
     learned_facts = (
-        "picture_threshold", "picture_typical", "pixel_threshold", "pixel_typical", "calibration",
+        "picture_threshold", "picture_typical", "pixel_threshold", "pixel_typical", "region_threshold", "calibration",
     )  # fmt: skip
+    operating = ("picture_threshold", "pixel_threshold", "region_threshold", "min_area")
+    aliases = MappingProxyType({"threshold": "picture_threshold"})
     resizes = ("letterbox", "stretch", "tile")
 
     def __init__(
@@ -67,29 +78,60 @@ class AnomalyTask(Task):
         loss: nn.Module | None = None,
         facts: Mapping[str, Any] | None = None,
     ) -> None:
-        unset = {
-            "picture_threshold": 1.0, "picture_typical": 0.0, "pixel_threshold": 1.0, "pixel_typical": 0.0,
-            "calibration": "none yet", "region": [],
-        }  # fmt: skip
-        super().__init__(model, preprocess, classes, loss, {**unset, **(facts or {})})
+        super().__init__(model, preprocess, classes, loss, facts)
         if self.facts["region"]:
             self._look_within()
         self.any_held_out, self.kept_are = False, IN_SAMPLE_ALONE
         self.pictures: TrainingPictures | None = None
 
-    def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> AnomalyTask:
-        if "region" in facts:
-            raise ConfigError(Problem(f"{where}.region", "was learnt with: train anew to look somewhere else"))
-        numbers = {name: value for name, value in facts.items() if name.endswith(("_threshold", "_typical"))}
-        wrong = [name for name, value in numbers.items() if not _is_number(value)]
-        if wrong:
-            raise ConfigError([Problem(f"{where}.{name}", f"must be a number, got {facts[name]!r}") for name in wrong])
-        other = super().with_facts(facts, where)
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        """A threshold of NaN would call every part good."""
         for level in ("picture", "pixel"):
-            if other.facts[f"{level}_threshold"] <= other.facts[f"{level}_typical"]:
-                message = f"must be above {other.facts[f'{level}_typical']:g}, the score of a usual good one"
-                raise ConfigError(Problem(f"{where}.{level}_threshold", message))
-        return other  # type: ignore[return-value]
+            for name in (f"{level}_threshold", f"{level}_typical"):
+                require(facts, name, is_number(facts[name]))
+            require(facts, f"{level}_threshold", facts[f"{level}_threshold"] > facts[f"{level}_typical"])
+        require(facts, "region_threshold", facts["region_threshold"] is None or is_number(facts["region_threshold"]))
+        require(facts, "calibration", isinstance(facts["calibration"], str))
+        if facts["region"]:
+            raster(facts["region"], (8, 8))
+
+    @classmethod
+    def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        unset = {
+            "picture_threshold": 1.0, "picture_typical": 0.0, "pixel_threshold": 1.0, "pixel_typical": 0.0,
+            "region_threshold": None, "min_area": 1, "calibration": "none yet", "region": [], SET_BY: {},
+        }  # fmt: skip
+        return {**unset, **facts}
+
+    @classmethod
+    def fact_problems(
+        cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
+    ) -> list[Problem]:
+        if "region" in given:
+            return [Problem(places["region"], "was learnt with: train anew to look somewhere else")]
+        numbers = {name: value for name, value in given.items() if name.endswith(("_threshold", "_typical"))}
+        if numbers.get("region_threshold", 0.0) is None:
+            del numbers["region_threshold"]
+        wrong = [name for name, value in numbers.items() if not is_number(value)]
+        if wrong:
+            return [Problem(places[name], f"must be a number, got {given[name]!r}") for name in wrong]
+        return super().fact_problems(given, known, classes, places)
+
+    @classmethod
+    def facts_with(cls, card: ModelCard, facts: Mapping[str, Any], where: str = "facts") -> dict[str, Any]:
+        """As every task's; what was calibrated is said to be no more so, and normalised scores keep their scale."""
+        before, after = cls.completed(card.facts), super().facts_with(card, facts, where)
+        for level in ("picture", "pixel"):
+            _keep_scale(level, before, after)
+        moved = [name for name in ("picture_threshold", "pixel_threshold") if after[name] != before[name]]
+        if "picture_threshold" in moved and after["region_threshold"] == before["region_threshold"] is not None:
+            beyond = before["region_threshold"] - before["picture_threshold"]
+            after["region_threshold"] = after["picture_threshold"] + beyond  # as far from it as it was
+        if moved and "calibration" not in facts:
+            said = "; ".join(f"{name} {after[name]:g}, {after[SET_BY][name]}, not calibrated" for name in moved)
+            after["calibration"] = f"{said}. Before: {before['calibration']}"
+        return after
 
     @classmethod
     def facts_of(cls, dataset: Any) -> dict[str, Any]:
@@ -137,6 +179,12 @@ class AnomalyTask(Task):
     def cuts(self) -> bool:
         """Whether every window of a training picture is learnt from. A model that is trained sees others each epoch."""
         return self.model.fitted_in_one_pass and self.preprocess.settings.tiled
+
+    @property
+    def scored_by_peak(self) -> bool:
+        """Whether a picture's score is the highest of its map: then one threshold serves both."""
+        within = self.model.region is not None and self.model.scored_by_map
+        return self.model.score_is_peak or within
 
     def use_loader(self, loader: Any) -> None:
         if self.cuts and hasattr(loader, "show_whole"):
@@ -221,11 +269,20 @@ class AnomalyTask(Task):
                     "alarms; set dataset.kwargs.held_out, or name a calibration set"
                 )
             scores = score_kept(self, kept or (), self.kept_are)
-        found = thresholds(rule, scores)
+        found = thresholds(rule, scores, by_map=self.scored_by_peak)
+        by_hand = {name: self.facts[name] for name in self.operating if name in self.facts[SET_BY]}
         self.facts |= found
+        if by_hand:  # whatever the calibration says
+            set_by = self.facts[SET_BY]
+            self.facts = {**self.with_facts(by_hand).facts, SET_BY: set_by}
+            self.facts["calibration"] = _told_by_hand(by_hand, set_by, found["calibration"])
         # of a model that is trained they are found anew after every epoch
         logger.log("INFO" if self.model.fitted_in_one_pass else "DEBUG", "thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
-                   found["picture_threshold"], found["pixel_threshold"], found["calibration"])  # fmt: skip
+                   self.facts["picture_threshold"], self.facts["pixel_threshold"], self.facts["calibration"])  # fmt: skip
+
+    @classmethod
+    def recalibrated(cls, answers: Any, rule: Calibrator, batches: Iterable[Batch], evaluator: Any) -> dict[str, Any]:
+        return thresholds(rule, score_set(answers, batches), by_map=getattr(answers, "scored_by_peak", False))
 
     # -- answering
 
@@ -261,22 +318,33 @@ class AnomalyTask(Task):
         return torch.sigmoid((raw - threshold) * (SLOPE / (threshold - typical)))
 
     @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        return {"anomaly_map": hw, "raw_map": hw, "anomaly_score": (), "raw_score": (), "is_bad": ()}
+
+    @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
-        """label: 1 when the picture is bad; scores: of good and bad."""
-        return [
-            Prediction(
+        """label: 1 when the picture is bad; scores: of good and bad. By the card's thresholds, whatever the file holds."""
+        facts = cls.completed(card.facts)
+        found = []
+        for raw_map, raw_score, hw in zip(outputs["raw_map"], outputs["raw_score"], original_hw, strict=True):
+            bad = float(raw_score) >= facts["picture_threshold"]
+            score = float(_normalised(np.float64(raw_score), facts, "picture"))
+            prediction = Prediction(
                 original_hw=tuple(hw),
                 scores=np.array([1 - score, score], np.float32),
-                label=int(outputs["is_bad"][i]),
-                mask=(outputs["raw_map"][i] >= card.facts["pixel_threshold"]).astype(np.uint8),
-                anomaly_map=outputs["anomaly_map"][i],
-                anomaly_score=float(score),
-                raw_map=outputs["raw_map"][i],
-                raw_score=float(outputs["raw_score"][i]),
-                region=raster(card.facts["region"], tuple(hw)) if card.facts.get("region") else None,
+                label=int(bad),
+                bad=bad,
+                mask=strange_regions(
+                    raw_map, bad, facts["pixel_threshold"], facts["region_threshold"], facts["min_area"] or 1
+                ),
+                anomaly_map=_normalised(raw_map, facts, "pixel"),
+                anomaly_score=score,
+                raw_map=raw_map,
+                raw_score=float(raw_score),
+                region=raster(facts["region"], tuple(hw)) if facts["region"] else None,
             )
-            for i, (hw, score) in enumerate(zip(original_hw, outputs["anomaly_score"], strict=True))
-        ]
+            found.append(prediction)
+        return found
 
     @classmethod
     def merge_tiles(
@@ -284,24 +352,16 @@ class AnomalyTask(Task):
     ) -> Prediction:
         """The maps blended; a picture is as strange as its strangest window."""
         raw = np.zeros(original_hw, np.float32)
-        normal = np.zeros(original_hw, np.float32)
-        worst: list[tuple[float, float, bool]] = []
+        worst: list[float] = []
 
         def maps() -> Iterable[tuple[Window, NDArray[np.float32]]]:
             for window, outputs in answers:
-                worst.append(
-                    (float(outputs["raw_score"][0]), float(outputs["anomaly_score"][0]), bool(outputs["is_bad"][0]))
-                )
-                yield window, np.stack([outputs["raw_map"][0], outputs["anomaly_map"][0]])
+                worst.append(float(outputs["raw_score"][0]))
+                yield window, outputs["raw_map"][:1]
 
         for band in blend(maps(), original_hw[1]):
-            rows = slice(band.top, band.top + band.values.shape[1])
-            raw[rows], normal[rows] = band.values
-        raw_score, score, bad = max(worst)
-        outputs = {
-            "raw_map": raw[None], "anomaly_map": normal[None], "raw_score": np.array([raw_score], np.float32),
-            "anomaly_score": np.array([score], np.float32), "is_bad": np.array([bad]),
-        }  # fmt: skip
+            raw[band.top : band.top + band.values.shape[1]] = band.values[0]
+        outputs = {"raw_map": raw[None], "raw_score": np.array([max(worst)], np.float32)}
         return cls.decode(outputs, card, [original_hw])[0]
 
     # -- showing
@@ -328,17 +388,30 @@ class AnomalyTask(Task):
         return {
             "path": prediction.path,
             "label": card.classes[prediction.label],
+            "verdict": verdict(bool(prediction.bad)),
             "score": round(prediction.anomaly_score, 6),
             "raw_score": round(prediction.raw_score, 6),
             "height": height,
             "width": width,
             "anomalous_share": round(float(prediction.mask.mean()), 6),
+            "suspect_share": round(cls._suspect(prediction, card), 6),
+            "verdict_and_region": differing(prediction),
             "regions": describe_regions(prediction.mask, prediction.anomaly_map, ["good", "anomaly"]),
         }
 
     @classmethod
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
-        return f"{card.classes[prediction.label]}  {prediction.anomaly_score:.2f}"
+        said = f"{card.classes[prediction.label]}  {prediction.anomaly_score:.2f}"
+        suspect = cls._suspect(prediction, card)
+        if difference := differing(prediction):
+            return f"{said}, {difference}"
+        return f"{said}, {suspect:.1%} suspect" if suspect >= SAID_FROM and not prediction.bad else said
+
+    @classmethod
+    def _suspect(cls, prediction: Prediction, card: ModelCard) -> float:
+        """Share of the picture above the pixel threshold, in regions that are not outlined."""
+        above = prediction.raw_map >= least_float32(cls.completed(card.facts)["pixel_threshold"])
+        return float((above & (prediction.mask == 0)).mean())
 
     @classmethod
     def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
@@ -374,5 +447,31 @@ class AnomalyTask(Task):
         return first.label == second.label or on_it
 
 
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+def differing(prediction: Prediction) -> str:
+    """What is to be said where the verdict and what is outlined tell different things; "" where they agree."""
+    if prediction.bad and not prediction.mask.any():
+        return "bad with nothing outlined"
+    if not prediction.bad and prediction.mask.any():
+        return f"good with {prediction.mask.mean():.1%} outlined"
+    return ""
+
+
+def _normalised(raw: Any, facts: Mapping[str, Any], level: str) -> Any:
+    """`AnomalyTask.normalised` of numpy values: the same numbers."""
+    threshold, typical = facts[f"{level}_threshold"], facts[f"{level}_typical"]
+    exponent = (raw - threshold) * (-SLOPE / (threshold - typical))
+    return 1 / (1 + np.exp(np.minimum(exponent, 80)))
+
+
+def _keep_scale(level: str, before: Mapping[str, Any], after: dict[str, Any]) -> None:
+    """A threshold at or below the usual good score leaves no room for a scale: then it keeps the one that it had."""
+    threshold, typical = f"{level}_threshold", f"{level}_typical"
+    if after[threshold] <= after[typical]:
+        after[typical] = after[threshold] - (before[threshold] - before[typical])
+
+
+def _told_by_hand(by_hand: Mapping[str, Any], set_by: Mapping[str, str], calibration: str) -> str:
+    said = "; ".join(
+        f"{name} {by_hand[name]:g}, {set_by[name]}, not calibrated" for name in by_hand if name.endswith("_threshold")
+    )
+    return f"{said}. Calibrated, and not used for it: {calibration}"

@@ -31,9 +31,10 @@ CALIBRATION_SET = "the calibration set"
 READ_FOR_SIZE = 20  # unreadable pictures before their size is given up
 
 
-def thresholds(rule: Calibrator, scores: CalibrationScores) -> dict[str, Any]:
-    """The facts that a card holds of them."""
+def thresholds(rule: Calibrator, scores: CalibrationScores, by_map: bool = False) -> dict[str, Any]:
+    """The facts that a card holds of them. by_map: whether a picture's score is the highest of its map."""
     picture, pixel = rule.picture(scores), rule.pixel(scores)
+    region = picture if by_map or not len(scores.good_peaks) else rule.picture(scores.of_peaks())
     pixel_middle = scores.good_pixels.quantile(0.5)
     if pixel.value <= pixel_middle:
         pixel_middle = 0.99 * pixel.value
@@ -49,6 +50,7 @@ def thresholds(rule: Calibrator, scores: CalibrationScores) -> dict[str, Any]:
         "picture_typical": typical_below(picture.value, scores.good),
         "pixel_threshold": pixel.value,
         "pixel_typical": pixel_middle,
+        "region_threshold": region.value,
         "calibration": f"pictures: {picture.how}; pixels: {pixel.how}; from {scores.source}",
     }
 
@@ -79,15 +81,18 @@ def score_kept(task: AnomalyTask, batches: Iterable[Batch], source: str) -> Cali
     """Scores of good pictures, as an evaluation would score them. Pixels count at the model's size, borders left out."""
     if task.preprocess.settings.tiled:
         return score_set(task, batches, source)
-    good, pixels = [], ScoreHistogram()
+    good, peaks, pixels = [], [], ScoreHistogram()
     for batch in batches:
         if not len(batch):
             continue
         outputs = task.infer(task.preprocess.normalise(batch.images.to(task.preprocess.mean.device)))
         good += finite(outputs["raw_score"].cpu().numpy()).tolist()
         for raw_map, hw in zip(outputs["raw_map"][:, 0].cpu().numpy(), batch.original_hw, strict=True):
-            pixels.add(finite(raw_map)[_seen(task, hw)])
-    return _gathered(CalibrationScores(np.array(good, np.float64), good_pixels=pixels, source=source))
+            pixels.add(seen := finite(raw_map)[_seen(task, hw)])
+            peaks.append(float(seen.max(initial=0)))
+    return _gathered(
+        CalibrationScores(np.array(good, np.float64), good_pixels=pixels, source=source, good_peaks=np.array(peaks))
+    )
 
 
 def _seen(task: AnomalyTask, original_hw: tuple[int, int]) -> NDArray[np.bool_]:
@@ -103,6 +108,7 @@ def score_set(task: AnomalyTask, batches: Iterable[Batch], source: str = CALIBRA
     """Scores of good and bad pictures, and of their pixels by what the masks say, in the pictures' own pixels."""
     good: list[float] = []
     bad: list[float] = []
+    peaks: tuple[list[float], list[float]] = ([], [])
     pixels = ScoreHistogram(), ScoreHistogram()
     for batch in batches:
         batch.images = batch.images.to(task.preprocess.mean.device)
@@ -110,9 +116,11 @@ def score_set(task: AnomalyTask, batches: Iterable[Batch], source: str = CALIBRA
             finite(np.array(prediction.raw_score))
             finite(prediction.raw_map)
             (bad if truth.bad else good).append(prediction.raw_score)
+            peaks[truth.bad].append(float(prediction.raw_map.max()))
             for defective, histogram in enumerate(pixels) if truth.mask is not None else ():
                 histogram.add(prediction.raw_map[(truth.mask == bool(defective)) & prediction.looked_at])
-    return _gathered(CalibrationScores(np.array(good), np.array(bad), *pixels, source=source))
+    highest = {"good_peaks": np.array(peaks[0]), "bad_peaks": np.array(peaks[1])}
+    return _gathered(CalibrationScores(np.array(good), np.array(bad), *pixels, source=source, **highest))
 
 
 def inputs_of_good(task: AnomalyTask, batches: Iterable[Batch]) -> Iterator[Tensor]:
@@ -156,6 +164,8 @@ def _gathered(own: CalibrationScores) -> CalibrationScores:
     total = CalibrationScores(
         np.sort(np.concatenate([p.good for p in parts])), np.sort(np.concatenate([p.bad for p in parts])),
         source=own.source,
+        good_peaks=np.sort(np.concatenate([p.good_peaks for p in parts])),
+        bad_peaks=np.sort(np.concatenate([p.bad_peaks for p in parts])),
     )  # fmt: skip
     for part in parts:
         total.good_pixels.merge(part.good_pixels)

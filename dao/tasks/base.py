@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import copy
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import replace
+from functools import partial
+from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
 import numpy as np
@@ -16,40 +17,19 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dao.errors import ConfigError, Problem
+from dao.answers import operating as points
+from dao.answers.operating import SET_BY, changed
+from dao.calibrators.base import CalibrationScores
+from dao.errors import AnswerError, ConfigError, DataError, Problem
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
+from dao.tasks import answered
+from dao.tasks.card import ModelCard
 from dao.tiling import Window, batches, windows
 
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # (B, H, W, C) uint8 -> named arrays in the pictures' own pixels
 TILES_A_BATCH = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What must be known of a model to use it: it travels in the checkpoint and in the exported file's metadata.
-
-    task: the config's ``type``; classes: names in score order; preprocess: `PreprocessSettings` as plain values;
-    facts: what else the task needs to read its outputs (multi-label, thresholds, ...), plain values;
-    version: of AICore, when it was made.
-    """
-
-    task: str
-    classes: list[str]
-    preprocess: dict[str, Any]
-    facts: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
-
-    def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """The card that `to_json` wrote; unknown keys of newer versions are ignored."""
-        content = json.loads(text)
-        return cls(**{k: v for k, v in content.items() if k in cls.__slots__})
 
 
 class Task(ABC):
@@ -58,12 +38,17 @@ class Task(ABC):
     models: which register of `Registers` its models come from ("cls_models"); training_needs: config sections that
     training cannot do without (a task whose model brings its own loss, or is fitted, needs fewer).
     learned_facts: those of the card's facts that training finds, and a resumed run takes over.
+    operating: those that decide verdicts after the model has spoken (`decode`), so that any file may be told others;
+    aliases: short names for them. evaluator: what judges such a model where a config does not say.
     resizes: the kinds of `preprocess.resize` that it can answer with.
     """
 
     models: ClassVar[str]
     training_needs: ClassVar[tuple[str, ...]] = ()
     learned_facts: ClassVar[tuple[str, ...]] = ()
+    operating: ClassVar[tuple[str, ...]] = ()
+    aliases: ClassVar[Mapping[str, str]] = MappingProxyType({})
+    evaluator: ClassVar[str] = ""
     resizes: ClassVar[tuple[str, ...]] = ("letterbox", "stretch", "crop")
 
     def __init__(
@@ -79,7 +64,7 @@ class Task(ABC):
         self.preprocess = preprocess
         self.classes = list(classes)
         self.loss = loss
-        self.facts = dict(facts or {})
+        self.facts = self.completed(facts or {})
         self.section: dict[str, Any] | None = (
             None  # of the config that the model was built from, where a checkpoint told
         )
@@ -97,11 +82,28 @@ class Task(ABC):
         """What a dataset says about the task beyond its class names."""
         return {}
 
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError, KeyError, TypeError or ConfigError for facts out of a file that no model of ours has.
+
+        facts: as `completed` gives them; their operating points have been looked at.
+        """
+
+    @classmethod
+    def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        """A card's facts with those that cards of before lack, at the values by which such models answered."""
+        return dict(facts)
+
     # -- learning
 
     @abstractmethod
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         """Named losses of a batch, scalars; "loss" is the one to differentiate."""
+
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...] | None:
+        """The shape of what a model gives in evaluation for one picture; None where models answer as they like."""
+        return None
 
     def check_loss(self, loss: nn.Module) -> None:
         """Raise ConfigError for a loss that does not fit the task, or would teach it the wrong thing, by its own word."""
@@ -159,6 +161,25 @@ class Task(ABC):
         `set_apart` gave. All as in evaluation. Called on every process.
         """
 
+    @classmethod
+    def recalibrated(cls, answers: Any, rule: Any, batches: Iterable[Batch], evaluator: Any) -> dict[str, Any]:
+        """Facts with the threshold that a calibrator finds for a model that is trained, from a set with good and bad parts.
+
+        answers: a task or whatever answers as one (``predict``); evaluator: what knows how bad each picture looks, and is.
+        Raises DataError where the set cannot tell.
+        """
+        evaluator.reset()
+        for batch in batches:
+            evaluator.update(answers.predict(batch), batch)
+        evaluator.compute()
+        badness, bad = evaluator.scored()
+        found = rule.picture(CalibrationScores(badness[~bad], badness[bad], source="the calibration set"))
+        if found.value <= 0:
+            raise DataError(
+                f"no threshold does that: parts of which the model says nothing are among them ({found.how})"
+            )
+        return {"threshold": min(found.value, 1.0), "calibration": found.how}
+
     # -- answering
 
     @abstractmethod
@@ -188,34 +209,66 @@ class Task(ABC):
     def answer(cls, run: Run, image: NDArray[np.uint8], card: ModelCard) -> Prediction:
         """What a model says of one (H, W, C) picture, in one go or window by window, whatever runs it."""
         hw = (int(image.shape[0]), int(image.shape[1]))
+
+        def sound(images: NDArray[np.uint8]) -> Outputs:
+            return cls.checked(run(images), card, len(images), (int(images.shape[1]), int(images.shape[2])))
+
         if card.preprocess["resize"] != "tile":
-            prediction = cls.decode(run(image[None]), card, [hw])[0]
+            prediction = cls.decode(sound(image[None]), card, [hw])[0]
         else:
-            prediction = cls.merge_tiles(_answers_of_windows(run, image, card), card, hw)
+            prediction = cls.merge_tiles(_answers_of_windows(sound, image, card), card, hw)
         prediction.original_hw = hw
         return prediction
 
-    @torch.inference_mode()
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, answered.Shape]:
+        """The arrays that a model with this card answers with: their shapes for a picture of (height, width)."""
+        return {}
+
+    @classmethod
+    def checked(cls, outputs: Outputs, card: ModelCard, pictures: int, hw: tuple[int, int]) -> Outputs:
+        """A model's arrays before anything is read from them; see `dao.tasks.answered.checked`."""
+        return answered.checked(outputs, cls.expected(card, hw), len(card.classes), pictures)
+
     def predict(self, batch: Batch) -> list[Prediction]:
-        """Predictions of a batch, one per picture, with its path."""
+        """Predictions of a batch, one per picture, with its path. Raises AnswerError where one has no finite answer."""
+        return answered.all_of(self._answers(batch))
+
+    def predict_and_leave_out(self, batch: Batch) -> list[Prediction]:
+        """As `predict`; a picture without a finite answer leaves the batch, and is counted as an unreadable one is."""
+        return answered.sound_of(self._answers(batch), batch)
+
+    @torch.inference_mode()
+    def _answers(self, batch: Batch) -> list[Prediction | AnswerError]:
+        """What is said of each picture, with its path; an error in the place of what is no answer."""
         if not len(batch):
             return []
-        if self.preprocess.settings.tiled:
-            predictions = [self.answer(self.run, sample.image, self.card()) for sample in batch.samples or ()]
-        else:
-            predictions = self._predict_whole(batch)
-        for prediction, path, hw in zip(predictions, batch.paths, batch.original_hw, strict=True):
+        answers = self._answers_by_tiles(batch) if self.preprocess.settings.tiled else self._answers_whole(batch)
+        found: list[Prediction | AnswerError] = []
+        for answer, path, hw in zip(answers, batch.paths, batch.original_hw, strict=True):
+            try:
+                prediction = answer()
+            except AnswerError as error:
+                found.append(error)
+                continue
             prediction.path, prediction.original_hw = path, hw
-        return predictions
+            found.append(prediction)
+        return found
 
-    def _predict_whole(self, batch: Batch) -> list[Prediction]:
+    def _answers_by_tiles(self, batch: Batch) -> Iterator[Callable[[], Prediction]]:
+        card = self.card()
+        for sample in batch.samples or ():
+            yield partial(self.answer, self.run, sample.image, card)
+
+    def _answers_whole(self, batch: Batch) -> Iterator[Callable[[], Prediction]]:
         """One pass for the batch; then each picture's answer goes back to its own size."""
         outputs, card = self.infer(self.preprocess.normalise(batch.images)), self.card()
-        predictions: list[Prediction] = []
         for i, hw in enumerate(batch.original_hw):
             restored = self.restore({name: value[i : i + 1] for name, value in outputs.items()}, hw)
-            predictions += self.decode(as_arrays(restored), card, [hw])
-        return predictions
+            yield partial(self._decoded, as_arrays(restored), card, hw)
+
+    def _decoded(self, outputs: Outputs, card: ModelCard, hw: tuple[int, int]) -> Prediction:
+        return self.decode(self.checked(outputs, card, 1, hw), card, [hw])[0]
 
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> Outputs:
@@ -249,15 +302,50 @@ class Task(ABC):
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> Self:
         """The same task with other values of some of its card's facts (thresholds, ...).
 
-        Raises ConfigError for a fact that the task does not have.
+        Raises ConfigError for a fact that the task does not have, and for values that make no sense.
         """
-        unknown = [name for name in facts if name not in self.facts]
-        if unknown:
-            message = f"is no fact of this model; it has: {', '.join(self.facts) or 'none'}"
-            raise ConfigError([Problem(f"{where}.{name}", message) for name in unknown])
         other = copy.copy(self)
-        other.facts = {**self.facts, **facts}
+        other.facts = self.facts_with(self.card(), facts, where)
         return other
+
+    @classmethod
+    def facts_with(cls, card: ModelCard, facts: Mapping[str, Any], where: str = "facts") -> dict[str, Any]:
+        """A card's facts with some set to other values, by their names or `aliases`; who set them is noted.
+
+        Raises ConfigError, see `with_facts`.
+        """
+        known = cls.completed(card.facts)
+        settable = [name for name in known if name != SET_BY]
+        places = {cls.aliases.get(name, name): f"{where}.{name}" for name in facts}
+        given = {cls.aliases.get(name, name): value for name, value in facts.items()}
+        unknown = [name for name in given if name not in settable]
+        if unknown:
+            message = f"is no fact of this model; it has: {', '.join(settable) or 'none'}"
+            raise ConfigError([Problem(places[name], message) for name in unknown])
+        problems = cls.fact_problems(given, known, card.classes, places)
+        if problems:
+            raise ConfigError(problems)
+        return changed(known, given, {name: f"set by {places[name]}" for name in given})
+
+    @classmethod
+    def at(cls, card: ModelCard, facts: Mapping[str, Any], where: str = "facts") -> ModelCard:
+        """The card with another operating point: what any file of the model then answers by.
+
+        Raises ConfigError for facts that are none, or that are part of the file.
+        """
+        fixed = [name for name in facts if cls.aliases.get(name, name) not in cls.operating]
+        after = cls.facts_with(card, facts, where)
+        if fixed:
+            message = f"is part of the file: export anew to change it. What can be set: {', '.join(cls.operating)}"
+            raise ConfigError([Problem(f"{where}.{name}", message) for name in fixed])
+        return replace(card, facts=after)
+
+    @classmethod
+    def fact_problems(
+        cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
+    ) -> list[Problem]:
+        """What is wrong with new values of facts. known: all as they are; places: where each new one was written."""
+        return points.problems(given, classes, places)
 
     def deployable(self) -> Deployable:
         """A module from raw uint8 pixels to named tensors, with preprocessing and activation inside."""

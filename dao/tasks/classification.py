@@ -3,31 +3,40 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dao.answers.operating import EVEN, SET_BY, bad_indices, own_thresholds
+from dao.answers.verdicts import badness, labels_given, part_label, verdict
 from dao.errors import ConfigError, DataError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
-
-MULTI_LABEL_THRESHOLD = 0.5
+from dao.tasks.card import require
 
 
 @Registers.tasks.register("cls")
 class ClassificationTask(Task):
     """Logits in, softmax scores out (sigmoid scores where pictures carry several labels).
 
-    Facts in the card: ``multi_label``; where that holds ``threshold``, from which score on a label is given.
+    Facts in the card: ``multi_label``; ``bad_classes``, those that mean a bad part, where that is known; ``threshold``: with
+    one label a picture, from which probability of being bad on (the sum over the bad classes) it is bad and carries the
+    likeliest bad class, else the likeliest good one (None: the likeliest of all); with several, from which score on a
+    label is given; ``class_thresholds``: the same for single classes, which are then judged by their own score alone.
     """
 
     models = "cls_models"
+    evaluator = "ClsEvaluator"
     training_needs = ("loss", "optimizer")
+    operating = ("bad_classes", "threshold", "class_thresholds")
+    aliases = MappingProxyType({"positive": "bad_classes"})
 
     def __init__(
         self,
@@ -35,12 +44,20 @@ class ClassificationTask(Task):
         preprocess: Preprocess,
         classes: Sequence[str],
         loss: nn.Module | None = None,
-        facts: dict[str, Any] | None = None,
+        facts: Mapping[str, Any] | None = None,
     ) -> None:
-        super().__init__(model, preprocess, classes, loss, {"multi_label": False, **(facts or {})})
+        super().__init__(model, preprocess, classes, loss, facts)
         self.multi_label = bool(self.facts["multi_label"])
-        if self.multi_label:
-            self.facts.setdefault("threshold", MULTI_LABEL_THRESHOLD)
+
+    @classmethod
+    def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        several = bool(facts.get("multi_label", False))
+        before = {"multi_label": several, "threshold": EVEN if several else None, "bad_classes": []}
+        return {**before, "class_thresholds": {}, SET_BY: {}, **facts}
+
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        return (1, num_classes)
 
     def loss_needs(self) -> tuple[str, ...]:
         """Softmax losses on multi-hot targets would train without complaint and learn the wrong thing."""
@@ -55,18 +72,27 @@ class ClassificationTask(Task):
             raise DataError(
                 f"a classifier needs at least {least} classes to tell apart; the training data has: {found}"
             )
-        return {"multi_label": bool(dataset.multi_label)}
+        return {"multi_label": bool(dataset.multi_label), "threshold": EVEN}
 
-    def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> Self:
-        threshold = facts.get("threshold", MULTI_LABEL_THRESHOLD)
-        if "threshold" in facts and not self.multi_label:
-            message = "the pictures have one label each, and the highest score wins: leave it out"
-            raise ConfigError(Problem(f"{where}.threshold", message))
-        if isinstance(threshold, bool) or not isinstance(threshold, int | float) or not 0 < threshold < 1:
-            raise ConfigError(Problem(f"{where}.threshold", f"expected between 0 and 1, got {threshold!r}"))
-        if facts.get("multi_label", self.multi_label) != self.multi_label:
-            raise ConfigError(Problem(f"{where}.multi_label", "is what the model was trained for; leave it out"))
-        return super().with_facts(facts, where)
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        require(facts, "multi_label", isinstance(facts["multi_label"], bool))
+        require(facts, "threshold", facts["threshold"] is not None or not facts["multi_label"])
+
+    @classmethod
+    def fact_problems(
+        cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
+    ) -> list[Problem]:
+        several = known["multi_label"]
+        if given.get("multi_label", several) != several:
+            return [Problem(places["multi_label"], "is what the model was trained for; leave it out")]
+        problems = super().fact_problems(given, known, classes, places)
+        if problems:
+            return problems
+        if several:
+            alone = "threshold" in given and given["threshold"] is None
+            return [Problem(places["threshold"], "expected above 0, at most 1, got None")] if alone else []
+        return _one_label_problems(given, {**known, **given}["bad_classes"], classes, places)
 
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(batch.targets, Tensor):
@@ -82,18 +108,24 @@ class ClassificationTask(Task):
         return {"scores": logits.sigmoid() if self.multi_label else logits.softmax(dim=1)}
 
     @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        return {"scores": (len(card.classes),)}
+
+    @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
-        several = card.facts.get("multi_label", False)
-        threshold = card.facts.get("threshold", MULTI_LABEL_THRESHOLD)
-        return [
-            Prediction(
-                original_hw=tuple(hw),
-                scores=scores,
-                label=int(scores.argmax()),
-                labels=np.flatnonzero(scores >= threshold).tolist() if several else None,
-            )
-            for scores, hw in zip(outputs["scores"], original_hw, strict=True)
-        ]
+        facts = cls.completed(card.facts)
+        bad, own = bad_indices(facts, card.classes), own_thresholds(facts, card.classes)
+        found = []
+        for scores, hw in zip(outputs["scores"], original_hw, strict=True):
+            prediction = Prediction(original_hw=tuple(hw), scores=scores)
+            if facts["multi_label"]:
+                prediction.label = int(scores.argmax())
+                prediction.labels = labels_given(scores, facts["threshold"], own)
+                prediction.bad = bool(set(bad) & set(prediction.labels)) if bad else None
+            else:
+                prediction.label, prediction.bad = part_label(scores, bad, facts["threshold"], own)
+            found.append(prediction)
+        return found
 
     @classmethod
     def draw(
@@ -114,20 +146,31 @@ class ClassificationTask(Task):
     @classmethod
     def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
         scores = {name: round(float(s), 6) for name, s in zip(card.classes, prediction.scores, strict=True)}
-        found = {"path": prediction.path, "label": card.classes[prediction.label], "score": max(scores.values())}
+        label = card.classes[prediction.label]
+        found = {"path": prediction.path, "label": label, "score": scores[label]}
         if prediction.labels is not None:
             found["labels"] = [card.classes[i] for i in prediction.labels]
+        if prediction.bad is not None:
+            found |= {"verdict": verdict(prediction.bad), "badness": round(cls._badness(prediction, card), 6)}
         return {**found, "scores": scores, "height": prediction.original_hw[0], "width": prediction.original_hw[1]}
 
     @classmethod
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
         if prediction.labels is None:
-            return super().caption(prediction, card)
+            by_threshold = prediction.bad is not None and prediction.label != int(prediction.scores.argmax())
+            why = f" ({verdict(prediction.bad)}: {cls._badness(prediction, card):.2f} bad)" if by_threshold else ""
+            return super().caption(prediction, card) + why
         return ", ".join(f"{card.classes[i]} {prediction.scores[i]:.2f}" for i in prediction.labels) or "no label"
 
     @classmethod
+    def _badness(cls, prediction: Prediction, card: ModelCard) -> float:
+        bad, own = bad_indices(card.facts, card.classes), own_thresholds(card.facts, card.classes)
+        return float(badness(prediction.scores[None], bad, own, prediction.labels is not None)[0])
+
+    @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
-        return first.label == second.label and first.labels == second.labels
+        same = first.label == second.label and first.labels == second.labels
+        return same and first.bad == second.bad
 
     def heatmap(self, image: Tensor, prediction: Prediction) -> NDArray[np.float32] | None:
         """Grad-CAM (Selvaraju et al. 2017) of the winning class on the last feature map, by pytorch-grad-cam."""
@@ -139,6 +182,25 @@ class ClassificationTask(Task):
             return None
         with torch.enable_grad(), GradCAM(model=self.model, target_layers=[layer]) as cam:
             return cam(input_tensor=image.clone(), targets=[ClassifierOutputTarget(prediction.label)])[0]
+
+
+def _one_label_problems(
+    given: Mapping[str, Any], bad: Sequence[str], classes: Sequence[str], places: Mapping[str, str]
+) -> list[Problem]:
+    """Where a picture has one label, thresholds need to know which classes are good, and some must be."""
+    if "bad_classes" in given and set(bad) >= set(classes):
+        message = "names every class; where a picture has one label, one class must be left to mean a good part"
+        return [Problem(places["bad_classes"], message)]
+    set_here = [name for name in ("threshold", "class_thresholds") if given.get(name)]
+    if not bad and set_here:
+        message = (
+            "no class is known to mean a good part, so the likeliest class is the answer: name the good ones in "
+            "evaluator.kwargs.good (or bad_classes among the facts), or leave it out"
+        )
+        return [Problem(places[name], message) for name in set_here]
+    good = [name for name in given.get("class_thresholds", {}) if name not in bad]
+    message = "means a good part, which is what no bad class leaves: give thresholds of bad ones"
+    return [Problem(f"{places['class_thresholds']}.{name}", message) for name in good]
 
 
 @torch.no_grad()

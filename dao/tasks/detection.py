@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,18 +12,23 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dao.answers.operating import SET_BY, is_number, own_thresholds
+from dao.answers.verdicts import box_badness, shown_boxes, verdict
 from dao.errors import ConfigError, DataError, Problem
 from dao.models.detection.answers import AnswerSettings, choose
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.register import Registers
 from dao.structures import Batch, BoxTargets, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.card import require
 from dao.tiling import Window
 from dao.utils.boxes import cxcywh_to_xyxy
 from dao.utils.matching import Boxes, match, same_boxes
 from dao.utils.tiled_boxes import merge_windows
 
 SAME_SCORE = 1e-3  # two answers of one model differ by less, whatever runs it
+MOST_DETECTIONS = 10**6  # that a file may ask for
 RAW = "dense"  # the output of a file without suppression: see `DetectionTask`
 
 
@@ -30,12 +36,16 @@ RAW = "dense"  # the output of a file without suppression: see `DetectionTask`
 class DetectionTask(Task):
     """A detector and its boxes.
 
-    Facts in the card: those of `AnswerSettings`, and ``raw``: answer with what is said at all A positions of the input,
-    "dense" (B, A, 5 + K) = centre, size, probability of an object and of each class, in pixels of the input, for
-    deployments with a suppression of their own.
+    Facts in the card: those of `AnswerSettings`, of which ``shown_threshold`` is the operating point: boxes from it on are
+    shown, and make a part bad; ``class_thresholds``: the same for single classes; and ``raw``: answer with what is said at
+    all A positions of the input, "dense" (B, A, 5 + K) = centre, size, probability of an object and of each class, in pixels
+    of the input, for deployments with a suppression of their own.
     """
 
     models = "det_models"
+    evaluator = "DetEvaluator"
+    operating = ("shown_threshold", "class_thresholds")
+    aliases = MappingProxyType({"score": "shown_threshold", "threshold": "shown_threshold"})
     training_needs = ("loss", "optimizer")
     resizes = ("letterbox", "stretch", "crop", "tile")
 
@@ -59,6 +69,34 @@ class DetectionTask(Task):
         if not dataset.classes:
             raise DataError("a detector needs at least one class; the training data names none")
         return {}
+
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        for field in fields(AnswerSettings):
+            require(facts, field.name, is_number(facts[field.name]) and 0 <= facts[field.name] <= MOST_DETECTIONS)
+        require(facts, "max_detections", isinstance(facts["max_detections"], int))
+        require(facts, "raw", isinstance(facts["raw"], bool))
+        settings_of(facts, "facts")
+
+    @classmethod
+    def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {**asdict(AnswerSettings()), "raw": False, "class_thresholds": {}, SET_BY: {}, **facts}
+
+    @classmethod
+    def fact_problems(
+        cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
+    ) -> list[Problem]:
+        problems = super().fact_problems(given, known, classes, places)
+        least = {**known, **given}["score_threshold"]
+        shown = {places[name]: value for name, value in given.items() if name == "shown_threshold"}
+        own = places.get("class_thresholds", "")
+        shown |= {
+            f"{own}.{name}": value
+            for name, value in (given.get("class_thresholds", {}) if not problems else {}).items()
+        }
+        message = f"is below score_threshold, {least}: the model answers with no such box; lower that one too"
+        low = [where for where, value in shown.items() if is_number(value) and is_number(least) and value < least]
+        return problems + [Problem(where, message) for where in low]
 
     def with_facts(self, facts: Mapping[str, Any], where: str = "facts") -> DetectionTask:
         other = super().with_facts(facts, where)
@@ -99,22 +137,22 @@ class DetectionTask(Task):
         return {**outputs, "boxes": restored(outputs["boxes"], self.preprocess.settings, original_hw)}
 
     @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        """What a suppression drops is not among the answers: `choose` carries a NaN of it into the scores."""
+        if card.facts.get("raw"):
+            return {RAW: (None, 5 + len(card.classes))}
+        return {"boxes": (None, 4), "scores": (None,), "labels": (None,)}
+
+    @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
         if RAW in outputs:
             outputs = _suppressed(outputs[RAW], card, original_hw)
         least = card.facts["score_threshold"]
-        found = []
+        found: list[Prediction] = []
         rows = zip(outputs["boxes"], outputs["scores"], outputs["labels"], original_hw, strict=True)
         for boxes, scores, labels, hw in rows:
             kept = (scores >= least) & (labels >= 0)
-            found.append(
-                Prediction(
-                    original_hw=tuple(hw),
-                    boxes_xyxy=boxes[kept].astype(np.float32),
-                    box_labels=labels[kept].astype(np.int64),
-                    box_scores=scores[kept].astype(np.float32),
-                )
-            )
+            found.append(_prediction(Boxes(boxes[kept], labels[kept], scores[kept]), card, hw))
         return found
 
     @classmethod
@@ -127,9 +165,7 @@ class DetectionTask(Task):
             one = cls.decode(outputs, card, [(window.height, window.width)])[0]
             found.append((window, Boxes(one.boxes_xyxy, one.box_labels, one.box_scores)))
         merged = merge_windows(found, original_hw, settings.nms_threshold).first(settings.max_detections)
-        return Prediction(
-            original_hw=original_hw, boxes_xyxy=merged.xyxy, box_labels=merged.labels, box_scores=merged.scores
-        )
+        return _prediction(merged, card, original_hw)
 
     # -- leaving
 
@@ -145,7 +181,7 @@ class DetectionTask(Task):
         """The picture with its boxes; those of a `GroundTruth` in ``truth`` are dashed."""
         from dao.utils.visualize_boxes import annotate_boxes
 
-        shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
+        shown = _shown(prediction, card)
         return annotate_boxes(image, card.classes, shown.xyxy, shown.labels, shown.scores, truth=truth)
 
     @classmethod
@@ -163,13 +199,17 @@ class DetectionTask(Task):
         ]
         best = boxes[0] if boxes else {"label": None, "score": 0.0}
         height, width = prediction.original_hw
-        shown = sum(box["score"] >= card.facts["shown_threshold"] for box in boxes)
-        summary = {"label": best["label"], "score": best["score"], "shown": shown}
+        own = own_thresholds(card.facts, card.classes)
+        summary = {
+            "label": best["label"], "score": best["score"], "shown": len(_shown(prediction, card).scores),
+            "verdict": verdict(bool(prediction.bad)),
+            "badness": round(box_badness(prediction.box_labels, prediction.box_scores, own), 6),
+        }  # fmt: skip
         return {"path": prediction.path, **summary, "boxes": boxes, "height": height, "width": width}
 
     @classmethod
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
-        shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
+        shown = _shown(prediction, card)
         counts = np.bincount(shown.labels, minlength=len(card.classes))
         found = [f"{counts[k]} {card.classes[k]}" for k in np.argsort(-counts, kind="stable") if counts[k]]
         return ", ".join(found) or "nothing found"
@@ -178,7 +218,7 @@ class DetectionTask(Task):
     def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
         from dao.utils.visualize_boxes import small_boxes
 
-        shown = _boxes_of(prediction).above(card.facts["shown_threshold"])
+        shown = _shown(prediction, card)
         return small_boxes(image, shown.xyxy, shown.labels)
 
     @classmethod
@@ -199,8 +239,8 @@ class DetectionTask(Task):
 
     @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
-        """Every box of one has its like in the other."""
-        return same_boxes(_boxes_of(first), _boxes_of(second), SAME_SCORE)
+        """The same verdict, and every box of one has its like in the other."""
+        return first.bad == second.bad and same_boxes(_boxes_of(first), _boxes_of(second), SAME_SCORE)
 
     @classmethod
     def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
@@ -245,6 +285,25 @@ def _suppressed(dense: NDArray[np.float32], card: ModelCard, original_hw: Sequen
     answers = choose(cxcywh_to_xyxy(said[..., :4]), scores, labels, said.shape[-1] - 5, size, settings_of(card.facts))
     boxes = [restored(one, preprocess, hw) for one, hw in zip(answers.boxes, original_hw, strict=True)]
     return {"boxes": torch.stack(boxes).numpy(), "scores": answers.scores.numpy(), "labels": answers.labels.numpy()}
+
+
+def _prediction(boxes: Boxes, card: ModelCard, original_hw: tuple[int, int]) -> Prediction:
+    """A part is bad when a box is shown."""
+    prediction = Prediction(
+        original_hw=tuple(original_hw),
+        boxes_xyxy=boxes.xyxy.astype(np.float32),
+        box_labels=boxes.labels.astype(np.int64),
+        box_scores=boxes.scores.astype(np.float32),
+    )
+    prediction.bad = len(_shown(prediction, card).scores) > 0
+    return prediction
+
+
+def _shown(prediction: Prediction, card: ModelCard) -> Boxes:
+    """The boxes from the thresholds of their classes on."""
+    own = own_thresholds(card.facts, card.classes)
+    chosen = shown_boxes(prediction.box_labels, prediction.box_scores, card.facts["shown_threshold"], own)
+    return Boxes(prediction.boxes_xyxy[chosen], prediction.box_labels[chosen], prediction.box_scores[chosen])
 
 
 def _boxes_of(prediction: Prediction) -> Boxes:

@@ -2,19 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dao.answers.operating import EVEN, MIN_AREA, SET_BY, own_thresholds
+from dao.answers.verdicts import (
+    class_map,
+    defect_probability,
+    large_regions,
+    least_float32,
+    region_peak,
+    verdict,
+)
 from dao.errors import ConfigError, Problem
 from dao.losses.base import UNLABELLED
+from dao.mask_resampling import resize_masks
 from dao.register import Registers
 from dao.structures import Batch, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
 
@@ -24,11 +34,42 @@ AGREED_PIXELS = 0.999  # export parity: pixels on the edge between two equal pro
 
 @Registers.tasks.register("seg")
 class SegmentationTask(Task):
-    """Logits in, softmax probabilities and the class map of the original picture out."""
+    """Logits in, softmax probabilities and the class map of the original picture out.
+
+    Facts in the card: ``threshold``: from which probability of a defect of any kind on a pixel is one, of the likeliest kind
+    (None: of the likeliest class, background or not); ``class_thresholds``: the same for single classes, which are then
+    judged by their own probability alone; ``min_area``: pixels, smaller regions are no defects (None: all are). A part is
+    bad when a defect is left.
+    """
 
     models = "seg_models"
+    evaluator = "SegEvaluator"
+    operating = ("threshold", "class_thresholds", "min_area")
     training_needs = ("loss", "optimizer")
     resizes = ("letterbox", "stretch", "tile")  # "crop" would leave a picture's ends unseen
+
+    @classmethod
+    def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
+        return (1, num_classes, *size_hw)
+
+    @classmethod
+    def facts_of(cls, dataset: Any) -> dict[str, Any]:
+        """The operating point that a new model starts with."""
+        return {"threshold": EVEN, "min_area": MIN_AREA}
+
+    @classmethod
+    def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
+        return {"threshold": None, "class_thresholds": {}, "min_area": None, SET_BY: {}, **facts}
+
+    @classmethod
+    def fact_problems(
+        cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
+    ) -> list[Problem]:
+        problems = super().fact_problems(given, known, classes, places)
+        if not problems and classes[0] in given.get("class_thresholds", {}):
+            message = "is the background, which is what no defect leaves: give thresholds of defects"
+            problems = [Problem(f"{places['class_thresholds']}.{classes[0]}", message)]
+        return problems
 
     def loss_needs(self) -> tuple[str, ...]:
         """Masks may leave pixels open, and the border that a picture is filled up with always is."""
@@ -57,26 +98,48 @@ class SegmentationTask(Task):
 
     def resize_batch(self, batch: Batch, size_hw: tuple[int, int]) -> None:
         super().resize_batch(batch, size_hw)
-        masks = batch.targets.unsqueeze(1).float()
-        batch.targets = F.interpolate(masks, size=size_hw, mode="nearest-exact")[:, 0].to(torch.uint8)
+        batch.targets = resize_masks(batch.targets, size_hw, self.preprocess.settings.mask_resize)
 
     def infer(self, images: Tensor) -> dict[str, Tensor]:
         return {"probabilities": self.model(images).float().softmax(dim=1)}
 
     def restore(self, outputs: dict[str, Tensor], original_hw: tuple[int, int]) -> dict[str, Tensor]:
-        """probabilities: (B, K, H, W) float; class_map: (B, H, W) uint8."""
+        """probabilities: (B, K, H, W) float; class_map: (B, H, W) uint8, by the thresholds; small regions are still in it."""
         probabilities = self.preprocess.restore(outputs["probabilities"], original_hw)
-        return {"probabilities": probabilities, "class_map": probabilities.argmax(dim=1).to(torch.uint8)}
+        return {"probabilities": probabilities, "class_map": self._class_map(probabilities).to(torch.uint8)}
+
+    def _class_map(self, probabilities: Tensor) -> Tensor:
+        """`dao.answers.verdicts.class_map` for a batch, safe to trace."""
+        own, threshold = own_thresholds(self.facts, self.classes), threshold_of(self.facts)
+        if threshold is None or probabilities.shape[1] == 1:
+            return probabilities.argmax(dim=1)
+        least = {k: float(least_float32(value)) for k, value in own.items()}
+        shared = 1 - probabilities[:, 0]
+        for k in own:
+            shared = shared - probabilities[:, k]
+        called = shared.clamp(0, 1) >= float(least_float32(threshold))
+        kinds = [
+            torch.where(probabilities[:, k] >= least[k] if k in own else called, probabilities[:, k], -1.0)
+            for k in range(1, probabilities.shape[1])
+        ]
+        best, kind = torch.stack(kinds, dim=1).max(dim=1)
+        return torch.where(best >= 0, kind + 1, 0)
+
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        """The map of classes is whole numbers, behind which a NaN is a class; the probabilities are its witness."""
+        return {"probabilities": (len(card.classes), *hw), "class_map": hw}
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
         """scores: the highest probability of each class anywhere in the picture."""
-        return [
-            Prediction(
-                original_hw=tuple(hw), scores=probabilities.max((1, 2)), mask=mask, defect_map=1 - probabilities[0]
-            )
-            for probabilities, mask, hw in zip(outputs["probabilities"], outputs["class_map"], original_hw, strict=True)
-        ]
+        found = []
+        for probabilities, likeliest, hw in zip(
+            outputs["probabilities"], outputs["class_map"], original_hw, strict=True
+        ):
+            mask, defects = _called(probabilities, likeliest, card)
+            found.append(_prediction(mask, defects, probabilities.max((1, 2)), card, hw))
+        return found
 
     @classmethod
     def merge_tiles(
@@ -87,10 +150,9 @@ class SegmentationTask(Task):
         maps = ((window, outputs["probabilities"][0]) for window, outputs in answers)
         for band in blend(maps, original_hw[1]):
             rows = slice(band.top, band.top + band.values.shape[1])
-            mask[rows] = band.values.argmax(0)
-            defects[rows] = 1 - band.values[0]
+            mask[rows], defects[rows] = _called(band.values, None, card)
             scores = np.maximum(scores, band.values.max((1, 2)))
-        return Prediction(original_hw=original_hw, scores=scores, mask=mask, defect_map=defects)
+        return _prediction(mask, defects, scores, card, original_hw)
 
     @classmethod
     def draw(
@@ -117,7 +179,8 @@ class SegmentationTask(Task):
         return {
             "path": prediction.path,
             "label": card.classes[largest],
-            "score": round(float(prediction.scores[1:].max()), 6),
+            "verdict": verdict(bool(prediction.bad)),
+            "score": round(_score(prediction, card), 6),
             "height": height,
             "width": width,
             "pixels": {card.classes[k]: int(counts[k]) for k in found},
@@ -146,4 +209,46 @@ class SegmentationTask(Task):
 
     @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
-        return bool((first.mask == second.mask).mean() >= AGREED_PIXELS)
+        return first.bad == second.bad and bool((first.mask == second.mask).mean() >= AGREED_PIXELS)
+
+
+def _score(prediction: Prediction, card: ModelCard) -> float:
+    """At least the threshold exactly where the picture is bad; without one, the highest probability of a kind of defect."""
+    if threshold_of(card.facts) is None:
+        return float(prediction.scores[1:].max(initial=0))
+    return region_peak(prediction.defect_map, card.facts.get("min_area") or 1)
+
+
+def threshold_of(facts: Mapping[str, Any]) -> float | None:
+    """From which probability on a pixel is a defect; None: where the background is not the likeliest."""
+    if facts.get("threshold") is None and facts.get("class_thresholds"):
+        return EVEN
+    return facts.get("threshold")
+
+
+def _called(
+    probabilities: NDArray[np.float32], likeliest: NDArray[np.uint8] | None, card: ModelCard
+) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(H, W) the class map by the card's thresholds, and (H, W) how probable a defect is, of (K, H, W) probabilities.
+
+    likeliest: (H, W) the map that came with them, which holds where the card has no threshold.
+    """
+    threshold, own = threshold_of(card.facts), own_thresholds(card.facts, card.classes)
+    defects = defect_probability(probabilities, own)
+    if threshold is not None:
+        return class_map(probabilities, threshold, own), defects
+    return (probabilities.argmax(0).astype(np.uint8) if likeliest is None else likeliest), defects
+
+
+def _prediction(
+    mask: NDArray[np.uint8],
+    defects: NDArray[np.float32],
+    scores: NDArray[np.float32],
+    card: ModelCard,
+    original_hw: tuple[int, int],
+) -> Prediction:
+    """What is left of a class map when regions that are too small are taken out is the answer and the verdict."""
+    kept = large_regions(mask, card.facts.get("min_area") or 1)
+    return Prediction(
+        original_hw=tuple(original_hw), scores=scores, bad=bool(kept.any()), mask=kept, defect_map=defects
+    )

@@ -2,38 +2,118 @@
 
 from __future__ import annotations
 
-import json
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dao.config import Raw, merge
-from dao.errors import DataError, Problem
-from dao.predictor import TorchBackend, backend_of
+import torch
+from loguru import logger
+
+from dao.answers.operating import SET_BY
+from dao.backends import TorchBackend, backend_of, open_file
+from dao.config_merge import Raw, merge
+from dao.errors import AICoreError, DataError, Problem
+from dao.register import Registers
 from dao.structures import Sample, Unreadable
 from dao.tasks import build
-from dao.trainers.base import BadPictures
+from dao.tasks.base import ModelCard
+from dao.trainers.base import BadPictures, plain
 from dao.utils import checkpoint, dist, run_folder
 
 # what a stage takes over from the config that a checkpoint was trained with
 INHERITED = ("name", "type", "fullName", "preprocess", "limits", "model", "evaluator")
 
 
-def complete_from_checkpoint(raw: Raw, path: str | None) -> Raw:
-    """The config with what its checkpoint knows filled in; what the config says itself wins.
+def complete_from_checkpoint(raw: Raw, path: str | None, judges: bool = False) -> Raw:
+    """The config with what its checkpoint, or exported file, knows filled in; what the config says itself wins.
 
-    The preprocessing and the model are the checkpoint's in any case: it cannot answer with others.
+    The preprocessing and the model are the checkpoint's in any case: it cannot answer with others. Its card holds the
+    operating point: what the training config said of it has gone into that, and whatever was set later counts.
+    judges: of checkpoints whose card does not hold it yet, what the training config said counts, as it always did.
     """
-    if not isinstance(path, str) or not path or is_exported(path):
+    if not isinstance(path, str) or not path:
         return raw
-    content = checkpoint.load(checkpoint.find(path))
-    known = json.loads(content["config"])
+    if is_exported(path):
+        return _complete_from_file(raw, path)
+    found = checkpoint.find(path)
+    content = checkpoint.load(found)
+    known, card = build.config_of(content, str(found)), build.card_of(content, str(found))
     base = {key: known[key] for key in INHERITED if key in known}
     base["model"] = build.without_pretrained(base["model"])
-    merged = merge(base, raw)
-    card = build.card_of(content)
+    if "evaluator" in base and not (judges and SET_BY not in card.facts):
+        base["evaluator"] = _without_point(base["evaluator"])
+    merged = _with_evaluator(merge(base, raw), card)
     return {**merged, "type": card.task, "model": base["model"], "preprocess": card.preprocess}
+
+
+def say_left_out(dataset: Any, section: Mapping[str, Any], known: Mapping[str, Any]) -> None:
+    """Say how many pictures a split leaves out: a warning where the division was made for other pictures.
+
+    section: the dataset's, known: the config of the checkpoint, whose division another set of pictures inherits.
+    """
+    whole = getattr(dataset, "of_all", len(dataset))
+    if whole <= len(dataset):
+        return
+    kwargs, trained = section.get("kwargs", {}), _dataset_kwargs(known)
+    what = f"{whole - len(dataset)} of {whole} pictures belong to another split than '{kwargs.get('split')}' and are left out"
+    ratio, column = kwargs.get("split_ratio"), kwargs.get("split_column")
+    inherited = trained.get("split_ratio") == ratio and trained.get("split_column") == column
+    where = {k: v for k, v in kwargs.items() if k not in ("split", "split_ratio", "split_column", "split_seed")}
+    if inherited and any(trained.get(key) != value for key, value in where.items()):
+        place = "evaluator.dataloader.dataset.kwargs"
+        logger.warning("{}: the division is the training's; for all of them add -o {}.split=all", what, place)
+    else:
+        logger.info("{}", what)
+
+
+def _dataset_kwargs(config: Mapping[str, Any]) -> Mapping[str, Any]:
+    node: Any = config
+    for key in ("evaluator", "dataloader", "dataset", "kwargs"):
+        node = node.get(key) or {}
+    return node
+
+
+def _complete_from_file(raw: Raw, path: str) -> Raw:
+    """An exported file knows its task and its preprocessing; a file that cannot be read says so when it is used."""
+    trust = raw["trainer"].get("kwargs", {}).get("trust") is True
+    try:
+        card = open_file(Path(path), torch.device("cpu"), trust).card
+    except AICoreError:
+        return raw
+    name = re.sub(r"[/\\\x00-\x1f]+", "_", Path(path).stem).strip(". ") or "model"
+    return _with_evaluator({"name": name, **raw, "type": card.task, "preprocess": card.preprocess}, card)
+
+
+def _with_evaluator(raw: Raw, card: ModelCard) -> Raw:
+    """The evaluator's type where a config only says by what it is to judge."""
+    section = raw.get("evaluator")
+    usual = build.task_class(card.task).evaluator if card.task in Registers.tasks else ""
+    if isinstance(section, dict) and "type" not in section and usual:
+        return {**raw, "evaluator": {"type": usual, **section}}
+    return raw
+
+
+def _without_point(section: Any) -> Any:
+    """An evaluator's section without what sets an operating point."""
+    if not isinstance(section, dict) or section.get("type") not in Registers.evaluators:
+        return section
+    points = point_keys(section["type"])
+    kwargs = {key: value for key, value in section.get("kwargs", {}).items() if key not in points}
+    return {**section, "kwargs": kwargs}
+
+
+def point_keys(evaluator: str) -> tuple[str, ...]:
+    """The keywords of an evaluator that set the operating point."""
+    return getattr(Registers.evaluators.get(evaluator), "operating", ())
+
+
+def facts_as_configured(config: Any, classes: Sequence[str]) -> dict[str, Any]:
+    """The operating point that a stage's own "evaluator" section sets, for stages that do not judge; {} for none."""
+    section = config.get("evaluator", {})
+    if not section or not set(plain(section.get("kwargs", {}))) & set(point_keys(section.type)):
+        return {}
+    return Registers.evaluators.build(section, "evaluator", classes=list(classes)).facts
 
 
 def is_exported(path: str) -> bool:

@@ -30,6 +30,13 @@ def refuse_leaks(training: Any, calibration: Any | None, evaluation: Any | None)
             raise ConfigError(Problem("calibration.dataloader.dataset", message))
 
 
+def refuse_judges(calibration: Any, evaluation: Any) -> None:
+    """`refuse_leaks` for a model whose training set is not at hand. Raises ConfigError."""
+    if judging := shared_paths(calibration, evaluation):
+        message = f"{len(judging)} of its pictures are in the evaluator's set as well, e.g. {judging[0]}"
+        raise ConfigError(Problem("calibration.dataloader.dataset", message))
+
+
 def judged_by_its_own(kept: Any | None, evaluation: Any | None) -> str:
     """What is to be said where the evaluator's pictures are those that thresholds come from; "" where they are not.
 

@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 import torch
 from loguru import logger
 
+from dao import signals
 from dao.config import Config, Raw
 from dao.errors import AICoreError, DataError
 from dao.structures import Batch, Unreadable
@@ -134,6 +135,8 @@ class Trainer:
         try:
             self.call_hooks("after_train")
             self.bad.summary()
+            if self.stopping and (left := self.unfinished()):
+                logger.warning("stopped; {}", left)
         finally:
             self.close()
 
@@ -161,13 +164,17 @@ class Trainer:
         """What is done with ``self.batch``."""
         raise NotImplementedError
 
+    def unfinished(self) -> str:
+        """For a stage that is asked to stop: what is not written by now."""
+        return ""
+
     def close(self) -> None:
         """Release what `setup` took."""
 
     # -- interruption
 
     def _catch_signals(self) -> None:
-        """The first Ctrl-C or SIGTERM ends the run after the current iteration; a second one ends it at once.
+        """The first Ctrl-C, SIGTERM or SIGHUP ends the run after the current iteration; a second one ends it at once.
 
         A second one within a second is the same one: a terminal sends Ctrl-C to every process, and the launcher too.
         """
@@ -182,11 +189,7 @@ class Trainer:
             self.signal, arrived = number, time.monotonic()
             logger.warning("{} received: leaving after this iteration", signal.Signals(number).name)
 
-        for number in (signal.SIGINT, signal.SIGTERM):
-            try:
-                signal.signal(number, remember)
-            except ValueError:  # not in the main thread (a notebook, a server): the caller keeps its own handling
-                return
+        signals.on_stop(remember)
 
     def interrupted(self) -> bool:
         """Whether this process was asked to stop."""
@@ -194,7 +197,7 @@ class Trainer:
 
 
 class BadPictures:
-    """Counts pictures that could not be read, names each once, and stops the run when they are too many.
+    """Counts pictures that could not be read, or had no finite answer, names each once, and stops the run when they are too many.
 
     total: pictures in the dataset; max_fraction: of them that may be unreadable.
     """
@@ -215,7 +218,7 @@ class BadPictures:
         if picture.path in self.reasons:
             return
         self.reasons[picture.path] = picture.reason
-        logger.warning("skipped, cannot be read: {} ({})", picture.path, picture.reason)
+        logger.warning("skipped: {} ({})", picture.path, picture.reason)
         self._refuse_too_many()
 
     def _refuse_too_many(self) -> None:
@@ -239,7 +242,7 @@ class BadPictures:
         shown = [f"  {path}: {reason}" for path, reason in list(self.reasons.items())[: self.SHOWN]]
         more = len(self.reasons) - len(shown)
         tail = [f"  ... and {more} more"] if more > 0 else []
-        return "\n".join([f"{len(self.reasons)} pictures cannot be read, {what}:", *shown, *tail])
+        return "\n".join([f"{len(self.reasons)} pictures cannot be read or answered, {what}:", *shown, *tail])
 
 
 def plain(value: Any) -> Any:

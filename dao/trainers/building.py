@@ -14,6 +14,7 @@ from dao.models.expected import preprocess_of
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.tasks import build
+from dao.tasks.base import Task
 from dao.trainers import strategies
 from dao.trainers.apart import judged_by_its_own, refuse_leaks
 from dao.trainers.base import BadPictures, plain
@@ -65,7 +66,9 @@ def build_task(trainer: TrainVal) -> None:
     task = build.task_class(raw["type"])
     facts = task.facts_of(trainer.dataset)
     model = build.build_model(raw, trainer.dataset.classes, trainer.preprocess.in_channels)
-    build.check_input(model, trainer.preprocess)
+    settings = trainer.preprocess.settings
+    expected = task.expected_output(len(trainer.dataset.classes), tuple(settings.size))
+    build.check_input(model, trainer.preprocess, expected)
     model = model.to(trainer.device, memory_format=trainer.memory_format)
     loss = build.build_loss(raw, trainer.dataset, trainer.device)
     trainer.task = task(model, trainer.preprocess.to(trainer.device), trainer.dataset.classes, loss=loss, facts=facts)
@@ -124,6 +127,9 @@ def build_ema(trainer: TrainVal, resumed: dict[str, Any] | None) -> None:
 def build_calibration(trainer: TrainVal) -> None:
     """The rule, and the pictures, that thresholds are found by after each pass, where the config names some."""
     section = trainer.config.get("calibration", {})
+    if section and type(trainer.task).calibrate is Task.calibrate:
+        message = "finds no threshold while this task trains: judge the trained model with it (Eval takes the section)"
+        raise ConfigError(Problem("calibration", message))
     trainer.calibrator = Registers.calibrators.build(section, "calibration") if section else None
     if "dataloader" in section:
         where = "calibration.dataloader"

@@ -20,8 +20,15 @@ def to_device(batch: Batch, device: torch.device) -> Batch:
 
 
 def answering_as_counted(task: Task, evaluator: Evaluator) -> Task:
-    """The task with those facts that the evaluator's settings decide. Raises ConfigError where it has no such fact."""
-    return task.with_facts(evaluator.facts, "evaluator.kwargs") if evaluator.facts else task
+    """The task with those facts that the evaluator's settings decide, which knows them from then on.
+
+    Raises ConfigError where the task has no such fact, or no such value can be set.
+    """
+    evaluator.model_facts = task.facts
+    if evaluator.facts:
+        task = task.with_facts(evaluator.facts, "evaluator.kwargs")
+        evaluator.model_facts = task.facts
+    return task
 
 
 class Counted:
@@ -45,11 +52,12 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics of the task's current model over every picture of the loader, once, on all processes together.
 
-    ``seen`` is called with every batch (to count unreadable pictures, to move a progress bar).
+    ``seen`` is called with every batch that was answered (to count what is unreadable or has no answer, to move a bar).
     """
     evaluator.reset()
     evaluator.model_facts = task.facts
     for batch in loader:
+        predictions = task.predict_and_leave_out(to_device(batch, device))
         seen(batch)
-        evaluator.update(task.predict(to_device(batch, device)), batch)
+        evaluator.update(predictions, batch)
     return evaluator.compute()

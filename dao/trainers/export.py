@@ -9,17 +9,25 @@ from typing import Any, Literal
 import numpy as np
 from loguru import logger
 
+from dao.backends import Backend, TorchBackend
 from dao.config import Config, Raw
-from dao.errors import ConfigError, DataError, ParityError, Problem
+from dao.errors import CheckpointError, ConfigError, DataError, ParityError, Problem
+from dao.evaluators.report import finite
 from dao.exporters.base import Exporter
-from dao.predictor import Backend, TorchBackend
 from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.structures import Sample
 from dao.tasks import build
 from dao.tiling import windows
-from dao.trainers.answering import complete_from_checkpoint, readable, refuse_exported, stage_folder
+from dao.trainers.answering import (
+    complete_from_checkpoint,
+    facts_as_configured,
+    readable,
+    refuse_exported,
+    stage_folder,
+)
 from dao.trainers.base import Options, Trainer, plain
+from dao.trainers.pending import REFUTED, PendingFile
 from dao.utils import checkpoint, run_folder
 from dao.utils import logger as log
 
@@ -60,17 +68,25 @@ class Export(Trainer):
     def setup(self) -> None:
         path = checkpoint.find(self.ckpt, self.prefer)
         self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
+        if facts := facts_as_configured(self.config, self.task.classes):
+            self.task = self.task.with_facts(facts, "evaluator.kwargs")
         self.dataset = self._pictures()
         self.bad.total = len(self.dataset)
+        self.iters_per_epoch = min(self.parity_images, len(self.dataset))
         self.run_dir = stage_folder(str(path), "export", "model")
         log.to_file(self.run_dir / "log.txt")
         run_folder.write_json(self.run_dir / "config.json", plain(self.config))
         self.exported: dict[Path, tuple[Exporter, Backend, Backend]] = {}
         self.differences: dict[Path, list[dict[str, Any]]] = {}
         self.unproven: list[Path] = []
+        self.pending: dict[Path, PendingFile] = {}
         several = isinstance(self.config.export, list)
-        for number, section in enumerate(self.config.export if several else [self.config.export]):
-            self._export(section, f"export.{number}" if several else "export")
+        try:
+            for number, section in enumerate(self.config.export if several else [self.config.export]):
+                self._export(section, f"export.{number}" if several else "export")
+        except BaseException:
+            self.close()
+            raise
 
     def _export(self, section: Any, where: str) -> None:
         exporter: Exporter = Registers.exporters.build(section, where)
@@ -79,22 +95,22 @@ class Export(Trainer):
             raise ConfigError(Problem(f"{where}.type", message))
         task = self.task.with_facts(exporter.facts, f"{where}.kwargs.facts")
         path = self.run_dir / f"{self.config.name}{exporter.suffix}"
-        count = len(self.exported) + len(self.unproven)
-        if path.exists():  # a second file of the same kind, with other settings
-            path = self.run_dir / f"{self.config.name}-{count + 1}{exporter.suffix}"
+        if path in self.pending:  # a second file of the same kind, with other settings
+            path = self.run_dir / f"{self.config.name}-{len(self.pending) + 1}{exporter.suffix}"
+        written = self.pending[path] = PendingFile(path)
         self.task.model.cpu()
         self.task.preprocess.cpu()
-        exporter.export(task, path)
+        exporter.export(task, written.path)
         self.task.model.to(self.device)
         self.task.preprocess.to(self.device)
         own = TorchBackend.of(task, self.device)
-        backend = type(exporter).backend
+        backend = exporter.opened(written.path, self.device)
         if backend is None:
             self.unproven.append(path)
             logger.warning("{} is not proven: {} names no backend, so nothing here can run the file",
                            path, type(exporter).__name__)  # fmt: skip
             return
-        self.exported[path] = exporter, own, backend(path, self.device)
+        self.exported[path] = exporter, own, backend
         self.differences[path] = []
 
     def _pictures(self) -> Any:
@@ -111,8 +127,7 @@ class Export(Trainer):
 
     def fetch(self) -> Iterator[Any]:
         """Pictures spread evenly over the set; unreadable ones are named and left out."""
-        count = min(self.parity_images, len(self.dataset))
-        spread = np.linspace(0, len(self.dataset) - 1, count).round().astype(int).tolist()
+        spread = np.linspace(0, len(self.dataset) - 1, self.iters_per_epoch).round().astype(int).tolist()
         return readable(self.dataset, spread, self.task.card().preprocess, self.bad)
 
     def before_iter(self) -> None:
@@ -125,8 +140,20 @@ class Export(Trainer):
         for path, (exporter, own, backend) in self.exported.items():
             shape = self._fixed_shape(exporter)
             fitted = images if shape is None else _fit_to(images, shape)
-            found = type(self.task).compare(own.run(fitted), backend.run(fitted), own.card, fitted.shape[1:3])
+            found = self._compared(own, backend, fitted)
             self.differences[path].append({"path": sample.path, **found})
+
+    def _compared(self, own: Backend, backend: Backend, images: np.ndarray) -> dict[str, Any]:
+        """How an exported file's answer differs. Raises AnswerError where the checkpoint itself has none: no file is a proof
+        of it."""
+        task, count, hw = type(self.task), len(images), (images.shape[1], images.shape[2])
+        mine = task.checked(own.run(images), own.card, count, hw)
+        try:
+            theirs = task.checked(backend.run(images), backend.card, count, hw)
+        except CheckpointError as error:
+            nowhere = float("inf")
+            return {"max_abs": nowhere, "max_rel": nowhere, "equal": 0.0, "agree": False, "refused": str(error)}
+        return task.compare(mine, theirs, own.card, hw)
 
     def _as_given(self, image: np.ndarray) -> np.ndarray:
         """What the file is asked with: the picture, or its middle window where a predictor would cut it."""
@@ -147,8 +174,11 @@ class Export(Trainer):
         super().after_epoch()
         report = {path.name: self._summary(rows) for path, rows in self.differences.items()}
         content = {"atol": self.atol, "files": report, "unproven": [path.name for path in self.unproven]}
-        run_folder.write_json(self.run_dir / "parity.json", content)
+        run_folder.write_json(self.run_dir / "parity.json", finite(content))
         failed = [name for name, summary in report.items() if not summary["passed"]]
+        self.exported.clear()  # whatever holds a file open lets go of it
+        for path, written in self.pending.items():
+            written.publish(passed=path.name not in failed)
         for name, summary in report.items():
             logger.log(
                 "ERROR" if name in failed else "SUCCESS",
@@ -159,13 +189,13 @@ class Export(Trainer):
         if failed:
             raise ParityError(
                 f"{', '.join(failed)} does not answer as the checkpoint does (tolerance {self.atol:g}); "
-                f"per picture: {self.run_dir / 'parity.json'}"
+                f"per picture: {self.run_dir / 'parity.json'}. What does not agree is named ...{REFUTED}"
             )
         logger.success("exported to {}", self.run_dir)
 
     def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
         if not rows:
-            raise DataError("not one picture could be read to prove the export on")
+            raise DataError("not one picture could be read to prove the export on: nothing was exported")
         worst = float(np.max([row["max_abs"] for row in rows]))  # numpy's: a NaN anywhere is a NaN here, and no proof
         agreement = sum(row["agree"] for row in rows) / len(rows)
         return {
@@ -178,7 +208,12 @@ class Export(Trainer):
             "per_picture": rows,
         }
 
+    def unfinished(self) -> str:
+        return "nothing was exported: what was not yet proven is removed"
+
     def close(self) -> None:
+        for written in self.pending.values():  # what was not published: a run that failed or was stopped
+            written.discard()
         log.close_file()
 
 

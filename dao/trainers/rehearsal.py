@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from dao import config as config_module
+from dao import failures
 from dao.config import Raw
 from dao.errors import RunError
 from dao.register import Registers
@@ -45,9 +46,10 @@ def rehearse(raw: Raw, device: torch.device) -> str:
         log.to_terminal(level="WARNING")  # a run's own lines would say that it has begun
         try:
             return trainer.rehearse()
-        except torch.OutOfMemoryError as error:
-            message = f"a batch does not fit into the memory of {device} ({str(error).splitlines()[0]}); a smaller "
-            raise RunError(f"{message}dataloader.kwargs.batch_size or preprocess.size needs less, --amp too") from error
+        except Exception as error:
+            if not failures.out_of_memory(error):
+                raise
+            raise RunError(f"a batch does not fit: {failures.memory_message(error, device)}") from error
         finally:
             trainer.close()
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
 from dao.dataloaders import fingerprint
-from dao.errors import CheckpointError
+from dao.errors import CheckpointError, RunError
 from dao.tasks import build
 from dao.trainers import strategies
 from dao.trainers.base import plain
@@ -24,18 +24,31 @@ if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
 
 
-def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] | None:
+@dataclass(slots=True)
+class Found:
+    """A checkpoint to go on from. lock: on its run folder, held by process 0 from before the file was read."""
+
+    path: Path
+    content: dict[str, Any]
+    lock: Any = None
+
+
+def find(wanted: str, log_dir: Path, name: str) -> Found | None:
     """The checkpoint to go on from and what it holds; None when "auto" finds none.
 
     Process 0 looks and decides for all, as it alone writes checkpoints: a machine that does not share its disk is sent
-    the file. Raises CheckpointError when there is none, or a bad one, where one was named.
+    the file. The folder is locked before the file is read: read first, a run that was still writing there could have
+    saved a newer one in between, over which this run would train again.
+    Raises CheckpointError when there is none, or a bad one, where one was named; RunError when another run writes there.
     """
-    path, content, error = None, None, None
+    path, content, error, lock = None, None, None, None
     if dist.is_main():
         try:
             path = run_folder.resume_checkpoint(wanted, log_dir, name)
-            path, content = _load_or_previous(path) if path is not None else (None, None)
-        except CheckpointError as refused:
+            if path is not None:
+                lock = run_folder.lock(run_folder.of_checkpoint(path))
+                content = _load_or_previous(path)
+        except (CheckpointError, RunError) as refused:
             error = refused
     if content is not None and "update" not in content:
         error = CheckpointError(f"{path} holds weights to answer with; to start from them use trainer.kwargs.ckpt")
@@ -45,25 +58,24 @@ def find(wanted: str, log_dir: Path, name: str) -> tuple[Path, dict[str, Any]] |
         raise error
     if path is None:
         return None
-    return path, checkpoint.load_everywhere(path, content)
+    return Found(path, checkpoint.load_everywhere(path, content), lock)
 
 
-def _load_or_previous(path: Path) -> tuple[Path, dict[str, Any]]:
-    """A run's latest checkpoint, or, where the disk has spoilt it, the one before."""
+def _load_or_previous(path: Path) -> dict[str, Any]:
+    """A run's latest checkpoint, or, where the disk has spoilt it, the one before. The run folder is locked by us."""
     previous = path.with_name("previous.ckpt")
     try:
-        return path, checkpoint.load(path)
+        return checkpoint.load(path)
     except CheckpointError as error:
         if path.name != "latest.ckpt" or not previous.is_file():
             raise
         content = checkpoint.load(previous)
-        with closing(run_folder.lock(run_folder.of_checkpoint(path))):  # a run that still writes there is left alone
-            path.replace(path.with_name("damaged.ckpt"))
-            checkpoint.keep(previous, path)
+        path.replace(path.with_name("damaged.ckpt"))
+        checkpoint.keep(previous, path)
         logger.warning(
             "{}; it is kept as damaged.ckpt, and {}, the one before it, is gone on from", error, previous.name
         )
-        return path, content
+        return content
 
 
 def content_of(trainer: TrainVal) -> dict[str, Any]:
@@ -101,6 +113,7 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
         )
     _say_changes(trainer, content)
     _say_changes_of_data(trainer, content)
+    _say_changes_of_versions(content)
     try:
         trainer.task.model.load_state_dict(content["model"])
         strategies.spread_weights(trainer)
@@ -184,6 +197,17 @@ def _say_changes_of_data(trainer: TrainVal, content: dict[str, Any]) -> None:
         found = fingerprint.changes(content["data"], trainer.data_state)
         if found:
             logger.warning("the training data is not what it was when the checkpoint was saved: {}", found)
+
+
+def _say_changes_of_versions(content: dict[str, Any]) -> None:
+    """Other versions compute other bits: a run that goes on under them is no longer the same to the last one."""
+    before, now = content.get("versions", {}), run_folder.package_versions()
+    changed = [f"{name} {before[name]} -> {now.get(name, 'gone')}" for name in before if before[name] != now.get(name)]
+    if changed:
+        logger.warning(
+            "the checkpoint was written under other versions: {}; the run goes on, and not bit for bit as it would have",
+            ", ".join(changed),
+        )
 
 
 def flat(node: Any, path: str = "") -> dict[str, Any]:

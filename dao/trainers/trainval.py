@@ -21,6 +21,7 @@ from dao.structures import Batch
 from dao.tasks.base import Task
 from dao.trainers import building, rehearsal, strategies
 from dao.trainers import resume as resume_state
+from dao.trainers.accumulation import WholeWindow
 from dao.trainers.base import BadPictures, Options, Trainer, plain
 from dao.trainers.describe import describe
 from dao.trainers.evaluation import Counted, to_device
@@ -54,7 +55,9 @@ class TrainVal(Trainer):
     is off.
     eval_interval: epochs between validations; 0 for none.
     seed: of everything random; amp: mixed precision; ema: keep an average of the weights and answer with it.
-    accumulate: iterations per weight update; clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
+    accumulate: iterations per weight update, which together are as one large batch; whole_windows: what losses divide by
+    (labelled pixels, positives, class weights) is counted over all of them, for a second pass forward; false: the mean of
+    each iteration's own gradient. clip_norm: largest gradient norm, above 0 (None: gradients are not clipped).
     channels_last: the memory layout that convolutions prefer.
     compile: torch.compile the model. sync_bn: batch-norm statistics over all processes.
     grad_checkpointing: keep what passes between the model's stages only, and compute the inside anew for the gradient:
@@ -62,8 +65,8 @@ class TrainVal(Trainer):
     strategy: "ddp" keeps the whole model in every process; "fsdp" a share of weights, gradients and optimizer state, for
     models that do not fit (FSDP2; checkpoints are whole and serve any strategy; weights are not laid out channels_last).
     resume: "auto" (the newest run of this name), a run folder or a checkpoint. ckpt: fine-tune from a checkpoint's
-    weights. best_metric: by which the best is kept, e.g. "macro/f1", or a list in which each decides where those before it
-    are equal (None: the evaluator's own order, which also has the last word).
+    weights, where no run is gone on with. best_metric: by which the best is kept, e.g. "macro/f1", or a list in which each
+    decides where those before it are equal (None: the evaluator's own order, which also has the last word).
     save_interval: also keep ``epoch_N.ckpt`` every so many epochs; keep: how many of those.
     save_minutes, save_iters: also save latest.ckpt inside an epoch, so often (0: never).
     log_interval: iterations between log lines.
@@ -88,6 +91,7 @@ class TrainVal(Trainer):
         amp: bool = False,
         ema: bool = False,
         accumulate: int = 1,
+        whole_windows: bool = True,
         clip_norm: float | None = None,
         channels_last: bool = True,
         compile: bool = False,
@@ -112,6 +116,7 @@ class TrainVal(Trainer):
         self.max_epochs, self.wanted_no_aug_epochs, self.eval_interval = max_epochs, no_aug_epochs, eval_interval
         self.ema = ema or any(hook["type"] == "Ema" for hook in plain(config.get("hooks", [])))
         self.amp, self.accumulate, self.clip_norm = amp, accumulate, clip_norm
+        self.window = WholeWindow() if whole_windows and accumulate > 1 else None
         self.channels_last, self.compile, self.sync_bn = channels_last, compile, sync_bn
         self.grad_checkpointing, self.static_graph = grad_checkpointing, static_graph
         self.resume_from, self.ckpt = resume, ckpt
@@ -136,6 +141,7 @@ class TrainVal(Trainer):
         self.calibration_bad, self.eval_bad = BadPictures(), BadPictures()
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
+        self.evaluator_epoch = -1  # whose predictions the evaluator holds, in this process
         self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
         self.scalars: dict[str, float] = {}
         self.updated = False
@@ -156,10 +162,6 @@ class TrainVal(Trainer):
         if kwargs.get("static_graph") and kwargs.get("accumulate", 1) > 1:
             message = "torch's DDP cannot leave out the exchange of gradients in a graph it takes for static"
             problems.append(Problem(f"{where}.static_graph", f"does not go with accumulate: {message}"))
-        if kwargs.get("resume") and kwargs.get("ckpt"):
-            problems.append(
-                Problem(f"{where}.ckpt", "resume goes on with a run and ckpt starts a new one: give one of them")
-            )
         return problems
 
     # -- building
@@ -176,20 +178,23 @@ class TrainVal(Trainer):
         loaders = {"training": self.loader, "calibration": self.calibration_loader, "evaluation": self.eval_loader}
         check_same_data(**{name: getattr(loader, "dataset", None) for name, loader in loaders.items()})
         self.hooks = defaults.for_training(self, plain(self.config.get("hooks", [])))
+        self.call_hooks("check_built")
         if resumed is not None:
-            resume_state.restore(self, *resumed)
+            resume_state.restore(self, resumed.path, resumed.content)
         elif self.ckpt:
             resume_state.fine_tune(self, checkpoint.find(self.ckpt))
-        building.build_ema(self, resumed[1] if resumed else None)
+        building.build_ema(self, resumed.content if resumed else None)
         strategies.wrap(self)
-        self._open_run_folder(resumed[0] if resumed else None)
+        self._open_run_folder(resumed.path if resumed else None)
 
-    def _find_resume(self) -> tuple[Path, dict[str, Any]] | None:
+    def _find_resume(self) -> resume_state.Found | None:
         if not self.resume_from:
             return None
         found = resume_state.find(self.resume_from, self.log_dir, self.config.name)
         if found is None:
             logger.info("nothing to resume in {}: starting anew", self.log_dir / self.config.name)
+        else:
+            self.lock = found.lock
         return found
 
     def _open_run_folder(self, resumed: Path | None) -> None:
@@ -201,7 +206,7 @@ class TrainVal(Trainer):
             folder = Path()
         self.run_dir = dist.broadcast_object(folder)
         if dist.is_main():
-            self.lock = run_folder.lock(self.run_dir)
+            self.lock = self.lock or run_folder.lock(self.run_dir)
             log.to_file(self.run_dir / "log.txt")
             run_folder.write_config(self.run_dir, plain(self.config))
             data = {"data": self.known.sets} if self.known is not None else {}
@@ -232,7 +237,11 @@ class TrainVal(Trainer):
     # -- the loop
 
     def before_train(self) -> None:
-        super().before_train()
+        try:
+            super().before_train()
+        except BaseException:
+            self._let_go()
+            raise
         if self.owes_end_of_epoch:
             self._end_owed_epoch()
 
@@ -286,10 +295,13 @@ class TrainVal(Trainer):
 
     def train_one_iter(self) -> None:
         """Forward, losses, backward, step, rate."""
-        with self.update.sync(self.iter, self.iters_per_epoch):
-            with self.update.autocast():
-                self.losses = self.task.training_step(self.batch)
-            self.updated = self.update(self.losses.get("loss"), self.iter, self.iters_per_epoch)
+        if self.window is not None and self.window.wants(self):
+            self.updated = self.window.train_one_iter(self)
+        else:
+            with self.update.sync(self.iter, self.iters_per_epoch):
+                with self.update.autocast():
+                    self.losses = self.task.training_step(self.batch)
+                self.updated = self.update(self.losses.get("loss"), self.iter, self.iters_per_epoch)
         if self.updated and self.scheduler is not None:
             self.scheduler.step()
 

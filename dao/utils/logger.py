@@ -38,8 +38,9 @@ def to_terminal(verbose: bool = False, level: str | None = None) -> None:
 
 def _to_stderr(line: str) -> None:
     """Looked up at every line: a live progress bar puts its own stream there, and prints lines above itself."""
-    sys.stderr.write(line)
-    sys.stderr.flush()
+    with contextlib.suppress(OSError):  # a terminal that is gone, a pipe whose reader left: no run ends because of it
+        sys.stderr.write(line)
+        sys.stderr.flush()
 
 
 def _remember(line: str) -> None:

@@ -39,19 +39,24 @@ def box_areas(xyxy: NDArray[np.floating]) -> NDArray[np.float64]:
     return (xyxy[..., 2] - xyxy[..., 0]).astype(np.float64) * (xyxy[..., 3] - xyxy[..., 1])
 
 
-def intersections(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Common area of (N, 4) and (M, 4) boxes, (N, M)."""
-    low = np.maximum(first[:, None, :2], second[None, :, :2]).astype(np.float64)
-    high = np.minimum(first[:, None, 2:], second[None, :, 2:])
+def common_area(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Area that boxes share, (..., 4) and (..., 4) that broadcast -> (...)."""
+    low = np.maximum(first[..., :2], second[..., :2]).astype(np.float64)
+    high = np.minimum(first[..., 2:], second[..., 2:])
     return np.clip(high - low, 0, None).prod(axis=-1)
 
 
-def iou_matrix(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
-    """Intersection over union of (N, 4) and (M, 4) boxes, (N, M); 1 for two equal boxes without area."""
-    common = intersections(first, second)
-    union = box_areas(first)[:, None] + box_areas(second)[None] - common
-    equal = (first[:, None] == second[None]).all(axis=-1)
+def iou(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Intersection over union, (..., 4) and (..., 4) that broadcast -> (...); 1 for two equal boxes without area."""
+    common = common_area(first, second)
+    union = box_areas(first) + box_areas(second) - common
+    equal = (first == second).all(axis=-1)
     return np.where(equal, 1.0, common / np.maximum(union, 1e-12))
+
+
+def iou_matrix(first: NDArray[np.floating], second: NDArray[np.floating]) -> NDArray[np.float64]:
+    """`iou` of each of (N, 4) with each of (M, 4) boxes, (N, M)."""
+    return iou(first[:, None], second[None])
 
 
 def match(first: Boxes, second: Boxes, least: float = 0.5) -> list[tuple[int, int, float]]:

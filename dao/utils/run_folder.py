@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 import os
 import platform
+import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from datetime import datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from dao import __version__
+from dao import __version__, failures, modules
 from dao.errors import CheckpointError, RunError
+from dao.utils import atomic
 
 ORPHANS_GONE = 10.0  # seconds in which the loader processes of a killed run notice it and let go of its folder
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "onnx", "onnxruntime")
@@ -29,7 +32,7 @@ def fresh(parent: Path, name: str) -> Path:
         except FileExistsError:
             continue
         except OSError as error:
-            raise RunError(f"the folder {folder} could not be made: {error}") from None
+            raise RunError(f"the folder {folder} could not be made: {failures.of_system(error)}") from None
     raise RunError(f"{parent} holds 10,000 runs called {name}; clean up or choose another name")
 
 
@@ -57,11 +60,14 @@ def lock(folder: Path) -> Any:
 
     Raises RunError when another process holds it. Where files cannot be locked (some network disks) nothing is kept out.
     """
+    try:
+        file = (folder / ".lock").open("a+")
+    except OSError as error:
+        raise RunError(f"the run folder {folder} cannot be written to: {failures.of_system(error)}") from None
     if os.name != "posix":
-        return (folder / ".lock").open("w")
+        return file
     import fcntl
 
-    file = (folder / ".lock").open("a+")
     deadline = time.monotonic() + ORPHANS_GONE
     while True:
         try:
@@ -93,7 +99,7 @@ def write_config(folder: Path, config: Any) -> None:
     if before is None or before == path.read_text(encoding="utf-8"):
         return
     number = sum(1 for _ in folder.glob("config-before-*.json")) + 1
-    (folder / f"config-before-{number}.json").write_text(before, encoding="utf-8")
+    atomic.write_text(folder / f"config-before-{number}.json", before)
 
 
 def of_checkpoint(path: Path) -> Path:
@@ -118,27 +124,34 @@ def resume_checkpoint(resume: str, parent: Path, name: str) -> Path | None:
     raise CheckpointError(f"--resume {resume}: no checkpoint there; looked for {', '.join(map(str, candidates))}")
 
 
+def config_of_run(resume: str) -> tuple[Path, str | None]:
+    """The config that the run was started with, overrides and all, and what -m named then. Raises CheckpointError
+    where ``resume`` leads to no run folder."""
+    checkpoint = resume_checkpoint(resume, Path(), "")
+    path = of_checkpoint(checkpoint or Path(resume)) / "config.json"
+    if not path.is_file():
+        raise CheckpointError(f"--resume {resume}: there is no {path}; give the run's config with -c")
+    try:
+        known = json.loads(path.with_name("environment.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        known = {}
+    return path, known.get("modules") if isinstance(known, dict) else None
+
+
 def write_json(path: Path, content: Any) -> None:
     """Write JSON readable by people; whole or not at all. Raises RunError when the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        # bytes of a file name that are no UTF-8 become JSON's own escapes, which any reader turns back
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written: {error}") from None
+    atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def environment() -> dict[str, Any]:
-    """What a run depends on beyond its config: versions, machine, command."""
+    """What a run depends on beyond its config: date, versions, the code's commit, machine, command, what -m named."""
     import torch
 
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
+        "date": datetime.now().astimezone().isoformat(timespec="seconds"),
         "aicore": __version__,
+        "commit": commit(Path(__file__).parents[2]),
         "python": sys.version.split()[0],
         "packages": package_versions(),
         "platform": platform.platform(),
@@ -147,12 +160,26 @@ def environment() -> dict[str, Any]:
         "cuda": torch.version.cuda,
         "gpus": gpus,
         "command": sys.argv,
+        "modules": modules.named_file,
     }
 
 
+def commit(root: Path) -> str | None:
+    """The git commit that a folder is checked out at, "-dirty" behind it where tracked files were changed; None where
+    it is no checkout, or there is no git."""
+    if not (root / ".git").exists():
+        return None
+    command = ["git", "-C", str(root), "describe", "--always", "--dirty", "--abbrev=40", "--exclude=*"]
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() or None
+
+
 def package_versions() -> Mapping[str, str]:
-    """Installed versions of the packages that decide results."""
-    found = {}
+    """Installed versions of what decides results: ours, Python's and the packages'."""
+    found = {"aicore": __version__, "python": platform.python_version()}
     for package in PACKAGES:
         try:
             found[package] = version(package)

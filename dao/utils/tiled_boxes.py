@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.tiling import Window
-from dao.utils.matching import Boxes, intersections, iou_matrix
+from dao.utils.box_grid import BoxGrid
+from dao.utils.matching import Boxes, common_area, iou
 
 AT_BORDER = 2.0  # pixels from a window's border within which a box is taken to be cut there
 MOSTLY_INSIDE = 0.6  # share of a cut box within a better one, from which on it is a piece of it
@@ -55,54 +56,86 @@ def _join_pieces(
     found: Boxes, cut: NDArray[np.bool_], source: NDArray[np.int64], windows: Sequence[Window]
 ) -> tuple[Boxes, NDArray[np.bool_]]:
     """Pieces of one object become one whole box round them all."""
+    group = _groups(found, cut, source, windows)
+    order = np.argsort(group, kind="stable")
+    starts = np.flatnonzero(np.diff(group[order], prepend=-1))
+    several = np.diff(np.append(starts, len(group))) > 1
+    near = np.minimum.reduceat(found.xyxy[order, :2], starts)
+    far = np.maximum.reduceat(found.xyxy[order, 2:], starts)
+    first = order[starts]
+    scores = np.maximum.reduceat(found.scores[order], starts)
+    return Boxes(np.concatenate([near, far], axis=1), found.labels[first], scores), cut[first] & ~several
+
+
+def _groups(
+    found: Boxes, cut: NDArray[np.bool_], source: NDArray[np.int64], windows: Sequence[Window]
+) -> NDArray[np.int64]:
+    """(N,) which boxes are pieces of one object: equal numbers."""
     group = np.arange(len(found))
     pieces = np.flatnonzero(cut)
-    alike = intersections(found.xyxy[pieces], found.xyxy[pieces]) > 0
-    alike &= found.labels[pieces][:, None] == found.labels[pieces]
-    alike &= found.scores[pieces][:, None] >= SIMILAR_SCORE * found.scores[pieces]
-    for i, j in pieces[np.argwhere(np.triu(alike & alike.T, 1))]:
-        if _one_object(found.xyxy, source, windows, i, j):
-            group[group == group[j]] = group[i]
-    xyxy, scores, single = found.xyxy.copy(), found.scores.copy(), cut.copy()
-    kept = []
-    for g in np.unique(group):
-        members = np.flatnonzero(group == g)
-        first = members[0]
-        kept.append(first)
-        if len(members) > 1:
-            xyxy[first] = (*found.xyxy[members, :2].min(axis=0), *found.xyxy[members, 2:].max(axis=0))
-            scores[first], single[first] = found.scores[members].max(), False
-    return Boxes(xyxy, found.labels, scores).take(np.array(kept)), single[kept]
+    frames = np.array([(w.left, w.top, w.right, w.bottom) for w in windows], np.float32)
+    own, frame, scores = found.xyxy[pieces], frames[source[pieces]], found.scores[pieces]
+    grid = BoxGrid(own, found.labels[pieces])
+    for start, stop in grid.blocks():
+        i, j = grid.pairs(start, stop)
+        alike = (source[pieces[i]] != source[pieces[j]]) & (common_area(own[i], own[j]) > 0)
+        alike &= np.minimum(scores[i], scores[j]) >= SIMILAR_SCORE * np.maximum(scores[i], scores[j])
+        i, j = i[alike], j[alike]
+        one = _one_object(own[i], frame[i], own[j], frame[j])
+        group = _joined(group, pieces[i[one]], pieces[j[one]])
+    return group
+
+
+def _joined(group: NDArray[np.int64], first: NDArray[np.int64], second: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The groups after each pair's second box has come to its first one's: most pairs are of one group already."""
+    apart = group[first] != group[second]
+    for a, b in sorted(zip(first[apart].tolist(), second[apart].tolist())):
+        group[_root(group, b)] = _root(group, a)
+    while (group != group[group]).any():
+        group = group[group]
+    return group
+
+
+def _root(group: NDArray[np.int64], k: int) -> int:
+    """The number that stands for a box's group; the way there is made shorter for the next."""
+    while group[k] != k:
+        group[k] = group[group[k]]
+        k = int(group[k])
+    return k
 
 
 def _one_object(
-    xyxy: NDArray[np.float32], source: NDArray[np.int64], windows: Sequence[Window], i: int, j: int
-) -> bool:
-    """Whether two pieces look alike in what both of their windows see."""
-    first, second = windows[source[i]], windows[source[j]]
-    if source[i] == source[j]:
-        return False
-    low = np.array([max(first.left, second.left), max(first.top, second.top)])
-    high = np.array([min(first.right, second.right), min(first.bottom, second.bottom)])
-    if (low >= high).any():
-        return False
-    strip = np.concatenate([low, high])[None].astype(np.float32)
-    one, other = (np.clip(xyxy[k][None], strip[:, [0, 1, 0, 1]], strip[:, [2, 3, 2, 3]]) for k in (i, j))
-    return bool(iou_matrix(one, other)[0, 0] >= SAME_STRIP)
+    first: NDArray[np.float32], its: NDArray[np.float32], second: NDArray[np.float32], other: NDArray[np.float32]
+) -> NDArray[np.bool_]:
+    """(P,) whether two pieces look alike in what both of their windows see: boxes (P, 4) and their windows (P, 4)."""
+    low, high = np.maximum(its[:, :2], other[:, :2]), np.minimum(its[:, 2:], other[:, 2:])
+    seen = [np.clip(boxes, np.tile(low, 2), np.tile(high, 2)) for boxes in (first, second)]
+    return (low < high).all(axis=1) & (iou(*seen) >= SAME_STRIP)
 
 
 def _keep_best(found: Boxes, cut: NDArray[np.bool_], nms_threshold: float) -> Boxes:
     """Suppression within each class: whole boxes go before pieces, then by score."""
     order = np.lexsort((-found.scores, cut))
     found, cut = found.take(order), cut[order]
-    overlap = iou_matrix(found.xyxy, found.xyxy)
-    areas = np.maximum(np.diag(intersections(found.xyxy, found.xyxy)), 1e-12)
-    within = intersections(found.xyxy, found.xyxy) / areas[None]  # share of the column's box inside the row's
-    hidden = (overlap > nms_threshold) | ((within > MOSTLY_INSIDE) & cut[None])
-    hidden &= found.labels[:, None] == found.labels[None]
     alive = np.ones(len(found), bool)
-    for i in range(len(found)):
-        if alive[i]:
-            alive[i + 1 :] &= ~hidden[i, i + 1 :]
+    grid = BoxGrid(found.xyxy, found.labels)
+    for start, stop in grid.blocks():
+        first, second = grid.pairs(start, stop, alive)
+        hidden = _hides(found.xyxy[first], found.xyxy[second], cut[second], nms_threshold)
+        first, second = first[hidden], second[hidden]
+        starts = np.flatnonzero(np.diff(first, prepend=-1))
+        for begin, end in zip(starts, np.append(starts[1:], len(first))):
+            if alive[first[begin]]:
+                alive[second[begin:end]] = False
     kept = found.take(alive)
     return kept.take(np.argsort(-kept.scores, kind="stable"))
+
+
+def _hides(
+    better: NDArray[np.float32], other: NDArray[np.float32], cut: NDArray[np.bool_], nms_threshold: float
+) -> NDArray[np.bool_]:
+    """(P,) whether a better box (P, 4) is the other (P, 4) once more, or has it, a piece, within itself."""
+    hidden = iou(better, other) > nms_threshold
+    better, other = better[cut], other[cut]
+    hidden[cut] |= common_area(better, other) / np.maximum(common_area(other, other), 1e-12) > MOSTLY_INSIDE
+    return hidden

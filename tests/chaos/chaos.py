@@ -1,6 +1,8 @@
 """Kill a training run again and again, at any moment and in every way, and see whether it ends as if nothing had been.
 
     python tests/chaos/chaos.py --kills 50 --seed 0
+    python tests/chaos/chaos.py --kills 20 --task efficient_ad   # struck while its teacher is distilled, or its student learns
+    python tests/chaos/chaos.py --kills 10 --task patchcore      # struck while it collects, or chooses its coreset
 
 A small run, which early stopping ends, is made whole once by one process and once by two. Then runs of the same config
 are started, by one and by two in turn, and struck down by chance: SIGKILL to the main process, to one of two training
@@ -28,6 +30,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 STARTED = "iterations an epoch"
+EPOCHS = {"cls": 40, "efficient_ad": 16, "patchcore": 1}
 GIVE_UP = 180  # seconds for one start to end in
 DISK = "64m"
 
@@ -37,14 +40,18 @@ def main() -> int:
     args = arguments()
     rng = random.Random(args.seed)
     with tempfile.TemporaryDirectory(prefix="chaos-") as name:
-        return Chaos(Path(name), rng, [args.devices] if args.devices else [1, 2], args.epochs).run(args.kills)
+        devices, epochs = [args.devices] if args.devices else [1, 2], args.epochs or EPOCHS[args.task]
+        return Chaos(Path(name), rng, devices, args.task, epochs).run(args.kills)
 
 
 def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--epochs", type=int, default=40, help="of each run, 12 iterations long")
+    parser.add_argument(
+        "--epochs", type=int, default=0, help="of each run, some 12 iterations long; 0: as the task needs"
+    )
+    parser.add_argument("--task", choices=[*EPOCHS], default="cls")
     parser.add_argument("--devices", type=int, default=0, help="training processes; 0: one and two in turn")
     return parser.parse_args()
 
@@ -52,9 +59,9 @@ def arguments() -> argparse.Namespace:
 class Chaos:
     """A folder with pictures and a config, the whole runs' checkpoints, and what is done to the others."""
 
-    def __init__(self, folder: Path, rng: random.Random, devices: list[int], epochs: int) -> None:
+    def __init__(self, folder: Path, rng: random.Random, devices: list[int], task: str, epochs: int) -> None:
         self.folder, self.rng, self.devices = folder, rng, devices
-        self.config = write_config(folder, epochs)
+        self.config = write_config(folder, epochs) if task == "cls" else write_anomaly_config(folder, task, epochs)
         self.struck: Counter[str] = Counter()
         self.strikes: list[Callable[[subprocess.Popen[bytes], str], None]] = [
             self.kill_main, self.kill_main, self.kill_child, self.terminate, self.kill_and_tear,
@@ -259,6 +266,42 @@ def write_config(folder: Path, epochs: int) -> Path:
     }
     path = folder / "chaos.json"
     path.write_text(json.dumps(config))
+    return path
+
+
+def write_anomaly_config(folder: Path, task: str, epochs: int) -> Path:
+    """Good pictures in MVTec's folders, and a model that learns from them in phases: EfficientAD's teacher is distilled
+    in the first half of its run, PatchCore collects and then chooses."""
+    import cv2
+    import numpy as np
+
+    for place, count in (("train/good", 52), ("test/good", 4), ("test/bad", 4)):
+        (folder / "data" / place).mkdir(parents=True)
+        for i in range(count):
+            image = np.random.default_rng((i, count, len(place))).integers(100, 130, (40, 48, 3), dtype=np.uint8)
+            if "bad" in place:
+                image[10:20, 10:20] = 255
+            cv2.imwrite(str(folder / "data" / place / f"{i}.png"), image)
+
+    def loader(split: str) -> dict[str, object]:
+        dataset = {"type": "MVTecDataset", "kwargs": {"data_dir": str(folder / "data"), "split": split}}
+        return {"type": "AnomalyDataloader", "kwargs": {"batch_size": 4, "num_workers": 1}, "dataset": dataset}
+
+    trainer: dict[str, object] = {"log_dir": str(folder / "runs"), "test_after_train": False}
+    network: dict[str, object] = {"backbone": "test_resnet", "layers": ["layer1"]}
+    config = {"name": "chaos", "type": "anomaly", "preprocess": {"size": [40, 48]}, "dataloader": loader("train"),
+              "evaluator": {"type": "AnomalyEvaluator", "dataloader": loader("test")}}  # fmt: skip
+    if task == "efficient_ad":
+        network |= {"padding": True, "distil_steps": epochs * 4}
+        config |= {
+            "model": {"type": "EfficientAD", "kwargs": network},
+            "optimizer": {"type": "adam", "kwargs": {"lr": 0.0003}},
+        }
+        trainer |= {"max_epochs": epochs, "save_iters": 5, "eval_interval": 4, "ema": True}
+    else:
+        config["model"] = {"type": "PatchCore", "kwargs": {**network, "coreset": 0.1}}
+    path = folder / "chaos.json"
+    path.write_text(json.dumps({**config, "trainer": {"type": "TrainVal", "kwargs": trainer}}))
     return path
 
 

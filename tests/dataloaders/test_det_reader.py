@@ -218,7 +218,7 @@ def test_a_window_over_a_box_holds_its_middle_and_stays_inside():
 def test_a_crop_moves_and_cuts_boxes():
     boxes = np.array([[10, 10, 30, 30], [0, 0, 5, 5]], np.float32)
     sample = Sample(np.zeros((50, 60, 3), np.uint8), "", 0, (50, 60), boxes_xyxy=boxes, box_labels=np.array([1, 0]))
-    found = crop(sample, 20, 15, (20, 20))
+    found = crop(sample, 20, 15, (20, 20), 0.1)
     assert found.image.shape == (20, 20, 3) and found.box_labels.tolist() == [1]
     assert found.boxes_xyxy.tolist() == [[0, 0, 15, 10]]
 
@@ -226,3 +226,66 @@ def test_a_crop_moves_and_cuts_boxes():
 def test_grey_pictures(data):
     batch = batches(loader(data, DRAWING, in_channels=1))[0]
     assert batch.images.shape[1:] == (1, 64, 64)
+
+
+# a cut at x = 50 leaves 10 of 20, 3 of 20 and 1 of 20 pixels of these boxes' widths
+CUT = np.array([[40, 10, 60, 20], [47, 10, 67, 20], [49, 10, 69, 20], [5, 5, 15, 15]], np.float32)
+SHARES = np.array([0.5, 0.15, 0.05, 1.0])
+
+
+def cut_by_crop(sample, made):
+    return crop(sample, 0, 0, (40, 50), made.reader.min_visible)
+
+
+def cut_by_albumentations(sample, made):
+    return made.reader.transforms(sample, 0)
+
+
+def cut_by_a_map(sample, made):
+    from dao.dataloaders.box_transforms import least_visible, warp_sample
+
+    around = made.reader._around([])
+    return warp_sample(sample, np.eye(2, 3), (40, 50), 114, least_visible(None, around))
+
+
+def cut_by_the_frame(sample, made):
+    return made.reader.fit(sample)[0]
+
+
+def cut_by_the_window_of_tiles(sample, made):
+    return made.reader.window(sample, 0)
+
+
+@pytest.mark.parametrize("least", [0.0, 0.1, 0.3, 0.6])
+@pytest.mark.parametrize(
+    ("cut", "kwargs"),
+    [
+        (cut_by_crop, {}),
+        (cut_by_albumentations, {"transforms": [{"type": "Crop", "kwargs": {"x_max": 50, "y_max": 40, "p": 1.0}}]}),
+        (cut_by_a_map, {}),
+        (cut_by_the_frame, {"size": (40, 50), "resize": "crop", "position": "top_left"}),
+        (cut_by_the_window_of_tiles, {"size": (40, 50), "resize": "tile"}),
+    ],
+)
+def test_a_box_stays_where_enough_of_it_is_left_whatever_cuts_it(data, cut, kwargs, least):
+    made = loader(data, min_visible=least, **kwargs)
+    if cut is cut_by_the_window_of_tiles:
+        made.reader.window.transforms[0].get_params_dependent_on_data = lambda **_: {
+            "crop_coords": (0, 0, 50, 40), "pad_params": None,
+        }  # fmt: skip
+    sample = Sample(
+        np.zeros((40, 100, 3), np.uint8), "", 0, (40, 100), boxes_xyxy=CUT.copy(), box_labels=np.array([0, 1, 2, 3])
+    )
+    assert cut(sample, made).box_labels.tolist() == np.flatnonzero(least <= SHARES).tolist()
+
+
+def test_min_visible_is_a_share_and_a_transform_may_have_its_own(data):
+    from dao.dataloaders.box_transforms import Mosaic, least_visible
+    from dao.dataloaders.sample_transforms import Around
+
+    assert [p.what for p in DetDataloader.check_config({"min_visible": 1.5}, "kwargs")] == ["expected 0 to 1, got 1.5"]
+    around = Around((4, 4), min_visible=0.4)
+    assert (
+        least_visible(Mosaic().min_visible, around) == 0.4
+        and least_visible(Mosaic(min_visible=0.2).min_visible, around) == 0.2
+    )

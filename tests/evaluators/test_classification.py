@@ -179,7 +179,7 @@ def test_escapes_and_false_alarms_by_hand(parts):
     assert (flat["escape_rate"], flat["false_alarm_rate"]) == (0.5, 0.25)
     badness = [1 - scores[0] for _, scores in PARTS]
     assert flat["factory/auroc"] == pytest.approx(sk.roc_auc_score([label > 0 for label, _ in PARTS], badness))
-    assert "escapes 50.0 % (3 of 6" in evaluator.headline(flat)
+    assert "escapes 3 of 6  false alarms 1 of 4" in evaluator.headline(flat)
 
 
 @pytest.mark.parametrize("kwargs", [{}, {"good": ["good"]}, {"positive": ["dent", "hole"]}])

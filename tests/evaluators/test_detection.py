@@ -135,7 +135,7 @@ def test_whole_pictures():
     evaluator, metrics = evaluate([*scene(), (truth((0, 0, 0, 9, 9)), said())], score=0.3)
     assert metrics["escape_rate"] == 0.5 and metrics["false_alarm_rate"] == 0.0
     assert metrics["factory/auroc"] == 0.5
-    assert "found 40.0 % (2 of 5" in evaluator.headline(metrics)
+    assert "found 2 of 5 defects  escapes 1 of 2  false alarms 0 of 1" in evaluator.headline(metrics)
 
 
 def test_ignored_boxes_are_neither_found_nor_missed():

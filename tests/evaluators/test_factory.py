@@ -65,10 +65,34 @@ def test_threshold_does_what_the_table_says():
     assert (~bad & called).sum() == row["false_alarm_rate"]["count"] == 0
 
 
-def test_no_threshold_when_everything_must_pass():
-    scores, bad = np.array([0.9, 0.1]), np.array([False, True])
+@pytest.mark.parametrize(("highest", "proposed"), [(0.9, 0.95), (1.0, None)])
+def test_everything_passes_above_the_highest_score_where_a_threshold_can_be_so_high(highest, proposed):
+    scores, bad = np.array([highest, 0.1]), np.array([False, True])
     row = curve(scores, bad).best_escape_at(0.0)
-    assert row["threshold"] is None and row["escape_rate"]["value"] == 1.0
+    assert row["threshold"] == proposed and row["escape_rate"]["value"] == 1.0
+
+
+@pytest.mark.parametrize("limits", [(0.0, 1.0), (-np.inf, np.inf)])
+@pytest.mark.parametrize("seed", range(5))
+def test_every_proposed_threshold_is_settable_and_gives_the_counts_beside_it(seed, limits):
+    rng = np.random.default_rng(seed)
+    bad = rng.random(40) < 0.4
+    scores = np.where(rng.random(40) < 0.3, 0.0, rng.random(40) * 0.7 + bad * 0.3)  # of some, nothing was said
+    found = curve(scores, bad, limits)
+    for row in [ask(x) for ask in (found.best_escape_at, found.best_false_alarm_at) for x in (0, 0.01, 0.1, 0.5)]:
+        if row["threshold"] is None:
+            assert row["escape_rate"] is None or scores.max() >= limits[1]
+            continue
+        called = scores >= row["threshold"]
+        assert limits[0] < row["threshold"] <= limits[1]
+        assert (bad & ~called).sum() == row["escape_rate"]["count"]
+        assert (~bad & called).sum() == row["false_alarm_rate"]["count"]
+
+
+def test_a_rate_that_no_threshold_above_nothing_found_reaches_is_not_promised():
+    scores, bad = np.array([0.0, 0.3, 0.0, 0.8]), np.array([False, False, True, True])
+    row = curve(scores, bad).best_false_alarm_at(0.01)
+    assert row == {"max_escape": 0.01, "threshold": None, "escape_rate": None, "false_alarm_rate": None}
 
 
 def test_no_curve_without_both_kinds():

@@ -105,7 +105,9 @@ def test_several_labels_are_joined(feed, tmp_path):
 def test_worst_are_the_surest_of_the_wrong_then_the_least_sure():
     scores = np.array([[0.6, 0.4], [0.1, 0.9], [0.9, 0.1], [0.45, 0.55], [0.3, 0.7]], np.float32)
     truth = np.eye(2, dtype=bool)[[1, 0, 0, 1, 0]]  # wrong: 0 (0.6), 1 (0.9), 4 (0.7)
-    order, wrong = worst_order(Results([""] * 5, scores, truth, np.ones(5, bool), truth))
+    order, wrong = worst_order(
+        Results([""] * 5, scores, truth, np.ones(5, bool), np.eye(2, dtype=bool)[scores.argmax(1)])
+    )
     assert (order.tolist(), wrong) == ([1, 4, 0, 3, 2], 3)
 
 

@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from dao.answers.verdicts import region_peak
 from dao.errors import ConfigError, DataError, RunError
 from dao.evaluators import defects, pixels
-from dao.evaluators.segmentation import SegEvaluator, reached_by
+from dao.evaluators.segmentation import SegEvaluator
 from dao.structures import Batch, Prediction
 
 CLASSES = ["background", "scratch", "dent", "never"]
@@ -143,14 +144,14 @@ def test_verdicts_on_pictures():
     evaluator, metrics = evaluate([(clean, clean), (bad, bad), (bad, clean), (clean, bad)])
     assert metrics["escape_rate"] == 0.5 and metrics["false_alarm_rate"] == 0.5 and metrics["factory/auroc"] == 0.5
     assert metrics["defects/recall"] == 0.5 and metrics["defects/false_alarms_per_picture"] == 0.25
-    assert "defects found 1 of 2" in evaluator.headline(metrics)
+    assert "found 1 of 2 defects  escapes 1 of 2" in evaluator.headline(metrics)
 
 
 def test_one_hot_pixel_does_not_make_a_score():
     heat = np.zeros((20, 20), np.float32)
     heat[3, 3] = 1.0
     heat[10, 10:15] = 0.4
-    assert reached_by(heat, 5) == pytest.approx(0.4) and reached_by(heat, 1) == 1.0
+    assert region_peak(heat, 5) == pytest.approx(0.4) and region_peak(heat, 1) == 1.0
 
 
 def test_processes_together_count_as_one(monkeypatch):

@@ -60,8 +60,15 @@ def test_another_threshold_changes_the_verdict_and_what_half_means():
     task = make().with_facts({"picture_threshold": 0.2})
     found = AnomalyTask.answer(task.run, picture((32, 32), 60), task.card())
     assert found.label == 1 and found.anomaly_score > 0.5
-    with pytest.raises(ConfigError, match="must be above"):
-        make().with_facts({"picture_threshold": 0.05})
+    assert "0.2, set by facts.picture_threshold, not calibrated" in task.facts["calibration"]
+
+
+def test_a_threshold_below_the_usual_good_part_keeps_half_its_meaning():
+    """A report may propose one; it was refused."""
+    task = make().with_facts({"threshold": 0.05})
+    assert task.facts["picture_typical"] == pytest.approx(0.05 - (0.5 - 0.1))
+    shown = task.normalised(torch.tensor([0.05 - 1e-4, 0.05, 0.06]), "picture")
+    assert shown[0] < 0.5 <= shown[1] < shown[2]
 
 
 @pytest.mark.parametrize("value", ["5.2", None, True, float("nan"), [1.0]])

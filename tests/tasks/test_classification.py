@@ -59,9 +59,9 @@ def test_the_threshold_is_a_fact_of_the_card():
 @pytest.mark.parametrize(
     ("several", "facts", "what"),
     [
-        (False, {"threshold": 0.3}, "facts.threshold +the pictures have one label each"),
-        (True, {"threshold": 1}, "facts.threshold +expected between 0 and 1, got 1"),
-        (True, {"threshold": "0.3"}, "facts.threshold +expected between 0 and 1, got '0.3'"),
+        (False, {"threshold": 0.3}, "facts.threshold +no class is known to mean a good part"),
+        (True, {"threshold": 1.5}, "facts.threshold +expected above 0, at most 1, got 1.5"),
+        (True, {"threshold": "0.3"}, "facts.threshold +expected above 0, at most 1, got '0.3'"),
         (True, {"multi_label": False}, "facts.multi_label +is what the model was trained for"),
         (True, {"treshold": 0.3}, "facts.treshold +is no fact of this model; it has: multi_label, threshold"),
     ],

@@ -127,7 +127,7 @@ def test_facts_can_be_set_otherwise_and_wrong_ones_are_refused():
     few = task.with_facts({"max_detections": 2})
     assert len(few.answer(few.run, picture(), few.card()).box_scores) == 2
     with pytest.raises(ConfigError, match="has: score_threshold, nms_threshold"):
-        task.with_facts({"score": 0.3}, "export.kwargs.facts")
+        task.with_facts({"scor": 0.3}, "export.kwargs.facts")
     with pytest.raises(ConfigError, match="must lie in"):
         task.with_facts({"score_threshold": 3.0})
     with pytest.raises(ConfigError, match="no output before suppression"):
@@ -149,7 +149,7 @@ def test_big_pictures_are_answered_window_by_window():
 def test_card_and_checkpoint_facts_win_over_the_models():
     task = make(facts={"score_threshold": 0.4})
     assert task.card().facts == {
-        "score_threshold": 0.4, "nms_threshold": 0.65, "max_detections": 20, "shown_threshold": 0.3, "raw": False,
+        "score_threshold": 0.4, "nms_threshold": 0.65, "max_detections": 20, "shown_threshold": 0.3, "raw": False, "class_thresholds": {}, "set_by": {},
     }  # fmt: skip
 
 

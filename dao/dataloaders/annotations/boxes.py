@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import math
 
-from faster_coco_eval.core import mask as coco_mask
-
+from dao.dataloaders.annotations.regions import FARTHEST, rle_box
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Box
 from dao.dataloaders.census import Census
 
@@ -34,12 +33,8 @@ def box_of(marked: AnnotatedObject) -> Box:
     bounds = marked.bounds()
     if bounds is not None:
         return bounds
-    if marked.rle is not None:
-        counts, size = marked.rle["counts"], [int(side) for side in marked.rle["size"]]
-        packed = coco_mask.frPyObjects(marked.rle, *size) if isinstance(counts, list) else marked.rle
-        left, top, width, height = (float(value) for value in coco_mask.toBbox(packed))
-        return left, top, left + width, top + height
-    return (math.nan,) * 4
+    around = rle_box(marked.rle) if marked.rle is not None else None
+    return around or (math.nan,) * 4
 
 
 def clip_box(box: Box, hw: tuple[int, int] | None) -> tuple[Box | None, str]:
@@ -47,6 +42,8 @@ def clip_box(box: Box, hw: tuple[int, int] | None) -> tuple[Box | None, str]:
     if not all(math.isfinite(value) for value in box):
         return None, "boxes that are no numbers"
     left, top, right, bottom = box
+    if max(map(abs, box)) > FARTHEST:
+        return None, "boxes beyond any picture"
     if right <= left or bottom <= top:
         return None, "boxes without area"
     if hw is None:

@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from faster_coco_eval.core import mask as coco_mask
 from numpy.typing import NDArray
 
-from dao.errors import DataError
-
-Box = tuple[float, float, float, float]
+from dao.dataloaders.annotations.regions import Box, decode_rle, fill, fill_box
+from dao.dataloaders.census import Census
 
 
 @dataclass(slots=True)
@@ -52,58 +49,23 @@ class AnnotatedObject:
 
 @dataclass(slots=True)
 class AnnotatedImage:
-    """One picture of an annotation file. hw: height and width where the file states them."""
+    """One picture of an annotation file. hw: height and width where the file states them.
+
+    lost: objects of the file that could not be taken; a picture that lost all that it had shows no good part.
+    """
 
     path: str
     hw: tuple[int, int] | None = None
     objects: list[AnnotatedObject] = field(default_factory=list)
+    lost: int = 0
 
 
 @dataclass(slots=True)
 class Annotations:
-    """A whole annotation file or folder. classes: names in the file's own order; source: for messages."""
+    """A whole annotation file or folder. classes: names in the file's own order; source: for messages; census: what
+    the files held and the reader did not take as it was written."""
 
     images: list[AnnotatedImage]
     classes: list[str]
     source: str
-
-
-def fill(polygons: Sequence[NDArray[np.float64]], hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) bool: the pixels inside any of the outlines (P, 2), by COCO's own rule."""
-    rings = [polygon.reshape(-1).tolist() for polygon in polygons if len(polygon) >= 3]
-    if not rings:
-        return np.zeros(hw, bool)
-    return coco_mask.decode(coco_mask.merge(coco_mask.frPyObjects(rings, *hw))).astype(bool)
-
-
-def fill_box(box: Box | None, hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) bool: the pixels of a box, borders rounded to whole pixels."""
-    canvas = np.zeros(hw, bool)
-    if box is not None:
-        left, top, right, bottom = (max(0, round(value)) for value in box)
-        canvas[top:bottom, left:right] = True
-    return canvas
-
-
-def decode_rle(rle: dict[str, Any], hw: tuple[int, int]) -> NDArray[np.bool_]:
-    """(H, W) bool of a COCO run-length mask: runs down the columns, the first of them background.
-
-    counts: a list of lengths, or COCO's compressed text. Raises DataError where it does not fill the picture.
-    """
-    try:
-        size = tuple(int(side) for side in rle["size"])
-        packed = coco_mask.frPyObjects(rle, *size) if isinstance(rle["counts"], list) else rle
-        region = coco_mask.decode(packed)
-    except (KeyError, TypeError, ValueError, RuntimeError) as error:
-        raise DataError(f"a run-length mask cannot be read: {error}") from None
-    if size != tuple(hw):
-        raise DataError(
-            f"a run-length mask is {size[0]}x{size[1]} pixels (height x width), its picture {hw[0]}x{hw[1]}"
-        )
-    return region.astype(bool)
-
-
-def encode_rle(region: NDArray[np.bool_]) -> dict[str, Any]:
-    """An (H, W) bool region as a COCO run-length mask, its counts as compressed text."""
-    packed = coco_mask.encode(np.asfortranarray(region.astype(np.uint8)))
-    return {"size": [int(side) for side in packed["size"]], "counts": packed["counts"].decode("ascii")}
+    census: Census = field(default_factory=Census)

@@ -21,9 +21,10 @@ from faster_coco_eval.core import mask as coco_mask
 
 from dao.dataloaders.annotations.boxes import box_of
 from dao.dataloaders.annotations.placing import Place, count_text, number, objects, outlined, write_text
+from dao.dataloaders.annotations.regions import rle_area
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations, Box
 from dao.dataloaders.annotations.voc_xml import LABELS_FILE, read_labels
-from dao.dataloaders.annotations.yolo_txt import read_data_yaml, read_names
+from dao.dataloaders.annotations.yolo_yaml import read_data_yaml, read_names
 from dao.errors import DataError
 
 YOLO_FILE = "data.yaml"
@@ -76,9 +77,7 @@ def area_of(marked: AnnotatedObject, hw: tuple[int, int] | None) -> float:
     """Pixels of the object's mask or outline, else of its box."""
     rings = [ring.reshape(-1).tolist() for ring in marked.polygons if len(ring) >= 3]
     if marked.rle is not None:
-        counts = marked.rle["counts"]
-        packed = coco_mask.frPyObjects(marked.rle, *marked.rle["size"]) if isinstance(counts, list) else marked.rle
-        return float(coco_mask.area(packed))
+        return float(rle_area(marked.rle))
     if rings and hw is not None:
         return float(coco_mask.area(coco_mask.merge(coco_mask.frPyObjects(rings, *hw))))
     left, top, right, bottom = box_of(marked)
@@ -130,7 +129,8 @@ def _voc_file(image: AnnotatedImage, name: str, folder: str) -> str:
 
 
 def _text(parent: ET.Element, tag: str, text: str) -> None:
-    ET.SubElement(parent, tag).text = text
+    """An element. Bytes of a file's name that are no UTF-8 have no place in XML: the file's own name finds the picture."""
+    ET.SubElement(parent, tag).text = text.encode("utf-8", "replace").decode("utf-8")
 
 
 # -- YOLO ------------------------------------------------------------------------------------------------------------
@@ -144,7 +144,10 @@ def write_yolo(
     outlines: write outlines instead of boxes, of a box its four corners; most readers want one kind in a file.
     """
     file = out / YOLO_FILE
-    content = read_data_yaml(file) if file.is_file() else {"path": ".", "names": dict(enumerate(annotations.classes))}
+    content: dict[str, Any] = read_data_yaml(file) if file.is_file() else {"path": "."}
+    content["names"] = dict(
+        enumerate(annotations.classes)
+    )  # those of the file, which `refuse_other_classes` has seen to
     content[split] = f"images/{split}"
     for image, place in zip(annotations.images, places, strict=True):
         asked = [marked for marked in image.objects if not _unasked(marked)]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, TypeVar
@@ -17,7 +17,9 @@ from dao.dataloaders.splits import assign_splits, ratio_problem
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.structures import Sample
 
+ALL = "all"  # in the place of a split: every picture, whatever split it belongs to
 MAX_LISTED = 10  # how many offending names a message shows
+LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
 
 
 @dataclass(slots=True)
@@ -44,6 +46,14 @@ class Record:
 R = TypeVar("R", bound=Record)
 
 
+class Taken(list[R]):
+    """The records of one split. whole: how many there are in all splits."""
+
+    def __init__(self, records: Iterable[R], whole: int) -> None:
+        super().__init__(records)
+        self.whole = whole
+
+
 class ImageDataset:
     """Pictures with labels. Subclasses read a layout on disk and hand over the result.
 
@@ -53,6 +63,7 @@ class ImageDataset:
     trained on, and to be evaluated on.
     repeats: whether a picture is listed several times on purpose. needs_every_class: whether a class without a picture
     ends training; counts_by_reading: whether to know that means to read files.
+    of_all: pictures of all splits that it was divided from.
     """
 
     labelled: ClassVar[bool] = True
@@ -66,12 +77,17 @@ class ImageDataset:
         self, records: Sequence[Record], classes: Sequence[str], multi_label: bool = False, origin: str = ""
     ) -> None:
         self.records = list(records)
+        self.of_all = getattr(records, "whole", len(self.records))
         self.classes = list(classes)
         self.multi_label = multi_label
         self.origin = origin
         self.census = Census()
         if not self.records:
             raise DataError(f"no picture found in {origin}")
+        for record in self.records:
+            if not isinstance(getattr(record, "path", None), str):
+                message = f"expected a Record, whose path is text, got {record!r:.80}"
+                raise DataError(f"{type(self).__name__} hands over a record that is none: {message}")
         if not any(os.path.exists(record.path) for record in self.records):  # noqa: PTH110 (many)
             raise DataError(
                 f"none of the {len(self.records)} pictures of {origin} exists, e.g. {self.records[0].path}; "
@@ -134,7 +150,7 @@ class ImageDataset:
         if ratios is None:
             return []
         problems = [Problem(f"{where}.split_ratio", ratio_problem(ratios))] if ratio_problem(ratios) else []
-        if split not in ratios:
+        if split not in ratios and split != ALL:
             known = ", ".join(ratios)
             problems.append(Problem(f"{where}.split", f"expected a split of split_ratio ({known}), got {split!r}"))
         return problems
@@ -150,9 +166,12 @@ def refuse_bad_config(component: type[ImageDataset], **kwargs: Any) -> None:
 def take_split(
     records: Sequence[R], names: Sequence[str], ratios: Mapping[str, float], split: str, seed: int
 ) -> list[R]:
-    """The records that fall into ``split``, in their order. ``names`` are what the division depends on."""
+    """The records that fall into ``split``, in their order; of "all" every one. ``names`` are what the division depends
+    on."""
+    if split == ALL:
+        return list(records)
     assigned = assign_splits(names, [r.labels for r in records], ratios, seed, [r.group for r in records])
-    return [record for record, where in zip(records, assigned) if where == split]
+    return Taken((record for record, where in zip(records, assigned) if where == split), len(records))
 
 
 def find_label(token: str, names: Sequence[str], index_of: Mapping[str, int]) -> int:
@@ -172,9 +191,27 @@ def derive_classes(tokens: set[str]) -> list[str]:
     return sorted(tokens)
 
 
+def names_below(records: Sequence[Record]) -> list[str]:
+    """Each picture's path from the folder that all lie in: a division by these does not depend on where the set lies."""
+    paths = [os.path.abspath(record.path) for record in records]  # noqa: PTH100 (links stay links)
+    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""  # noqa: PTH120
+    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
+
+
 def resolve_path(name: str, folder: Path) -> str:
-    """A picture's path as a list names it; lists made on Windows may use backslashes."""
-    return os.path.normpath(folder / name.replace("\\", "/"))
+    """A picture's path as a list names it; lists made on Windows may use backslashes.
+
+    Raises DataError for what no file can be called.
+    """
+    path = os.path.normpath(folder / name.replace("\\", "/"))
+    if "\0" in name or any(len(os.fsencode(part)) > LONGEST_NAME for part in Path(path).parts):
+        raise DataError(f"no file can be called {name[:60]!r}")
+    return path
+
+
+def is_text(word: str) -> bool:
+    """Whether a word was UTF-8 in its file, and not bytes that `read_text` kept as they are."""
+    return not any("\udc80" <= letter <= "\udcff" for letter in word)
 
 
 def some(items: Sequence[str]) -> str:
@@ -193,11 +230,15 @@ def raise_listed(source: str, problems: Sequence[str], what_to_do: str) -> None:
         raise DataError("\n".join([f"{source}: {count}", *rows, what_to_do]))
 
 
-def read_text(path: Path, what: str) -> str:
-    """A UTF-8 text file. Raises DataError naming it when it is missing or not text."""
-    if not path.exists():
+def read_text(path: Path, what: str, names: bool = False) -> str:
+    """A UTF-8 text file. names: it names files, which may be called by bytes that are no UTF-8: these are kept.
+
+    Raises DataError naming it when it is missing or not text.
+    """
+    if not os.path.exists(path):  # noqa: PTH110 (no error for names too long)
         raise DataError(f"{path}: the {what} does not exist (working directory: {Path.cwd()})")
     try:
-        return read_file(path).decode("utf-8-sig").replace("\r\n", "\n").replace("\r", "\n")
+        text = read_file(path).decode("utf-8-sig", errors="surrogateescape" if names else "strict")
+        return text.replace("\r\n", "\n").replace("\r", "\n")
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: the {what} cannot be read as UTF-8 text: {error}") from None

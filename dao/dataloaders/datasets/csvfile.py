@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import collections
 import csv
 import io
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from dao.dataloaders.datasets.base import (
+    ALL,
     ImageDataset,
     Record,
+    Taken,
     derive_classes,
     find_label,
+    is_text,
     raise_listed,
     read_text,
     refuse_bad_config,
@@ -21,8 +25,12 @@ from dao.dataloaders.datasets.base import (
     some,
     take_split,
 )
+from dao.dataloaders.guard import noting, reading
 from dao.errors import DataError, Problem, nearest
 from dao.register import Registers
+
+OF_FILES = ("image_column", "mask_column", "group_column")  # whose cells may be bytes that are no UTF-8
+NEVER_EMPTY = ("image_column", "label_column")  # whose absence is said where rows are read
 
 R = TypeVar("R", bound=Record)
 
@@ -86,9 +94,9 @@ class CsvDataset(ImageDataset):
         )  # fmt: skip
         path = Path(csv_file)
         columns = Columns(image_column, label_column, split_column, group_column, label_separator, none_label)
-        rows = _parse(path, columns, delimiter)
-        names = list(classes) if classes else derive_classes({label for row in rows for label in row.labels})
         folder = Path(data_dir) if data_dir else path.parent
+        rows = _parse(path, columns, delimiter, folder)
+        names = list(classes) if classes else derive_classes({label for row in rows for label in row.labels})
         records = _to_records(path, rows, names, folder, label_separator is not None)
         if split_ratio and split is not None:
             records = take_split(records, [row.name for row in rows], split_ratio, split, split_seed)
@@ -114,7 +122,7 @@ def split_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         problems.append(Problem(f"{where}.split_ratio", "cannot be given together with split_column"))
     if column and split is None:
         problems.append(Problem(f"{where}.split", f"is missing: which rows of split_column '{column}' to take"))
-    if split is not None and not column and not ratios:
+    if split not in (None, ALL) and not column and not ratios:
         problems.append(Problem(f"{where}.split", f"'{split}' means nothing without split_column or split_ratio"))
     if len(kwargs.get("delimiter", ",")) != 1:
         problems.append(Problem(f"{where}.delimiter", f"expected one character, got {kwargs['delimiter']!r}"))
@@ -123,21 +131,62 @@ def split_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
 
 def read_table(
     path: Path, columns: Mapping[str, str | None], delimiter: str
-) -> Iterator[tuple[int, Mapping[str, str | None]]]:
+) -> list[tuple[int, Mapping[str, str | None]]]:
     """Rows of a CSV file with a header: line number and cells by column.
 
-    columns: setting -> column that must be there (None: not asked for). Raises DataError naming those that are not.
+    columns: setting -> column that must be there (None: not asked for). Raises DataError naming those that are not, or
+    are there twice, and rows of which a cell may belong to another column or row.
     """
-    reader = csv.DictReader(io.StringIO(read_text(path, "CSV file"), newline=""), delimiter=delimiter)
-    header = [name.strip() for name in reader.fieldnames or []]
-    reader.fieldnames = header
-    absent = {key: name for key, name in columns.items() if name and name not in header}
-    missing = [f"{key} '{name}' is not in the header. {nearest(name, header)}" for key, name in absent.items()]
-    raise_listed(str(path), missing, f"The header has: {', '.join(header) or 'nothing'} (delimiter '{delimiter}').")
-    return ((reader.line_num, cells) for cells in reader)
+    text = read_text(path, "CSV file", names=True)
+    with reading(path, "CSV file"):
+        reader = csv.DictReader(io.StringIO(text, newline=""), delimiter=delimiter)
+        header = [name.strip() for name in reader.fieldnames or []]
+        reader.fieldnames = header
+        asked = {key: name for key, name in columns.items() if name}
+        absent = {key: name for key, name in asked.items() if header.count(name) != 1}
+        missing = [_not_once(key, name, header) for key, name in absent.items()]
+        raise_listed(str(path), missing, f"The header has: {', '.join(header) or 'nothing'} (delimiter '{delimiter}').")
+        rows = [(reader.line_num, cells) for cells in reader]
+        _refuse_open_quote(text, delimiter)
+    problems = [f"line {line}: {wrong}" for line, cells in rows for wrong in _wrong_cells(cells, asked)]
+    raise_listed(str(path), problems, "Every row has a cell for each name in the header, quoted where it holds more.")
+    return rows
 
 
-def _parse(path: Path, columns: Columns, delimiter: str) -> list[Row]:
+def _not_once(key: str, name: str, header: list[str]) -> str:
+    if name in header:
+        return f"{key} '{name}' is in the header {header.count(name)} times"
+    return f"{key} '{name}' is not in the header. {nearest(name, header)}"
+
+
+def _refuse_open_quote(text: str, delimiter: str) -> None:
+    """A quote that nothing closes takes all rows behind it into one cell."""
+    try:
+        collections.deque(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True), maxlen=0)
+    except csv.Error as error:
+        if "unexpected end" in str(error):
+            raise csv.Error("a quote is opened and not closed") from None
+
+
+def _wrong_cells(cells: Mapping[Any, Any], asked: Mapping[str, str]) -> list[str]:
+    """What makes a row's cells doubtful: too many or too few of them, a cell over several lines, no text."""
+    if any((cell or "").strip() for cell in cells.get(None) or ()):
+        return ["it has more cells than the header; quote a cell that holds the delimiter"]
+    problems = []
+    for key, name in asked.items():
+        text = cells.get(name)
+        if text is None and key not in NEVER_EMPTY:
+            problems.append(f"it ends before the column '{name}'")
+        elif text is None:
+            continue
+        elif "\n" in text.strip() or "\r" in text.strip():
+            problems.append(f"its cell in column '{name}' goes over several lines; is a quote missing?")
+        elif key not in OF_FILES and not is_text(text):
+            problems.append(f"its cell in column '{name}' is no UTF-8 text")
+    return problems
+
+
+def _parse(path: Path, columns: Columns, delimiter: str, folder: Path) -> list[Row]:
     wanted = {
         "image_column": columns.image,
         "label_column": columns.label,
@@ -147,15 +196,13 @@ def _parse(path: Path, columns: Columns, delimiter: str) -> list[Row]:
     rows, problems = [], []
     first_seen: dict[str, int] = {}
     for line, cells in read_table(path, wanted, delimiter):
-        try:
+        with noting(problems, f"line {line}"):
             row = _parse_row(line, cells, columns)
-        except ValueError as error:
-            problems.append(f"line {line}: {error}")
-            continue
-        if row.name in first_seen:
-            problems.append(f"line {row.number}: {row.name} is listed already in line {first_seen[row.name]}")
-        first_seen.setdefault(row.name, row.number)
-        rows.append(row)
+            picture = resolve_path(row.name, folder)
+            if picture in first_seen:
+                raise ValueError(f"{row.name} is listed already in line {first_seen[picture]}")
+            first_seen[picture] = line
+            rows.append(row)
     advice = "Give every picture its label, every picture once"
     raise_listed(str(path), problems, f"{advice}; a missing label is not taken for 'no defect'.")
     if not rows:
@@ -208,8 +255,11 @@ def _to_records(path: Path, rows: list[Row], names: list[str], folder: Path, mul
 
 
 def rows_of_split(path: Path, splits: Sequence[str], records: Sequence[R], column: str, split: str | None) -> list[R]:
-    """The records whose row says ``split``. Raises DataError naming the splits there are where none does."""
-    taken = [record for where, record in zip(splits, records) if where == split]
+    """The records whose row says ``split``; of "all" every one. Raises DataError naming the splits there are where none
+    does."""
+    if split == ALL and ALL not in splits:
+        return list(records)
+    taken = Taken((record for where, record in zip(splits, records) if where == split), len(records))
     if not taken:
         known = some(sorted({where or "(empty)" for where in splits}))
         raise DataError(f"{path}: no row has '{split}' in column '{column}'; it has: {known}")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,11 +12,22 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from dao.dataloaders.annotations.boxes import usable_boxes
+from dao.dataloaders.annotations.coco import read_coco
+from dao.dataloaders.annotations.labelme import read_labelme
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations, Box
+from dao.dataloaders.annotations.voc_xml import read_voc
+from dao.dataloaders.annotations.yolo_txt import read_yolo
 from dao.dataloaders.census import Census
-from dao.dataloaders.datasets.base import ImageDataset, Record, read_text, refuse_bad_config, some, take_split
+from dao.dataloaders.datasets.annotated import (
+    lost_all,
+    refuse_all_lost,
+    refuse_unknown_classes,
+    width_problems,
+    without_special,
+)
+from dao.dataloaders.datasets.base import ImageDataset, Record, names_below, read_text, refuse_bad_config, take_split
 from dao.dataloaders.datasets.image_io import read_hw
-from dao.errors import DataError, Problem, nearest
+from dao.errors import DataError, Problem
 from dao.register import Registers
 from dao.structures import GroundTruth, Sample
 
@@ -50,7 +60,8 @@ class BoxDataset(ImageDataset):
     """Pictures with boxes, made of what an annotation reader found.
 
     classes: names in index order; without them the annotations' own. Boxes are clipped to their picture; those without
-    an area in it are named and left out (``census``). Pictures without a box are welcome: there is nothing to find.
+    an area in it are named and left out (``census``). Pictures without a box are welcome: there is nothing to find. Those
+    that lost every box that they had are left out and named: they show no good part.
     """
 
     records: list[BoxRecord]
@@ -67,7 +78,11 @@ class BoxDataset(ImageDataset):
         names = list(classes) if classes else annotations.classes
         refuse_unknown_classes(annotations, names)
         census = Census()
-        records = [to_record(image, names, census) for image in annotations.images]
+        census.merge(annotations.census)
+        without_special(annotations.images, names, census)
+        found = [(to_record(image, names, census), image) for image in annotations.images]
+        records = [record for record, image in found if not lost_all(len(record.box_labels), image, census)]
+        refuse_all_lost(annotations.source, [len(record.box_labels) for record in records], census)
         origin = annotations.source
         if split_ratio and split is not None:
             records = take_split(records, names_below(records), split_ratio, split, split_seed)
@@ -109,12 +124,14 @@ class BoxDataset(ImageDataset):
     def ground_truth(self, index: int) -> GroundTruth:
         """What is to be found in a picture, in its own pixels."""
         record = self.records[index]
-        return GroundTruth(record.boxes_xyxy, record.box_labels, record.crowd | record.difficult, record.area)
+        difficult = record.difficult if record.difficult.any() else None
+        ignore = record.crowd | record.difficult
+        return GroundTruth(record.boxes_xyxy, record.box_labels, ignore, record.area, difficult)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Split settings that contradict each other."""
-        problems = ImageDataset.check_config({"split": None, **kwargs}, where)
+        problems = ImageDataset.check_config({"split": None, **kwargs}, where) + width_problems(kwargs, where)
         split, ratios = kwargs.get("split"), kwargs.get("split_ratio")
         templated = [key for key, value in kwargs.items() if isinstance(value, str) and SPLIT in value]
         if templated and split is None:
@@ -123,13 +140,6 @@ class BoxDataset(ImageDataset):
             message = f"'{split}' means nothing without split_ratio or {SPLIT} in a path"
             problems.append(Problem(f"{where}.split", message))
         return problems
-
-
-def names_below(records: Sequence[Record]) -> list[str]:
-    """Each picture's path from the folder that all lie in: a division by these does not depend on where the set lies."""
-    paths = [os.path.abspath(record.path) for record in records]  # noqa: PTH100 (links stay links)
-    root = os.path.commonpath([os.path.dirname(path) for path in paths]) if paths else ""  # noqa: PTH120
-    return [Path(os.path.relpath(path, root)).as_posix() for path in paths]
 
 
 def to_record(image: AnnotatedImage, names: Sequence[str], census: Census) -> BoxRecord:
@@ -159,21 +169,6 @@ def _areas(found: Sequence[tuple[AnnotatedObject, Box]]) -> NDArray[np.float64] 
     return np.array([box if marked.area is None else marked.area for (marked, _), box in pairs], np.float64)
 
 
-def refuse_unknown_classes(annotations: Annotations, names: Sequence[str]) -> None:
-    """Raise DataError when an object's class is not among ``names``, listing all of them."""
-    known, unknown = set(names), {}
-    for image in annotations.images:
-        for marked in image.objects:
-            if marked.label not in known:
-                unknown[marked.label] = unknown.get(marked.label, 0) + 1
-    if unknown:
-        found = some([f"{name} ({count})" for name, count in sorted(unknown.items())])
-        raise DataError(
-            f"{annotations.source} has objects of classes that are not among the known ones: {found}. "
-            f"{nearest(min(unknown), list(names))}. Classes: {', '.join(names)}"
-        )
-
-
 def of_split(path: str | None, split: str | None) -> str | None:
     """A path with the split's name in its place."""
     return path.replace(SPLIT, split) if path and split else path
@@ -198,8 +193,6 @@ class CocoDetection(BoxDataset):
         split_seed: int = 0,
         classes: list[str] | None = None,
     ) -> None:
-        from dao.dataloaders.annotations.coco import read_coco
-
         refuse_bad_config(type(self), json_file=json_file, data_dir=data_dir, split=split, split_ratio=split_ratio)
         found = read_coco(of_split(json_file, split) or "", of_split(data_dir, split))
         super().__init__(found, classes, split, split_ratio, split_seed)
@@ -228,8 +221,6 @@ class VocDetection(BoxDataset):
         unmarked: bool = False,
         classes: list[str] | None = None,
     ) -> None:
-        from dao.dataloaders.annotations.voc_xml import read_voc
-
         refuse_bad_config(
             type(self), annotations_dir=annotations_dir, images_dir=images_dir, list_file=list_file, split=split,
             split_ratio=split_ratio,
@@ -243,7 +234,7 @@ class VocDetection(BoxDataset):
 
 def read_stems(path: Path) -> list[str]:
     """Names of a VOC split list: the first word of each line (lists of one class add 1, 0 or -1 for its presence)."""
-    return [line.split()[0] for line in read_text(path, "list of the split").splitlines() if line.strip()]
+    return [line.split()[0] for line in read_text(path, "list of the split", names=True).splitlines() if line.strip()]
 
 
 @Registers.datasets.register()
@@ -258,8 +249,6 @@ class YoloDetection(BoxDataset):
     def __init__(
         self, data_yaml: str, split: str = "train", data_dir: str | None = None, classes: list[str] | None = None
     ) -> None:
-        from dao.dataloaders.annotations.yolo_txt import read_yolo
-
         found = read_yolo(data_yaml, split, data_dir)
         super().__init__(found, classes)
         for record in self.records:
@@ -280,6 +269,7 @@ class LabelMeDetection(BoxDataset):
 
     annotations_dir: folder of the JSON files; images_dir: of the pictures where not beside them.
     split, split_ratio, split_seed: as CocoDetection. classes: names in index order; without them all labels, sorted.
+    line_width: pixels that lines and points are drawn wide; without it they are named and left out.
     A picture without a file is one where nothing is to be found.
     """
 
@@ -291,11 +281,11 @@ class LabelMeDetection(BoxDataset):
         split_ratio: dict[str, float] | None = None,
         split_seed: int = 0,
         classes: list[str] | None = None,
+        line_width: float | None = None,
     ) -> None:
-        from dao.dataloaders.annotations.labelme import read_labelme
-
         refuse_bad_config(
-            type(self), annotations_dir=annotations_dir, images_dir=images_dir, split=split, split_ratio=split_ratio
-        )
-        found = read_labelme(of_split(annotations_dir, split) or "", of_split(images_dir, split))
+            type(self), annotations_dir=annotations_dir, images_dir=images_dir, split=split, split_ratio=split_ratio,
+            line_width=line_width,
+        )  # fmt: skip
+        found = read_labelme(of_split(annotations_dir, split) or "", of_split(images_dir, split), line_width=line_width)
         super().__init__(found, classes, split, split_ratio, split_seed)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from dao.dataloaders.census import Census
-from dao.dataloaders.datasets.base import ImageDataset, Record, refuse_bad_config, some, take_split
+from dao.dataloaders.datasets.base import ALL, ImageDataset, Record, refuse_bad_config, some, take_split
 from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS, OTHER_PICTURES, is_image_name
 from dao.dataloaders.files import Entered, folders_in, place_of, walk
 from dao.errors import DataError, nearest
@@ -19,7 +19,7 @@ class FolderDataset(ImageDataset):
     """``data_dir/<split>/<class>/*``; or ``data_dir/<class>/*``, divided by ``split_ratio``.
 
     data_dir: folder of the splits, or of the classes when split_ratio is given.
-    split: which split to take.
+    split: which split to take; "all" for every picture.
     split_ratio: e.g. {"train": 0.8, "val": 0.2}; stratified by class, a function of file names and seed.
     split_seed: another seed divides differently.
     classes: names in index order; without it the folder names, sorted (those of ``train`` where there is one,
@@ -94,6 +94,8 @@ def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, su
     if split_ratio is None:
         if split in inside:
             return root / split
+        if split == ALL:
+            return root
         holds_pictures = any(True for name in inside for _ in find_images(root / name, suffixes, recursive=False))
         hint = (
             f'its folders hold pictures, so they look like classes: give "split_ratio": {{"{split}": 0.8, ...}}'

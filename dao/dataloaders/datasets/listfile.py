@@ -10,12 +10,14 @@ from dao.dataloaders.datasets.base import (
     Record,
     derive_classes,
     find_label,
+    is_text,
     raise_listed,
     read_text,
     refuse_bad_config,
     resolve_path,
     take_split,
 )
+from dao.dataloaders.guard import noting
 from dao.errors import DataError
 from dao.register import Registers
 
@@ -52,10 +54,10 @@ class ListDataset(ImageDataset):
     ) -> None:
         refuse_bad_config(type(self), split=split, split_ratio=split_ratio)
         path = Path(list_file)
-        lines = _parse(path)
+        folder = Path(data_dir) if data_dir else path.parent
+        lines = _parse(path, folder)
         written = _read_labels(path, labels_file) or classes or derive_classes({line.label for line in lines})
         names = list(classes) if classes else written
-        folder = Path(data_dir) if data_dir else path.parent
         records = _to_records(path, lines, written, names, folder)
         origin = str(path)
         if split_ratio:
@@ -64,26 +66,33 @@ class ListDataset(ImageDataset):
         super().__init__(records, names, origin=origin)
 
 
-def _parse(path: Path) -> list[Line]:
+def _parse(path: Path, folder: Path) -> list[Line]:
     lines, problems = [], []
     first_seen: dict[str, int] = {}
-    for number, raw in enumerate(read_text(path, "list file").splitlines(), start=1):
+    for number, raw in enumerate(read_text(path, "list file", names=True).splitlines(), start=1):
         text = raw.strip()
         if not text or text.startswith("#"):
             continue
-        parts = text.rsplit(None, 1)
-        if len(parts) < 2:
-            problems.append(f"line {number}: expected 'path label', got '{text}'")
-            continue
-        name, label = parts
-        if name in first_seen:
-            problems.append(f"line {number}: {name} is listed already in line {first_seen[name]}")
-        first_seen.setdefault(name, number)
-        lines.append(Line(number, name, label))
+        with noting(problems, f"line {number}"):
+            line = _parse_line(number, text)
+            picture = resolve_path(line.name, folder)
+            if picture in first_seen:
+                raise ValueError(f"{line.name} is listed already in line {first_seen[picture]}")
+            first_seen[picture] = number
+            lines.append(line)
     raise_listed(str(path), problems, "Every line names one picture and its class, every picture once.")
     if not lines:
         raise DataError(f"{path} lists no pictures; expected lines of 'path label'")
     return lines
+
+
+def _parse_line(number: int, text: str) -> Line:
+    parts = text.rsplit(None, 1)
+    if len(parts) < 2:
+        raise ValueError(f"expected 'path label', got '{text[:100]}'")
+    if not is_text(parts[1]):
+        raise ValueError(f"its label is no UTF-8 text: {parts[1][:60]!r}")
+    return Line(number, *parts)
 
 
 def _read_labels(list_path: Path, labels_file: str | None) -> list[str]:

@@ -17,6 +17,7 @@ from dao.errors import DataError
 
 IGNORE = 255  # the mask value of pixels that count for nothing
 BINARY_THRESHOLD = 128  # masks saved as JPEG, or scaled, have grey edges
+LOSSY, LOSSY_NOISE = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp"), 16  # black is not quite 0 in files of these kinds
 PNG_PALETTE = 3  # colour type in a PNG's header
 MaskFormat = Literal["index", "binary", "values"]
 Mask = NDArray[np.uint8]
@@ -44,6 +45,7 @@ class MaskCodec:
             return self._by_table(raw, path)
         grey = raw if raw.ndim == 2 else _one_channel(raw, path)
         if self.kind == "binary":
+            _refuse_faint(grey, path)
             return np.where(grey >= BINARY_THRESHOLD, np.uint8(defect), np.uint8(0))
         self._refuse_strange(grey, path)
         return grey.astype(np.uint8)
@@ -75,6 +77,17 @@ class MaskCodec:
                 f"{path}: the mask has the value {found} (at x {x}, y {y}), which mask_values does not list"
             )
         return mask
+
+
+def _refuse_faint(grey: NDArray[Any], path: str) -> None:
+    """Raise DataError for a mask that marks something, none of which counts: its picture would pass for a good part."""
+    brightest = int(grey.max()) if grey.size else 0
+    noise = LOSSY_NOISE if path.lower().endswith(LOSSY) else 0
+    if noise < brightest < BINARY_THRESHOLD:
+        raise DataError(
+            f"{path}: the mask has values up to {brightest}, and as a 0/255 mask none from {BINARY_THRESHOLD} up, so nothing "
+            'is marked. If its values are class indices, set "mask_format": "index"; else save its marks as 255'
+        )
 
 
 def _equals(raw: NDArray[Any], value: str) -> NDArray[np.bool_]:
@@ -115,10 +128,23 @@ def read_raw_mask(path: str) -> NDArray[Any]:
         raw = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED) if packed.size else None
     if raw is None:
         raise DataError(f"{path}: the mask cannot be decoded; the file is damaged or no picture")
+    if raw.dtype not in (np.uint8, np.uint16):
+        raise DataError(f"{path}: the mask has {raw.dtype} values; save it with 8 or 16 bits")
+    _refuse_in_alpha(raw, path)
     if raw.ndim == 3:
         raw = raw[..., 2::-1] if raw.shape[-1] >= 3 else raw[..., 0]
     # a camera's orientation is left to us in this way of reading, but for TIFF
     return turn(raw, head.orientation) if head is not None and head.kind != "TIFF" else raw
+
+
+def _refuse_in_alpha(raw: NDArray[Any], path: str) -> None:
+    """Raise DataError for marks that are in the transparency alone, which is not looked at."""
+    if raw.ndim == 3 and raw.shape[-1] == 4:
+        alpha, colours = raw[..., 3], raw[..., :3]
+        if alpha.min() != alpha.max() and (colours == colours[0, 0]).all():
+            raise DataError(
+                f"{path}: the mask is marked in its transparency alone; save it without, marks in white on black"
+            )
 
 
 def _has_palette(data: bytes) -> bool:

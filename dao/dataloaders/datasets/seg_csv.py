@@ -11,6 +11,7 @@ from dao.dataloaders.datasets.base import derive_classes, raise_listed, refuse_b
 from dao.dataloaders.datasets.csvfile import cell, read_table, rows_of_split, split_problems
 from dao.dataloaders.datasets.masks import MaskFormat
 from dao.dataloaders.datasets.segmentation import SegDataset, SegRecord, codec_of, format_problems, with_background
+from dao.dataloaders.guard import noting
 from dao.errors import DataError, Problem, nearest
 from dao.register import Registers
 
@@ -66,9 +67,10 @@ class SegCsvDataset(SegDataset):
             "image_column": image_column, "mask_column": mask_column, "class_column": class_column,
             "split_column": split_column, "group_column": group_column,
         }  # fmt: skip
-        rows = _parse(path, columns, delimiter)
+        folder = Path(data_dir) if data_dir else path.parent
+        rows = _parse(path, columns, delimiter, folder)
         names = list(classes) if classes else _default_classes(path, rows, class_column, mask_format, mask_values)
-        records = _to_records(path, rows, names, Path(data_dir) if data_dir else path.parent, mask_format)
+        records = _to_records(path, rows, names, folder, mask_format)
         if split_ratio and split is not None:
             records = take_split(records, [row.name for row in rows], split_ratio, split, split_seed)
         elif split_column:
@@ -86,19 +88,21 @@ class SegCsvDataset(SegDataset):
         return problems
 
 
-def _parse(path: Path, columns: Mapping[str, str | None], delimiter: str) -> list[MaskRow]:
+def _parse(path: Path, columns: Mapping[str, str | None], delimiter: str, folder: Path) -> list[MaskRow]:
     rows, problems = [], []
     first_seen: dict[str, int] = {}
     for line, cells in read_table(path, columns, delimiter):
         image, mask, label, split, group = (cell(cells, name) for name in columns.values())
-        if not image:
-            problems.append(f"line {line}: no picture in column '{columns['image_column']}'")
-        elif mask and columns["class_column"] and not label:
-            problems.append(f"line {line}: {image} has a mask and no class in column '{columns['class_column']}'")
-        elif image in first_seen:
-            problems.append(f"line {line}: {image} is listed already in line {first_seen[image]}")
-        first_seen.setdefault(image, line)
-        rows.append(MaskRow(line, image, mask, label, split, group or None))
+        with noting(problems, f"line {line}"):
+            if not image:
+                raise ValueError(f"no picture in column '{columns['image_column']}'")
+            if mask and columns["class_column"] and not label:
+                raise ValueError(f"{image} has a mask and no class in column '{columns['class_column']}'")
+            picture = resolve_path(image, folder)
+            if picture in first_seen:
+                raise ValueError(f"{image} is listed already in line {first_seen[picture]}")
+            first_seen[picture] = line
+            rows.append(MaskRow(line, image, mask, label, split, group or None))
     raise_listed(str(path), problems, "Every picture once, with its mask; an empty mask means a good part.")
     if not rows:
         raise DataError(f"{path} lists no pictures; there is a header and nothing below it")

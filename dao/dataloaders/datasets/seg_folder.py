@@ -9,6 +9,7 @@ from typing import Any
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, read_text, refuse_bad_config, some, take_split
 from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.datasets.mask_files import MaskFiles
 from dao.dataloaders.datasets.masks import MaskFormat
 from dao.dataloaders.datasets.segmentation import SegDataset, SegRecord, codec_of, format_problems, with_background
 from dao.dataloaders.files import files_below, folders_in
@@ -59,13 +60,16 @@ class SegFolderDataset(SegDataset):
         census = Census()
         pictures = _pictures(images, image_suffix, census)
         stems = _listed(root / sets_dir, image_set, images, pictures) if image_set else list(pictures)
+        files = MaskFiles(masks, names[1:] if mask_per_class else [""], mask_suffix, pictures)
         records = []
         for stem in stems:
             record = SegRecord(pictures[stem])
             if mask_per_class:
-                record.masks = _masks_of_classes(masks, names, f"{stem}{mask_suffix}")
-            elif missing_mask == "error" or (masks / f"{stem}{mask_suffix}").is_file():
-                record.mask = str(masks / f"{stem}{mask_suffix}")
+                found = ((index, files.find(name, stem)) for index, name in enumerate(names) if index)
+                record.masks = tuple((index, path) for index, path in found if path)
+            else:
+                expected = str(masks / f"{stem}{mask_suffix}") if missing_mask == "error" else None
+                record.mask = files.find("", stem) or expected
             records.append(record)
         if split_ratio and split:
             records = take_split(records, stems, split_ratio, split, split_seed)
@@ -75,6 +79,7 @@ class SegFolderDataset(SegDataset):
             records, names, codec_of("binary" if mask_per_class else mask_format, mask_values, names), origin
         )
         self.census.merge(census)
+        files.count_unclaimed(self.census)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -140,13 +145,8 @@ def _listed(folder: Path, image_set: str, images: Path, pictures: Mapping[str, s
     if folder.is_dir() and not file.is_file():
         known = some([path.stem for path in files_below(folder, (".txt",), recursive=False)]) or "no lists"
         raise DataError(f"{folder} has no list '{image_set}.txt'; it has: {known}")
-    stems = [line.split()[0] for line in read_text(file, "list of names").splitlines() if line.split()]
+    stems = [line.split()[0] for line in read_text(file, "list of names", names=True).splitlines() if line.split()]
     missing = [stem for stem in stems if stem not in pictures]
     if missing:
         raise DataError(f"{file} lists pictures that {images} does not have: {some(missing)}")
     return stems
-
-
-def _masks_of_classes(masks: Path, names: list[str], file: str) -> tuple[tuple[int, str], ...]:
-    paths = ((index, masks / name / file) for index, name in enumerate(names) if index)
-    return tuple((index, str(path)) for index, path in paths if path.is_file())

@@ -38,6 +38,7 @@ class AnomalyModel(nn.Module, ABC):
     position_bound: whether it learns what is good at each place of its input: windows of larger pictures have no such.
     scored_by_map: whether, with a region of interest, the picture's score is the highest of its map; otherwise the model
     looks to that itself.
+    score_is_peak: whether its score is the highest of its map anyhow.
     not_averaged, set_by_calibration: beginnings of names in its state that an average of the weights takes over as they
     are, and that it leaves alone.
     """
@@ -46,6 +47,7 @@ class AnomalyModel(nn.Module, ABC):
     fitted_in_one_pass: ClassVar[bool] = True
     position_bound: ClassVar[bool] = False
     scored_by_map: ClassVar[bool] = True
+    score_is_peak: ClassVar[bool] = True
     not_averaged: ClassVar[tuple[str, ...]] = ()
     set_by_calibration: ClassVar[tuple[str, ...]] = ()
     region: Tensor | None

@@ -45,7 +45,7 @@ class PatchCore(AnomalyModel):
 
     expects = staticmethod(timm_weights("backbone", "resnet18"))
     brings = ("loss", "optimizer", "lr_scheduler")
-    scored_by_map = False
+    scored_by_map = score_is_peak = False
     sized_by_data = ("bank",)
     bank: Tensor
 

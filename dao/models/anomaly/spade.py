@@ -38,6 +38,7 @@ class SPADE(AnomalyModel):
 
     expects = staticmethod(timm_weights("backbone", "resnet18"))
     brings = ("loss", "optimizer", "lr_scheduler")
+    score_is_peak = False
     sized_by_data = ("gallery", "pooled")
     gallery: Tensor
     pooled: Tensor

@@ -20,9 +20,11 @@ class Hook:
     A hook reads and writes the trainer's public state and never reaches into another hook. What it must remember
     over a resume it gives out in `state_dict`, as plain values and tensors.
     limits: smallest and largest value a numeric setting may have, both included; checked before a run starts.
+    where: the place in the config that asked for it ("hooks.2"); "" for one that every run has.
     """
 
     limits: ClassVar[dict[str, tuple[float, float]]] = {}
+    where: str = ""
 
     def __init_subclass__(cls) -> None:
         super().__init_subclass__()
@@ -34,6 +36,9 @@ class Hook:
     def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """Settings of a config outside their limits."""
         return out_of_limits(kwargs, cls.limits, where)
+
+    def check_built(self, trainer: Trainer) -> None:
+        """Model, data and evaluator are built, and no run folder yet: raise ConfigError for what cannot go with them."""
 
     def before_train(self, trainer: Trainer) -> None:
         """Everything is built and resumed; nothing has been trained yet."""

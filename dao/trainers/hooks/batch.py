@@ -26,6 +26,9 @@ def in_tail(trainer: TrainVal) -> bool:
     return trainer.epoch >= trainer.max_epochs - trainer.no_aug_epochs
 
 
+NOTHING = "mixup_alpha and cutmix_alpha are both 0; nothing would happen"
+
+
 @Registers.hooks.register()
 class MixupCutmix(Hook):
     """Blend pairs of pictures and their labels (Zhang et al. 2017; Yun et al. 2019), by timm's Mixup.
@@ -49,11 +52,16 @@ class MixupCutmix(Hook):
         label_smoothing: float = 0.0,
     ) -> None:
         if mixup_alpha <= 0 and cutmix_alpha <= 0:
-            raise ConfigError(
-                Problem("hooks", "MixupCutmix: mixup_alpha and cutmix_alpha are both 0; nothing would happen")
-            )
+            raise ConfigError(Problem("mixup_alpha", NOTHING))
         self.settings = {"mixup_alpha": mixup_alpha, "cutmix_alpha": cutmix_alpha, "prob": prob}
         self.settings |= {"switch_prob": switch_prob, "label_smoothing": label_smoothing}
+
+    @classmethod
+    def check_config(cls, kwargs: Mapping[str, Any], where: str) -> list[Problem]:
+        problems = super().check_config(kwargs, where)
+        if not problems and kwargs.get("mixup_alpha", 0.2) <= 0 and kwargs.get("cutmix_alpha", 0.0) <= 0:
+            problems.append(Problem(f"{where}.mixup_alpha", NOTHING))
+        return problems
 
     def before_train(self, trainer: TrainVal) -> None:
         from timm.data import Mixup
@@ -66,7 +74,9 @@ class MixupCutmix(Hook):
             return
         if getattr(batch.targets, "ndim", 0) != 1:
             message = "MixupCutmix blends one label a picture; this data has several, or masks or boxes"
-            raise ConfigError(Problem("hooks", f"{message} (transforms for those: CopyPaste, Mixup, Mosaic)"))
+            raise ConfigError(
+                Problem(self.where or "hooks", f"{message} (transforms for those: CopyPaste, Mixup, Mosaic)")
+            )
         even = len(batch) // 2 * 2  # timm blends pairs; an odd last picture stays as it is
         images = batch.images.float()
         mixed, soft = self.mixup(images[:even].clone(), batch.targets[:even])
@@ -119,11 +129,21 @@ class SwitchLoss(Hook):
         return early + section_problems("loss", kwargs["loss"], f"{where}.loss")
 
     def __init__(self, epoch: int, loss: dict[str, Any] | list[dict[str, Any]]) -> None:
-        self.epoch, self.section = epoch, loss
+        self.epoch, self.section, self.loss = epoch, loss, None
 
     def before_train(self, trainer: TrainVal) -> None:
-        self.loss = build.loss_of(self.section, "hooks.SwitchLoss.kwargs.loss", trainer.dataset, trainer.device)
-        trainer.task.check_loss(self.loss)
+        self.check_built(trainer)
+
+    def check_built(self, trainer: TrainVal) -> None:
+        """Build the loss, which may not go with the data."""
+        if self.loss is None:
+            place = f"{self.where or 'hooks.SwitchLoss'}.kwargs.loss"
+            self.loss = build.loss_of(self.section, place, trainer.dataset, trainer.device)
+            try:
+                trainer.task.check_loss(self.loss)
+            except ConfigError as error:  # which takes it for the config's own loss
+                problems = [Problem(place + p.where.removeprefix("loss"), p.what) for p in error.problems]
+                raise ConfigError(problems) from None
 
     def before_epoch(self, trainer: TrainVal) -> None:
         if trainer.epoch + 1 >= self.epoch and trainer.task.loss is not self.loss:

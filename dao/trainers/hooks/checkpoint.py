@@ -88,26 +88,33 @@ class BestCheckpoint(Hook):
     def __init__(self, metric: str | list[str] | None = None, mode: Literal["max", "min"] | None = None) -> None:
         self.metric, self.given_mode = metric, mode
         self.given: list[str] = []
+        self.checked = False
 
-    def before_train(self, trainer: TrainVal) -> None:
-        if trainer.evaluator is None:
+    def check_built(self, trainer: TrainVal) -> None:
+        """The metric, by the place that names it: the evaluator must report it, and know its direction."""
+        if trainer.evaluator is None or self.checked:
             return
+        self.checked = True
+        place = f"{self.where}.kwargs.metric".lstrip(".") if self.metric else "trainer.kwargs.best_metric"
         self.given = named(self.metric or trainer.best_metric)
         known = trainer.evaluator.metric_names()
         for metric in self.given or [trainer.evaluator.best_metric]:
             if metric not in known:
                 message = f"the evaluator reports no '{metric}'. {nearest(metric, known)}"
-                raise ConfigError(Problem("trainer.kwargs.best_metric", message))
-        self.order(trainer)
+                raise ConfigError(Problem(place, message))
+        self.order(trainer, place)
 
-    def order(self, trainer: TrainVal) -> dict[str, str]:
+    def before_train(self, trainer: TrainVal) -> None:
+        self.check_built(trainer)
+
+    def order(self, trainer: TrainVal, place: str = "trainer.kwargs.best_metric") -> dict[str, str]:
         """Every metric that may decide, the first first, and whether it is better high ("max") or low ("min").
 
         The evaluator's own choice may depend on the data it has seen, so it is asked each time.
         """
         names = list(dict.fromkeys([*self.given, *trainer.evaluator.best_order]))
-        first = self.given_mode or mode_of(names[0], trainer.evaluator)
-        return {names[0]: first, **{name: mode_of(name, trainer.evaluator) for name in names[1:]}}
+        first = self.given_mode or mode_of(names[0], trainer.evaluator, place)
+        return {names[0]: first, **{name: mode_of(name, trainer.evaluator, place) for name in names[1:]}}
 
     def after_epoch(self, trainer: TrainVal) -> None:
         if trainer.metrics and trainer.metrics_epoch == trainer.epoch:
@@ -176,13 +183,14 @@ class SettledCheckpoint(LatestCheckpoint):
         """`LatestCheckpoint` has saved."""
 
 
-def mode_of(metric: str, evaluator: Evaluator) -> str:
-    """Whether a metric is better high or low, by the evaluator's word. Raises ConfigError for one that is neither."""
+def mode_of(metric: str, evaluator: Evaluator, where: str = "trainer.kwargs.best_metric") -> str:
+    """Whether a metric is better high or low, by the evaluator's word. Raises ConfigError for one that is neither, by the
+    place that names it."""
     mode = evaluator.mode_of(metric)
     if mode is None:
         message = (
             f"nothing says whether '{metric}' is better high or low: {type(evaluator).__name__} names it neither among its "
             "`maximised` nor its `minimised` metrics; choose another, or give the BestCheckpoint hook its 'mode'"
         )
-        raise ConfigError(Problem("trainer.kwargs.best_metric", message))
+        raise ConfigError(Problem(where, message))
     return mode

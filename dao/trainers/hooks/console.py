@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
 
 
+WIDTH = 120 - 17  # columns of a terminal, without the time and the level before a line
+
+
 class Meter:
     """Means since the last line. Losses stay on their device until they are read: reading makes a GPU wait."""
 
@@ -111,21 +114,25 @@ class Console(Hook):
             what = f"loss {losses['loss']:.4f}  lr {trainer.scalars['lr']:.2g}" if losses else "collecting"
             short = f"{what}  eta {clock(self.seconds_left(trainer))}"
             self.progress.update(self.bar, line=short)
-        head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  iter {trainer.iter + 1}/{trainer.iters_per_epoch}  "
-        logger.log("DEBUG" if self.progress is not None else "INFO", head + line)
+        logger.log("DEBUG" if self.progress is not None else "INFO", line)
         self.meter.reset()
 
     def render(self, trainer: TrainVal, losses: dict[str, float]) -> str:
-        """The part of the line behind the iteration."""
-        parts = " ".join(f"{name} {value:.4f}" for name, value in losses.items() if name != "loss")
-        loss = f"loss {losses['loss']:.4f}" + (f" ({parts})" if parts else "") if losses else "collecting"
-        rate = f"lr {trainer.scalars['lr']:.3g}  " if trainer.scheduler is not None else ""
-        count = self.meter.count
-        return (
-            f"{loss}  {rate}data {self.meter.data_seconds / count * 1000:.0f} ms  "
-            f"iter {self.meter.seconds / count * 1000:.0f} ms  mem {memory_gib(trainer.device):.1f} GiB  "
-            f"eta {clock(self.seconds_left(trainer))}"
-        )
+        """Epoch, iteration, losses, rate, mean time of an iteration (of it waited for data), memory, time left.
+
+        Where the line would be longer than `WIDTH`, memory is left out, or else what the loss is made of.
+        """
+        head = f"epoch {trainer.epoch + 1}/{trainer.max_epochs}  {trainer.iter + 1}/{trainer.iters_per_epoch}"
+        loss = f"loss {losses['loss']:.4f}" if losses else "collecting"
+        parts = " ".join(f"{name} {value:.3g}" for name, value in losses.items() if name != "loss")
+        rate = [f"lr {trainer.scalars['lr']:.3g}"] if trainer.scheduler is not None else []
+        waited, taken = (s / self.meter.count * 1000 for s in (self.meter.data_seconds, self.meter.seconds))
+        took, memory = f"{taken:.0f} ms ({waited:.0f} data)", f"{memory_gib(trainer.device):.1f} GiB"
+        left = f"eta {clock(self.seconds_left(trainer))}"
+        whole = f"{loss} ({parts})" if parts else loss
+        choices = ((whole, *rate, took, memory, left), (whole, *rate, took, left), (loss, *rate, took, memory, left))
+        lines = ["  ".join([head, *words]) for words in choices]
+        return next((line for line in lines if len(line) <= WIDTH), lines[-1])
 
     def seconds_left(self, trainer: TrainVal) -> float:
         """From the pace since this process began, validations included."""

@@ -37,6 +37,7 @@ def for_training(trainer: TrainVal, sections: Sequence[Mapping[str, Any]]) -> li
         hooks.insert(0, Ema())
     for place, section in enumerate(sections):
         hook = Registers.hooks.build(section, f"hooks.{place}")
+        hook.where = f"hooks.{place}"
         same = [i for i, shipped in enumerate(hooks) if type(shipped) is type(hook)]
         if same:
             hooks[same[0]] = hook

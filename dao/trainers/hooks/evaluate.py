@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import copy
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dao.evaluators.headline import two_numbers
 from dao.register import Registers
 from dao.structures import Batch
 from dao.tasks import build
@@ -28,7 +30,7 @@ class Evaluate(Hook):
     def __init__(self, interval: int = 1) -> None:
         self.interval, self.last = interval, -1
 
-    def before_train(self, trainer: TrainVal) -> None:
+    def check_built(self, trainer: TrainVal) -> None:
         """Refuse a metric of which nobody says whether it is better high or low, where the rates hang on it."""
         if trainer.evaluator is not None and getattr(trainer.scheduler, "asks_direction", False):
             mode_of(watched(trainer), trainer.evaluator)
@@ -51,11 +53,19 @@ class Evaluate(Hook):
             trainer.metrics = evaluate(
                 trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=trainer.eval_bad.add
             )
-        self.last = trainer.metrics_epoch = trainer.epoch
+        self.last = trainer.metrics_epoch = trainer.evaluator_epoch = trainer.epoch
         if trainer.scheduler is not None:
             metric = watched(trainer)
             trainer.scheduler.epoch_end(trainer.metrics.get(metric), trainer.evaluator.mode_of(metric) or "max")
-        logger.info("epoch {}  {}", trainer.epoch + 1, trainer.evaluator.headline(trainer.metrics))
+        logger.info(
+            "epoch {}  {}{}", trainer.epoch + 1, self._chosen(trainer), trainer.evaluator.headline(trainer.metrics)
+        )
+
+    def _chosen(self, trainer: TrainVal) -> str:
+        """The metrics that the user keeps the best by, where the line would not show them."""
+        line = trainer.evaluator.headline(trainer.metrics)
+        names = [name for name in named(trainer.best_metric) if name in trainer.metrics and f"{name} " not in line]
+        return "".join(f"{name} {trainer.metrics[name]:.4f}  " for name in names)
 
     def state_dict(self) -> dict[str, Any]:
         return {"last": self.last}
@@ -71,7 +81,7 @@ def watched(trainer: TrainVal) -> str:
 
 @Registers.hooks.register()
 class FinalReport(Hook):
-    """After training: the best checkpoint's full report in ``eval/final/``, and where everything lies."""
+    """After training: the best checkpoint's full report in ``eval/final/``, where everything lies, and the two numbers."""
 
     def after_train(self, trainer: TrainVal) -> None:
         if not trainer.finished:
@@ -79,15 +89,27 @@ class FinalReport(Hook):
         trainer.saver.wait()
         dist.barrier()  # process 0 writes the checkpoints: they are in their places for all
         best = trainer.run_dir / "checkpoints" / "best.ckpt"
-        if trainer.evaluator is not None and dist.broadcast_object(best.is_file()):
-            self.report(trainer, checkpoint.load_everywhere(best))
+        judged = trainer.evaluator is not None and dist.broadcast_object(best.is_file())
+        if judged:
+            self.report(trainer, best)
         if trainer.best:
             best = trainer.best
             logger.success("best {} {:.4f} in epoch {}", best["metric"], best["value"], int(best["epoch"]))
         logger.success("all of it lies in {}", trainer.run_dir)
+        for line in two_numbers(trainer.evaluator.details) if judged else ():
+            logger.success("{}", line)
 
-    def report(self, trainer: TrainVal, content: dict[str, Any]) -> None:
-        """Evaluate what a checkpoint holds, by its own thresholds, and write every table and picture."""
+    def report(self, trainer: TrainVal, best: Path) -> None:
+        """Every table and picture of the best checkpoint; evaluated anew unless the last validation was of its weights."""
+        if int(trainer.best.get("epoch", 0)) != trainer.evaluator_epoch + 1:
+            self.evaluate(trainer, checkpoint.load_everywhere(best))
+        if dist.is_main():
+            folder = run_folder.fresh(trainer.run_dir / "eval", "final")
+            trainer.evaluator.report(folder)
+            logger.info("report of the best checkpoint: {}", folder)
+
+    def evaluate(self, trainer: TrainVal, content: dict[str, Any]) -> None:
+        """Evaluate what a checkpoint holds, by its own thresholds."""
         model = copy.deepcopy(trainer.task.model)
         model.load_state_dict(checkpoint.inference_weights(content))
         facts, known = trainer.task.facts, build.card_of(content).facts
@@ -105,7 +127,3 @@ class FinalReport(Hook):
                 evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=count)
         finally:
             trainer.task.facts = facts
-        if dist.is_main():
-            folder = run_folder.fresh(trainer.run_dir / "eval", "final")
-            trainer.evaluator.report(folder)
-            logger.info("report of the best checkpoint: {}", folder)

@@ -8,8 +8,10 @@ import numpy as np
 import pytest
 
 from dao.dataloaders.annotations.coco import read_coco
-from dao.dataloaders.annotations.labelme import circle, read_labelme
-from dao.dataloaders.annotations.structures import AnnotatedObject, decode_rle, encode_rle, fill
+from dao.dataloaders.annotations.labelme import read_labelme
+from dao.dataloaders.annotations.labelme_shapes import circle
+from dao.dataloaders.annotations.regions import decode_rle, encode_rle, fill
+from dao.dataloaders.annotations.structures import AnnotatedObject
 from dao.errors import DataError
 
 

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from dao.dataloaders.annotations.boxes import box_of, clip_box, usable_boxes
-from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, encode_rle
+from dao.dataloaders.annotations.regions import encode_rle
+from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject
 from dao.dataloaders.census import Census
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dao.dataloaders.annotations.yolo_txt import labels_path, read_yolo
+from dao.dataloaders.annotations.yolo_labels import labels_path
+from dao.dataloaders.annotations.yolo_txt import read_yolo
 from dao.dataloaders.datasets.image_io import read_hw, read_image
 from dao.errors import DataError
 

@@ -85,3 +85,8 @@ def test_one_missing_picture_is_left_to_the_rule_for_unreadable_ones(write_list)
     assert len(dataset) == 2
     with pytest.raises(DataError, match=r"gone\.png: the file does not exist"):
         dataset.read(1)
+
+
+def test_a_picture_listed_twice_by_two_spellings_is_refused(write_list):
+    with pytest.raises(DataError, match=r"line 2: ./train/dent/0.png is listed already in line 1"):
+        ListDataset(write_list("train/dent/0.png dent\n./train/dent/0.png scratch\n"))

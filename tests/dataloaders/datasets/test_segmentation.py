@@ -2,6 +2,7 @@
 
 import csv
 import json
+import unicodedata
 
 import cv2
 import numpy as np
@@ -104,6 +105,16 @@ def test_wrong_rows_are_named(binary, row, words):
     classes = ["background", "dent", "scratch"]
     with pytest.raises(DataError, match=words):
         SegCsvDataset(table(folder, [*rows[:2], row]), class_column="class", mask_format="binary", classes=classes)
+
+
+def test_a_row_that_ends_before_its_mask_is_no_good_part(binary):
+    folder, rows = binary
+    path = table(folder, [rows[0][:2], ("b.png",)], ("image", "mask"))
+    with pytest.raises(DataError, match="line 3: it ends before the column 'mask'"):
+        SegCsvDataset(path, mask_format="binary")
+    path = table(folder, [rows[0][:2], ("./a.png", "")], ("image", "mask"))
+    with pytest.raises(DataError, match=r"line 3: ./a.png is listed already in line 2"):
+        SegCsvDataset(path, mask_format="binary")
 
 
 def test_a_mask_of_another_size_is_refused_when_its_turn_comes(binary):
@@ -253,7 +264,7 @@ def test_coco_polygons_become_masks(tmp_path):
     assert data.classes == CLASSES and np.array_equal(data.read(0).mask, mask((1, 2, 2), (2, 3, 3)))
     assert data.read(1).mask.shape == (7, 9) and not data.read(1).mask.any()
     assert "2 marked objects, 1 pictures without any" in data.summary()
-    with pytest.raises(DataError, match="unknown classes: dent"):
+    with pytest.raises(DataError, match="not among the known ones: dent"):
         CocoSegmentation(str(tmp_path / "a.json"), classes=["background", "scratch"])
     picture(tmp_path / "a.png", (16, 12))
     with pytest.raises(DataError, match="annotated as a picture of 16x12 pixels, the file has 12x16"):
@@ -282,3 +293,39 @@ def test_the_background_stands_alone(tmp_path):
     picture(tmp_path / "a.png")
     with pytest.raises(DataError, match="masks need 2 to 255 classes"):
         LabelMeSegmentation(str(tmp_path))
+
+
+@pytest.mark.parametrize("top", [1, 100, 127])
+def test_a_binary_mask_that_marks_below_128_alone_is_refused_and_no_good_part(tmp_path, top):
+    faint = np.zeros((8, 9), np.uint8)
+    faint[2:4, 2:4] = top
+    codec = MaskCodec("binary", 2)
+    with pytest.raises(DataError, match=f"values up to {top}, and as a 0/255 mask none from 128 up"):
+        codec.decode(faint, "a.png")
+    faint[3, 3] = 255  # grey edges round a mark are as they should be
+    assert codec.decode(faint, "a.png").sum() == 1
+    assert not codec.decode(np.full((8, 9), 7, np.uint8), "a.jpg").any()  # what JPEG makes of black
+
+
+def test_a_mask_that_is_marked_in_its_transparency_alone_is_refused(tmp_path):
+    mask = np.zeros((8, 9, 4), np.uint8)
+    mask[2:4, 2:4, 3] = 255
+    cv2.imwrite(str(tmp_path / "m.png"), mask)
+    with pytest.raises(DataError, match="in its transparency alone"):
+        read_raw_mask(str(tmp_path / "m.png"))
+
+
+@pytest.mark.parametrize("per_class", [False, True])
+def test_mask_files_that_no_picture_claims_are_counted_and_other_unicode_forms_taken(tmp_path, per_class):
+    composed, apart = unicodedata.normalize("NFC", "\u00e9"), unicodedata.normalize("NFD", "\u00e9")
+    folder = tmp_path / "masks" / "scratch" if per_class else tmp_path / "masks"
+    for name in (f"images/{composed}.png", "images/b.png"):
+        picture(tmp_path / name)
+    folder.mkdir(parents=True)
+    for name in (f"{apart}.png", "gone.png"):
+        cv2.imwrite(str(folder / name), np.full((12, 16), 255, np.uint8))
+    kwargs = {"mask_per_class": True} if per_class else {"mask_format": "binary", "missing_mask": "background"}
+    data = SegFolderDataset(str(tmp_path), "images", "masks", **kwargs)
+    marked = {record.path[-5]: bool(data.read(index).mask.any()) for index, record in enumerate(data.records)}
+    assert marked == {composed: True, "b": False}
+    assert [name[-8:] for name in data.census.omitted["mask files that belong to no picture"]] == ["gone.png"]

@@ -180,9 +180,9 @@ def test_a_metric_that_is_neither_better_high_nor_low_is_refused_with_the_ways_o
     plateau = PlateauLR(10, 1)
     watched = SimpleNamespace(evaluator=evaluator, best_metric="pictures", scheduler=plateau)
     with pytest.raises(ConfigError, match="'pictures'"):
-        Evaluate().before_train(watched)
+        Evaluate().check_built(watched)
     plateau.mode = "max"
-    Evaluate().before_train(watched)
+    Evaluate().check_built(watched)
 
 
 def test_a_mode_given_to_the_hook_outlives_the_evaluators_choice_of_metric():

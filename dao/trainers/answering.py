@@ -104,7 +104,8 @@ def _without_point(section: Any) -> Any:
 
 def point_keys(evaluator: str) -> tuple[str, ...]:
     """The keywords of an evaluator that set the operating point."""
-    return getattr(Registers.evaluators.get(evaluator), "operating", ())
+    kind = Registers.evaluators.get(evaluator)
+    return (*getattr(kind, "operating", ()), *getattr(kind, "naming", ()))
 
 
 def facts_as_configured(config: Any, classes: Sequence[str]) -> dict[str, Any]:

@@ -453,3 +453,15 @@ def test_a_good_picture_of_a_model_scored_by_its_map_shows_no_region(bench):
     picture[20, 20] = 180
     found = contradicting(picture)
     assert not found.bad and "good with 30.0% outlined" in contradicting.caption(found)
+
+
+def test_demo_may_be_told_which_classes_are_good(bench):
+    own = bench("cls")
+    own.write_checkpoint({"multi_label": False, "threshold": 0.5}, {"good": ["dent"]}, old=True)
+    assert mistakes(own.demo(own.ckpt, 'evaluator.kwargs.good=["good"]')) == mistakes(bench("cls").predicted(own.ckpt))
+
+
+def test_training_refuses_a_calibration_that_would_do_nothing(tiny_config, write_config, capsys):
+    path = write_config(tiny_config, {"calibration": {"type": "EscapeRate"}})
+    assert main.main(["-c", str(path), "--device", "cpu"]) == 2
+    assert "Eval takes the section" in capsys.readouterr().err

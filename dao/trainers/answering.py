@@ -13,7 +13,7 @@ from loguru import logger
 
 from dao.answers.operating import SET_BY
 from dao.config_merge import Raw, merge
-from dao.errors import AICoreError, DataError, Problem
+from dao.errors import DataError, Problem
 from dao.predictor import TorchBackend, backend_of
 from dao.register import Registers
 from dao.structures import Sample, Unreadable
@@ -75,11 +75,8 @@ def _dataset_kwargs(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _complete_from_file(raw: Raw, path: str) -> Raw:
-    """An exported file knows its task and its preprocessing; a file that cannot be read says so when it is used."""
-    try:
-        card = file_backend(path)(Path(path), torch.device("cpu")).card
-    except AICoreError:
-        return raw
+    """An exported file knows its task and its preprocessing. Raises CheckpointError where it cannot be read."""
+    card = file_backend(path)(Path(path), torch.device("cpu")).card
     name = re.sub(r"[/\\\x00-\x1f]+", "_", Path(path).stem).strip(". ") or "model"
     return _with_evaluator({"name": name, **raw, "type": card.task, "preprocess": card.preprocess}, card)
 

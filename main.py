@@ -17,10 +17,20 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         prog="main.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
-    add("-c", "--exp_file", metavar="FILE", help="config: .json, .yaml or .py")
+    add(
+        "-c",
+        "--exp_file",
+        metavar="FILE",
+        help="config: .json or .yaml, which are data; or .py, which is run (here alone: no other file can name one)",
+    )
     add("-o", "--override", metavar="a.b.c=value", nargs="+", action="extend", default=[],
         help="set config values; a value is JSON, or text where it is not JSON")  # fmt: skip
-    add("-m", "--cus_file", metavar="FILE", help="JSON list of extra modules to import (custom_modules/ always is)")
+    add(
+        "-m",
+        "--cus_file",
+        metavar="FILE",
+        help="JSON list of extra modules to import and so to run; main.py imports ./custom_modules/ always",
+    )
 
     where = parser.add_argument_group("where it runs")
     where.add_argument(
@@ -55,9 +65,11 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     tell.add_argument("--check", action="store_true", help="read every picture and label, try one batch, train nothing")
     tell.add_argument("--verify-resume", type=int, nargs="?", const=20, metavar="N",
         help="prove on this config and machine that a run stopped inside its first N (20) iterations loses nothing")  # fmt: skip
-    tell.add_argument("--schema", action="store_true", help="JSON Schema of a config, for editors")
+    tell.add_argument(
+        "--schema", action="store_true", help="JSON Schema of a config, for editors (imports custom_modules/)"
+    )
     tell.add_argument("--list", nargs="?", const="all", metavar="KIND",
-        help="components: what each does and takes; metrics: what evaluators report")  # fmt: skip
+        help="components: what each does and takes (imports custom_modules/); metrics: what evaluators report")  # fmt: skip
     tell.add_argument("--version", action="store_true")
     return parser.parse_args(argv)
 

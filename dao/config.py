@@ -20,6 +20,7 @@ from dotmap import DotMap
 from dao.config_merge import Raw, drop_delete_marks, json_or_text, merge, override, unique
 from dao.errors import ConfigError, Problem
 
+NAMING_CLASSES = ("classes", "mask_values", "none_label", "good")  # settings that hold names of classes
 ENV_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
 
@@ -100,6 +101,23 @@ def _read_json(path: Path) -> Any:
     return content
 
 
+def _written(key: Any) -> str:
+    """A YAML key as it is written, for keys may be names of classes too; "" for one that is no scalar."""
+    return key.value if key.id == "scalar" else ""
+
+
+def _keep_words(node: Any, seen: set[int]) -> None:
+    """Make the words of a YAML node text as written: of class names NO is not False, and 010 is not 8."""
+    if id(node) in seen:  # an alias, which may lead in a circle
+        return
+    seen.add(id(node))
+    if node.id == "scalar" and node.tag != "tag:yaml.org,2002:null":
+        node.tag = "tag:yaml.org,2002:str"
+    for part in node.value if node.id != "scalar" else ():
+        for inner in part if isinstance(part, tuple) else (part,):
+            _keep_words(inner, seen)
+
+
 def _read_yaml(path: Path) -> Any:
     import yaml
 
@@ -108,9 +126,11 @@ def _read_yaml(path: Path) -> Any:
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Raw:
         loader.flatten_mapping(node)
-        pairs = [
-            (str(loader.construct_object(k, deep=True)), loader.construct_object(v, deep=True)) for k, v in node.value
-        ]
+        names = [(_written(key) or str(loader.construct_object(key, deep=True)), value) for key, value in node.value]
+        for name, value in names:
+            if name in NAMING_CLASSES:
+                _keep_words(value, set())
+        pairs = [(name, loader.construct_object(value, deep=True)) for name, value in names]
         return unique(pairs, problems)
 
     problems: list[Problem] = []

@@ -4,6 +4,7 @@ AICoreError              shown as one message, without a traceback; exit code 2
 ├── ConfigError          the config file, an override or a command-line argument
 ├── DataError            pictures, labels, lists: what was read from disk
 ├── CheckpointError      a checkpoint or an exported file that is missing, torn or of another model
+│   └── AnswerError      what a model says of a picture is no answer: NaN or infinity
 ├── RunError             the run itself can go no further (loss not finite, no memory for the cache)
 └── ParityError          an exported file that does not answer as the model does; exit code 1
 
@@ -64,6 +65,10 @@ class DataError(AICoreError):
 
 class CheckpointError(AICoreError):
     """A checkpoint or exported file that cannot be used for what was asked."""
+
+
+class AnswerError(CheckpointError):
+    """Of one picture a model gave numbers that are not finite."""
 
 
 class RunError(AICoreError):

@@ -92,10 +92,10 @@ def prepare(raw: Raw, args: argparse.Namespace) -> Raw:
     Raises ConfigError with every problem of the file.
     """
     from dao import limits
-    from dao.register import Registers, import_all_modules_for_register
+    from dao.register import CUSTOM_MODULES, Registers, import_all_modules_for_register
     from dao.schema import validate
 
-    import_all_modules_for_register(cus_file=args.cus_file)
+    import_all_modules_for_register(CUSTOM_MODULES, args.cus_file)
     plain = drop_delete_marks(raw)
     trainer = plain.get("trainer", {})
     name = trainer.get("type") if isinstance(trainer, dict) else None
@@ -231,11 +231,11 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
     import torch
 
     from dao.errors import AICoreError
-    from dao.register import import_all_modules_for_register
+    from dao.register import CUSTOM_MODULES, import_all_modules_for_register
 
     signals.raise_on_stop()
     torch.set_num_threads(settings["threads"])
-    import_all_modules_for_register(cus_file=settings["cus_file"])
+    import_all_modules_for_register(CUSTOM_MODULES, settings["cus_file"])
     try:
         with naming_the_file(settings["exp_file"]):
             code = run_process(ProcessPlace(**placements[index]), raw, settings["detail"])

@@ -149,6 +149,11 @@ def _guard(what: str, load: Callable[[], Any]) -> None:
         load()
     except ConfigError:
         raise
+    except SystemExit as error:
+        message = (
+            f"ends the program while it is imported: sys.exit({error.code!r}) belongs under if __name__ == '__main__'"
+        )
+        raise ConfigError(Problem(what, message)) from error
     except Exception as error:
         message = f"cannot be imported: {type(error).__name__}: {error}"
         raise ConfigError(Problem(what, message)) from error

@@ -25,6 +25,7 @@ from dao import modules
 from dao.errors import ConfigError, Problem, nearest
 from dao.signature import Component, check_kwargs
 
+CUSTOM_MODULES = "custom_modules"  # what main.py imports of the working directory
 # packages of dao/ whose modules register components
 ROOMS = (
     "tasks",
@@ -159,11 +160,11 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def import_all_modules_for_register(
-    custom_dir: str | Path = "custom_modules", cus_file: str | Path | None = None
-) -> None:
-    """Import every module that registers something: all of dao/, all of custom_modules/, and what cus_file names.
+def import_all_modules_for_register(custom_dir: str | Path | None = None, cus_file: str | Path | None = None) -> None:
+    """Import every module that registers something: all of dao/, all of custom_dir, and what cus_file names.
 
+    custom_dir: a user's folder; None for none. Only main.py takes the working directory's `CUSTOM_MODULES`: whoever
+    uses this package from elsewhere does not run what happens to lie there.
     cus_file: JSON list of module names or .py paths, or {"modules": [...]}.
     Raises ConfigError naming the module when a user's module cannot be imported.
     """
@@ -174,7 +175,11 @@ def import_all_modules_for_register(
         for module in pkgutil.walk_packages(paths, f"dao.{room}."):
             importlib.import_module(module.name)
     modules.named_file = str(cus_file) if cus_file else None
-    modules.import_folder(Path(custom_dir))
+    if custom_dir is not None:
+        folder = Path(custom_dir)
+        if not folder.is_dir() and custom_dir != CUSTOM_MODULES:
+            raise ConfigError(Problem("custom_modules", f"{folder} is no folder (working directory: {Path.cwd()})"))
+        modules.import_folder(folder)
     for entry in _read_cus_file(Path(cus_file)) if cus_file else []:
         modules.import_file(Path(entry)) if entry.endswith(".py") else modules.import_name(entry)
 

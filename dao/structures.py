@@ -7,6 +7,7 @@ Fields a task does not use stay ``None``.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -40,7 +41,7 @@ class Sample:
 
 @dataclass(slots=True)
 class Unreadable:
-    """A picture that could not be decoded, and why; it takes the place of its Sample."""
+    """A picture that could not be decoded, or that the model had no answer to, and why; it takes the place of its Sample."""
 
     path: str
     index: int
@@ -70,6 +71,20 @@ class Batch:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def leave_out(self, reasons: Mapping[int, str]) -> None:
+        """Take pictures out, by their places in the batch: they stand in ``bad`` with their reasons instead."""
+        stay = [i for i in range(len(self)) if i not in reasons]
+        self.bad = [*self.bad, *(Unreadable(self.paths[i], self.indices[i], why) for i, why in reasons.items())]
+        self.images = self.images[stay]
+        if isinstance(self.targets, Tensor):
+            self.targets = self.targets[stay]
+        elif isinstance(self.targets, list):
+            self.targets = [self.targets[i] for i in stay]
+        for name in ("paths", "indices", "original_hw", "samples"):
+            values = getattr(self, name)
+            if values is not None:
+                setattr(self, name, [values[i] for i in stay])
 
 
 @dataclass(slots=True)

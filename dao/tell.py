@@ -7,7 +7,7 @@ import re
 import textwrap
 
 from dao.errors import ConfigError, Problem, nearest
-from dao.register import Register, Registers, import_all_modules_for_register
+from dao.register import CUSTOM_MODULES, Register, Registers, import_all_modules_for_register
 from dao.schema import json_schema
 from dao.signature import Component, describe_parameters
 
@@ -18,14 +18,14 @@ DIRECTIONS = {"maximised": "better high", "minimised": "better low", "descriptiv
 
 def schema(cus_file: str | None = None) -> str:
     """JSON Schema of a config, with the user's own components in it."""
-    import_all_modules_for_register(cus_file=cus_file)
+    import_all_modules_for_register(CUSTOM_MODULES, cus_file)
     return json.dumps(json_schema(), indent=1)
 
 
 def components(kind: str, cus_file: str | None = None) -> str:
     """Every component of a kind ("losses", "loss"), or of all kinds: what it does, and what a config may set. For
     "metrics" what the evaluators report."""
-    import_all_modules_for_register(cus_file=cus_file)
+    import_all_modules_for_register(CUSTOM_MODULES, cus_file)
     if kind in (METRICS, "metric"):
         return metrics()
     registers = Registers.all()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import math
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from numpy.typing import NDArray
 
 from dao.errors import DataError, RunError
 from dao.evaluators import factory, remarks
+from dao.utils import atomic
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from dao.evaluators.classification import ClsEvaluator, Results
 
 CELL_TEXT_LIMIT = 100  # classes, up to which a confusion matrix has its numbers written in
+# how a formula begins, in both widths; "-" alone is none
+FORMULA = re.compile("\\s*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
 MAX_TICKS = 100  # class names along an axis; of more classes every second, third, ... is named
 
 
@@ -77,15 +81,26 @@ def finite(value: Any) -> Any:
 
 
 def write_csv(path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> Path:
-    """A CSV file. Raises RunError when the disk refuses."""
-    try:
-        with path.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file:
-            writer = csv.writer(file)
-            writer.writerow(header)
-            writer.writerows(rows)
-    except OSError as error:
-        raise RunError(f"{path} could not be written: {error}") from None
+    """A CSV file, its cells made harmless. Raises RunError when the disk refuses."""
+    with (
+        atomic.replacing(path) as temporary,
+        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
+    ):
+        writer = csv.writer(file)
+        writer.writerow(map(harmless, header))
+        writer.writerows(map(harmless, row) for row in rows)
     return path
+
+
+def harmless(cell: Any) -> Any:
+    """A cell that no spreadsheet runs: text that would begin a formula (a file's name can) gets an apostrophe before it."""
+    if not isinstance(cell, str) or not FORMULA.match(cell):
+        return cell
+    try:
+        float(cell)
+    except ValueError:
+        return f"'{cell}"
+    return cell
 
 
 def predictions_csv(path: Path, evaluator: ClsEvaluator) -> Path:
@@ -148,12 +163,9 @@ def save_figure(figure: Any, path: Path) -> Path:
     """Write a figure as PNG. Raises RunError when the disk refuses."""
     import warnings
 
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", "Glyph .* missing from font")  # dao.utils.text has said so
-            figure.savefig(path, dpi=120)
-    except OSError as error:
-        raise RunError(f"{path} could not be written: {error}") from None
+    with atomic.replacing(path) as temporary, warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # dao.utils.text has said so
+        figure.savefig(temporary, dpi=120, format="png")
     return path
 
 

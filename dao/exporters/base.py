@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from dao.backends import Backend
 from dao.errors import ConfigError, Problem
-from dao.predictor import Backend
 from dao.signature import out_of_limits
 from dao.tasks.base import Task
 
@@ -24,7 +24,7 @@ class Exporter(ABC):
     """Writes one file that answers without this code.
 
     suffix: of the file; name: what reports call the format.
-    backend: what runs such a file, called with its path and a device: a `dao.predictor.Backend`. By it the file is proven
+    backend: what runs such a file, called with its path and a device: a `dao.backends.Backend`. By it the file is proven
     after it was written, and can be named wherever a checkpoint can be shown (Demo, Predictor). None where this
     machine cannot run it: then the file is written, and said not to be proven.
     dynamic: any batch and any picture size; otherwise ``batch_size`` pictures of ``image_size``, else of the model's
@@ -61,6 +61,11 @@ class Exporter(ABC):
     @abstractmethod
     def export(self, task: Task, path: Path) -> None:
         """Write ``task`` to ``path``, verified to be well-formed."""
+
+    def opened(self, path: Path, device: torch.device) -> Backend | None:
+        """What runs the file that `export` has just written, to prove it; None where this machine cannot."""
+        make = type(self).backend
+        return None if make is None else make(path, device)
 
     def traceable(self, task: Task) -> tuple[nn.Module, torch.Tensor, dict[str, object] | None]:
         """The module to trace, an example input, and which of its axes are free (None when none is).

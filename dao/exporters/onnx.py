@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from loguru import logger
 
+from dao.backends import OnnxBackend
 from dao.exporters.base import Exporter, Layout
-from dao.predictor import OnnxBackend
 from dao.register import Registers
 from dao.tasks.base import Task
 
@@ -57,7 +57,7 @@ class OnnxExporter(Exporter):
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, str(path))
         logger.info(
-            "{}: opset {}, {:.1f} MB, outputs {}", path, self.opset, path.stat().st_size / 1e6, ", ".join(names)
+            "{}: opset {}, {:.1f} MB, outputs {}", path.name, self.opset, path.stat().st_size / 1e6, ", ".join(names)
         )
 
     def _trace(self, module: torch.nn.Module, image: torch.Tensor, free: Any, names: list[str]) -> Any:

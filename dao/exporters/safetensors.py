@@ -8,9 +8,9 @@ from typing import Any
 
 from loguru import logger
 
+from dao.backends import TorchBackend
 from dao.errors import ConfigError, Problem
 from dao.exporters.base import Exporter
-from dao.predictor import TorchBackend
 from dao.register import Registers
 from dao.tasks.base import Task
 from dao.utils import checkpoint
@@ -45,4 +45,4 @@ class SafetensorsExporter(Exporter):
             "checksum": str(checkpoint.checksum(dict(sorted(weights.items())))),
         }
         save_file(weights, path, metadata=metadata)
-        logger.info("{}: {} tensors, {:.1f} MB", path, len(weights), path.stat().st_size / 1e6)
+        logger.info("{}: {} tensors, {:.1f} MB", path.name, len(weights), path.stat().st_size / 1e6)

@@ -36,7 +36,9 @@ from dao.tasks.anomaly_calibration import (
     thresholds,
     windows_of_a_picture,
 )  # fmt: skip
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.card import require
 from dao.tiling import Window, blend
 from dao.utils import dist
 from dao.utils.roi import raster
@@ -81,6 +83,18 @@ class AnomalyTask(Task):
             self._look_within()
         self.any_held_out, self.kept_are = False, IN_SAMPLE_ALONE
         self.pictures: TrainingPictures | None = None
+
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        """A threshold of NaN would call every part good."""
+        for level in ("picture", "pixel"):
+            for name in (f"{level}_threshold", f"{level}_typical"):
+                require(facts, name, is_number(facts[name]))
+            require(facts, f"{level}_threshold", facts[f"{level}_threshold"] > facts[f"{level}_typical"])
+        require(facts, "region_threshold", facts["region_threshold"] is None or is_number(facts["region_threshold"]))
+        require(facts, "calibration", isinstance(facts["calibration"], str))
+        if facts["region"]:
+            raster(facts["region"], (8, 8))
 
     @classmethod
     def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -304,6 +318,10 @@ class AnomalyTask(Task):
         return torch.sigmoid((raw - threshold) * (SLOPE / (threshold - typical)))
 
     @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        return {"anomaly_map": hw, "raw_map": hw, "anomaly_score": (), "raw_score": (), "is_bad": ()}
+
+    @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
         """label: 1 when the picture is bad; scores: of good and bad. By the card's thresholds, whatever the file holds."""
         facts = cls.completed(card.facts)
@@ -411,16 +429,14 @@ class AnomalyTask(Task):
 
     @classmethod
     def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
-        """Raw outputs count as shares of their threshold, so that a method's units do not decide what is close."""
-
-        def in_shares(outputs: Outputs) -> Outputs:
-            units = {"raw_map": card.facts["pixel_threshold"], "raw_score": card.facts["picture_threshold"]}
-            return {name: value / units[name] if name in units else value for name, value in outputs.items()}
-
-        found = super().compare(in_shares(mine), in_shares(theirs), card, original_hw)
+        found = super().compare(in_shares(mine, card), in_shares(theirs, card), card, original_hw)
         hw = [original_hw] * len(mine["raw_score"])
         pairs = zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True)
         return {**found, "agree": all(cls.agreement(first, second) for first, second in pairs)}
+
+    @classmethod
+    def extent(cls, mine: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> NDArray[np.float64]:
+        return super().extent(in_shares(mine, card), card, original_hw)
 
     @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
@@ -457,3 +473,9 @@ def _told_by_hand(by_hand: Mapping[str, Any], set_by: Mapping[str, str], calibra
         f"{name} {by_hand[name]:g}, {set_by[name]}, not calibrated" for name in by_hand if name.endswith("_threshold")
     )
     return f"{said}. Calibrated, and not used for it: {calibration}"
+
+
+def in_shares(outputs: Outputs, card: ModelCard) -> Outputs:
+    """Raw outputs as shares of their threshold, so that a method's units do not decide what is close."""
+    units = {"raw_map": card.facts["pixel_threshold"], "raw_score": card.facts["picture_threshold"]}
+    return {name: value / units[name] if name in units else value for name, value in outputs.items()}

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import replace
+from functools import partial
 from types import MappingProxyType
 from typing import Any, ClassVar, Self
 
@@ -20,40 +20,16 @@ from torch import Tensor, nn
 from dao.answers import operating as points
 from dao.answers.operating import SET_BY, changed
 from dao.calibrators.base import CalibrationScores
-from dao.errors import ConfigError, DataError, Problem
+from dao.errors import AnswerError, ConfigError, DataError, Problem
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
+from dao.tasks import answered
+from dao.tasks.card import ModelCard
 from dao.tiling import Window, batches, windows
 
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # (B, H, W, C) uint8 -> named arrays in the pictures' own pixels
 TILES_A_BATCH = 4
-
-
-@dataclass(frozen=True, slots=True)
-class ModelCard:
-    """What must be known of a model to use it: it travels in the checkpoint and in the exported file's metadata.
-
-    task: the config's ``type``; classes: names in score order; preprocess: `PreprocessSettings` as plain values;
-    facts: what else the task needs to read its outputs (multi-label, thresholds, ...), plain values;
-    version: of AICore, when it was made.
-    """
-
-    task: str
-    classes: list[str]
-    preprocess: dict[str, Any]
-    facts: dict[str, Any] = field(default_factory=dict)
-    version: str = ""
-
-    def to_json(self) -> str:
-        """One line of JSON."""
-        return json.dumps(asdict(self))
-
-    @classmethod
-    def from_json(cls, text: str) -> ModelCard:
-        """The card that `to_json` wrote; unknown keys of newer versions are ignored."""
-        content = json.loads(text)
-        return cls(**{k: v for k, v in content.items() if k in cls.__slots__})
 
 
 class Task(ABC):
@@ -105,6 +81,13 @@ class Task(ABC):
     def facts_of(cls, dataset: Any) -> dict[str, Any]:
         """What a dataset says about the task beyond its class names."""
         return {}
+
+    @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        """Raise ValueError, KeyError, TypeError or ConfigError for facts out of a file that no model of ours has.
+
+        facts: as `completed` gives them; their operating points have been looked at.
+        """
 
     @classmethod
     def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
@@ -226,34 +209,66 @@ class Task(ABC):
     def answer(cls, run: Run, image: NDArray[np.uint8], card: ModelCard) -> Prediction:
         """What a model says of one (H, W, C) picture, in one go or window by window, whatever runs it."""
         hw = (int(image.shape[0]), int(image.shape[1]))
+
+        def sound(images: NDArray[np.uint8]) -> Outputs:
+            return cls.checked(run(images), card, len(images), (int(images.shape[1]), int(images.shape[2])))
+
         if card.preprocess["resize"] != "tile":
-            prediction = cls.decode(run(image[None]), card, [hw])[0]
+            prediction = cls.decode(sound(image[None]), card, [hw])[0]
         else:
-            prediction = cls.merge_tiles(_answers_of_windows(run, image, card), card, hw)
+            prediction = cls.merge_tiles(_answers_of_windows(sound, image, card), card, hw)
         prediction.original_hw = hw
         return prediction
 
-    @torch.inference_mode()
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, answered.Shape]:
+        """The arrays that a model with this card answers with: their shapes for a picture of (height, width)."""
+        return {}
+
+    @classmethod
+    def checked(cls, outputs: Outputs, card: ModelCard, pictures: int, hw: tuple[int, int]) -> Outputs:
+        """A model's arrays before anything is read from them; see `dao.tasks.answered.checked`."""
+        return answered.checked(outputs, cls.expected(card, hw), len(card.classes), pictures)
+
     def predict(self, batch: Batch) -> list[Prediction]:
-        """Predictions of a batch, one per picture, with its path."""
+        """Predictions of a batch, one per picture, with its path. Raises AnswerError where one has no finite answer."""
+        return answered.all_of(self._answers(batch))
+
+    def predict_and_leave_out(self, batch: Batch) -> list[Prediction]:
+        """As `predict`; a picture without a finite answer leaves the batch, and is counted as an unreadable one is."""
+        return answered.sound_of(self._answers(batch), batch)
+
+    @torch.inference_mode()
+    def _answers(self, batch: Batch) -> list[Prediction | AnswerError]:
+        """What is said of each picture, with its path; an error in the place of what is no answer."""
         if not len(batch):
             return []
-        if self.preprocess.settings.tiled:
-            predictions = [self.answer(self.run, sample.image, self.card()) for sample in batch.samples or ()]
-        else:
-            predictions = self._predict_whole(batch)
-        for prediction, path, hw in zip(predictions, batch.paths, batch.original_hw, strict=True):
+        answers = self._answers_by_tiles(batch) if self.preprocess.settings.tiled else self._answers_whole(batch)
+        found: list[Prediction | AnswerError] = []
+        for answer, path, hw in zip(answers, batch.paths, batch.original_hw, strict=True):
+            try:
+                prediction = answer()
+            except AnswerError as error:
+                found.append(error)
+                continue
             prediction.path, prediction.original_hw = path, hw
-        return predictions
+            found.append(prediction)
+        return found
 
-    def _predict_whole(self, batch: Batch) -> list[Prediction]:
+    def _answers_by_tiles(self, batch: Batch) -> Iterator[Callable[[], Prediction]]:
+        card = self.card()
+        for sample in batch.samples or ():
+            yield partial(self.answer, self.run, sample.image, card)
+
+    def _answers_whole(self, batch: Batch) -> Iterator[Callable[[], Prediction]]:
         """One pass for the batch; then each picture's answer goes back to its own size."""
         outputs, card = self.infer(self.preprocess.normalise(batch.images)), self.card()
-        predictions: list[Prediction] = []
         for i, hw in enumerate(batch.original_hw):
             restored = self.restore({name: value[i : i + 1] for name, value in outputs.items()}, hw)
-            predictions += self.decode(as_arrays(restored), card, [hw])
-        return predictions
+            yield partial(self._decoded, as_arrays(restored), card, hw)
+
+    def _decoded(self, outputs: Outputs, card: ModelCard, hw: tuple[int, int]) -> Prediction:
+        return self.decode(self.checked(outputs, card, 1, hw), card, [hw])[0]
 
     @torch.inference_mode()
     def run(self, images: NDArray[np.uint8]) -> Outputs:
@@ -373,6 +388,29 @@ class Task(ABC):
             "equal": min((float((mine[n] == theirs[n]).mean()) for n in mine if n not in numbers), default=1.0),
             "agree": all(cls.agreement(first, second) for first, second in pairs),
         }
+
+    @classmethod
+    def extent(cls, mine: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> NDArray[np.float64]:
+        """(2, n) the lowest and the highest value of each number that an answer is made of, for pictures of one size
+        (export parity): numbers that are the same everywhere and always prove nothing of a file."""
+        numbers = [value.astype(np.float64) for value in mine.values() if value.dtype.kind == "f" and value.size]
+        columns = [
+            np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) if v.ndim in (2, 4) else v.reshape(1, -1) for v in numbers
+        ]
+        return np.concatenate([[c.min(axis=1), c.max(axis=1)] for c in columns], axis=1)
+
+    def nothing_shown(self, pictures: int) -> str:
+        """Why a comparison on so many pictures says nothing where `extent` never moved, and what to do about it."""
+        return (
+            f"the model gives one and the same answer, whatever it is shown ({pictures} "
+            f"picture{'' if pictures == 1 else 's'}), so a file that never looks would pass. Name more and different "
+            'pictures in the section "images"; if those are many, the model has not learnt'
+        )
+
+    def for_proof(self) -> Self | None:
+        """The same task answering in finer detail than a deployed file does, to be exported and compared as well; None
+        where a file's own outputs say everything."""
+        return None
 
     @classmethod
     @abstractmethod

@@ -16,7 +16,8 @@ from dao.errors import CheckpointError, ConfigError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers, to_plain
 from dao.tasks.base import ModelCard, Task
-from dao.utils import checkpoint, dist
+from dao.tasks.card import plain_json
+from dao.utils import checkpoint, dist, offline
 
 # what a model starts from, or is trained with
 WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "teacher_path", "penalty_folder", "freeze")
@@ -138,41 +139,77 @@ def asks_for_counts(section: Any) -> bool:
     return section == "balanced"
 
 
-def card_of(content: Mapping[str, Any]) -> ModelCard:
-    """The model card in a checkpoint."""
-    return ModelCard.from_json(content["card"])
+def card_of(content: Mapping[str, Any], source: str = "the checkpoint") -> ModelCard:
+    """The model card in a checkpoint. Raises CheckpointError where it is none."""
+    return ModelCard.from_json(content.get("card"), source)
+
+
+def config_of(content: Mapping[str, Any], source: str = "the checkpoint") -> Raw:
+    """The config that a checkpoint was trained with. Raises CheckpointError where it names no model."""
+    config = plain_json(content.get("config"), f"{source}: its config")
+    model = config.get("model") if isinstance(config, dict) else None
+    if not isinstance(model, dict) or not isinstance(model.get("type"), str):
+        raise CheckpointError(f"{source}: its config is damaged: it names no model")
+    if not isinstance(model.get("kwargs", {}), dict):
+        raise CheckpointError(f"{source}: its config is damaged: model.kwargs is no object")
+    return config
 
 
 def task_from_checkpoint(content: Mapping[str, Any], source: str) -> Task:
     """The task a checkpoint was saved from, with its weights (the EMA's where there are any), in eval mode.
 
-    Raises CheckpointError when the weights are not of the model its config names.
+    Nothing is fetched for it, whatever the checkpoint names. Raises CheckpointError when the weights are not of the model
+    its config names, or its card says what cannot be.
     """
-    import json
-
-    card = card_of(content)
-    raw = json.loads(content["config"])
-    preprocess = Preprocess(**card.preprocess)
-    model = build_model(
-        {**raw, "type": card.task, "model": without_pretrained(raw["model"])}, card.classes, preprocess.in_channels
-    )
-    weights = checkpoint.inference_weights(content)
+    card, raw = card_of(content, source), config_of(content, source)
+    preprocess, section = Preprocess(**card.preprocess), without_pretrained(raw["model"])
     try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise CheckpointError(f"{source} does not fit the model its config names: {error}") from None
+        with offline.no_network(source):
+            model = build_model({"type": card.task, "model": section}, card.classes, preprocess.in_channels)
+        model.load_state_dict(checkpoint.inference_weights(content))
+    except ConfigError as error:
+        said = "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
+        raise CheckpointError(f"{source}: the model it names cannot be built: {said}") from error
+    except (RuntimeError, TypeError, ValueError, KeyError, AttributeError, IndexError) as error:
+        said = str(error)[:2000] or type(error).__name__
+        raise CheckpointError(f"{source} does not fit the model its config names: {said}") from None
+    refuse_non_finite(model, source)
     task = task_class(card.task)(model.eval(), preprocess, card.classes, facts=card.facts)
-    task.section = without_pretrained(raw["model"])
+    task.section = section
     return task
 
 
+def refuse_non_finite(model: nn.Module, source: str) -> None:
+    """Raise CheckpointError for a weight that is NaN or infinite, or a buffer that is NaN (a mask may hold infinities)."""
+    bad = [name for name, value in model.named_parameters() if not bool(torch.isfinite(value).all())]
+    bad += [
+        name for name, value in model.named_buffers() if value.is_floating_point() and bool(torch.isnan(value).any())
+    ]
+    if bad:
+        more = f" and {len(bad) - 1} more" if len(bad) > 1 else ""
+        raise CheckpointError(
+            f"{source}: the weights of {bad[0]}{more} are not finite (NaN or infinity): a training that diverged, or a damaged "
+            "file. There is no answer in it; take an earlier checkpoint"
+        )
+
+
 def without_pretrained(model: Mapping[str, Any]) -> Raw:
-    """A model section that fetches no weights: they come from a checkpoint anyhow, and the file may be elsewhere."""
-    return _without(to_plain(model), WEIGHT_SOURCES)
+    """A model section that fetches nothing, at any depth: a model may hold a backbone with settings of its own.
+
+    The weights come from a checkpoint anyhow, and a model that was fetched by a hub's name is built by its bare one.
+    """
+    return _offline(to_plain(model))
 
 
-def _without(value: Any, keys: Sequence[str]) -> Any:
-    """A plain config node without ``keys``, at any depth: a model may hold a backbone with settings of its own."""
+def _offline(value: Any) -> Any:
     if isinstance(value, dict):
-        return {k: _without(v, keys) for k, v in value.items() if k not in keys}
-    return [_without(v, keys) for v in value] if isinstance(value, list) else value
+        return {k: _offline(v) for k, v in value.items() if not _names_weights(k, v)}
+    if isinstance(value, list):
+        return [_offline(v) for v in value]
+    return offline.bare_name(value) if isinstance(value, str) else value
+
+
+def _names_weights(key: str, value: Any) -> bool:
+    """Whether a keyword says where weights come from. Of "weights" in any other name those of numbers mean others."""
+    of_a_source = key.startswith(("pretrained", "weights")) or key.endswith(("pretrained", "weights"))
+    return key in WEIGHT_SOURCES or (of_a_source and isinstance(value, str | bool))

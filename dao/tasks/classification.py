@@ -17,7 +17,9 @@ from dao.errors import ConfigError, DataError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
+from dao.tasks.card import require
 
 
 @Registers.tasks.register("cls")
@@ -73,6 +75,11 @@ class ClassificationTask(Task):
         return {"multi_label": bool(dataset.multi_label), "threshold": EVEN}
 
     @classmethod
+    def check_facts(cls, facts: Mapping[str, Any]) -> None:
+        require(facts, "multi_label", isinstance(facts["multi_label"], bool))
+        require(facts, "threshold", facts["threshold"] is not None or not facts["multi_label"])
+
+    @classmethod
     def fact_problems(
         cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
     ) -> list[Problem]:
@@ -99,6 +106,10 @@ class ClassificationTask(Task):
     def infer(self, images: Tensor) -> dict[str, Tensor]:
         logits = self.model(images).float()
         return {"scores": logits.sigmoid() if self.multi_label else logits.softmax(dim=1)}
+
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        return {"scores": (len(card.classes),)}
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:

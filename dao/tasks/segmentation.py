@@ -24,6 +24,7 @@ from dao.losses.base import UNLABELLED
 from dao.mask_resampling import resize_masks
 from dao.register import Registers
 from dao.structures import Batch, Prediction
+from dao.tasks.answered import Shape
 from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tiling import Window, blend
 
@@ -123,6 +124,11 @@ class SegmentationTask(Task):
         ]
         best, kind = torch.stack(kinds, dim=1).max(dim=1)
         return torch.where(best >= 0, kind + 1, 0)
+
+    @classmethod
+    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
+        """The map of classes is whole numbers, behind which a NaN is a class; the probabilities are its witness."""
+        return {"probabilities": (len(card.classes), *hw), "class_map": hw}
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -12,9 +11,9 @@ import torch
 from loguru import logger
 
 from dao.answers.operating import SET_BY
+from dao.backends import TorchBackend, backend_of, open_file
 from dao.config_merge import Raw, merge
 from dao.errors import DataError, Problem
-from dao.predictor import TorchBackend, backend_of
 from dao.register import Registers
 from dao.structures import Sample, Unreadable
 from dao.tasks import build
@@ -37,8 +36,9 @@ def complete_from_checkpoint(raw: Raw, path: str | None, judges: bool = False) -
         return raw
     if is_exported(path):
         return _complete_from_file(raw, path)
-    content = checkpoint.load(checkpoint.find(path))
-    known, card = json.loads(content["config"]), build.card_of(content)
+    found = checkpoint.find(path)
+    content = checkpoint.load(found)
+    known, card = build.config_of(content, str(found)), build.card_of(content, str(found))
     base = {key: known[key] for key in INHERITED if key in known}
     base["model"] = build.without_pretrained(base["model"])
     if "evaluator" in base and not (judges and SET_BY not in card.facts):
@@ -76,7 +76,8 @@ def _dataset_kwargs(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _complete_from_file(raw: Raw, path: str) -> Raw:
     """An exported file knows its task and its preprocessing. Raises CheckpointError where it cannot be read."""
-    card = file_backend(path)(Path(path), torch.device("cpu")).card
+    trust = raw["trainer"].get("kwargs", {}).get("trust") is True
+    card = open_file(Path(path), torch.device("cpu"), trust).card
     name = re.sub(r"[/\\\x00-\x1f]+", "_", Path(path).stem).strip(". ") or "model"
     return _with_evaluator({"name": name, **raw, "type": card.task, "preprocess": card.preprocess}, card)
 
@@ -111,11 +112,6 @@ def facts_as_configured(config: Any, classes: Sequence[str]) -> dict[str, Any]:
     if not section or not set(plain(section.get("kwargs", {}))) & set(point_keys(section.type)):
         return {}
     return Registers.evaluators.build(section, "evaluator", classes=list(classes)).facts
-
-
-def file_backend(path: str | Path) -> Any:
-    """What runs an exported file."""
-    return backend_of(path)
 
 
 def is_exported(path: str) -> bool:

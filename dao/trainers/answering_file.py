@@ -10,20 +10,22 @@ from typing import Any
 
 import torch
 
+from dao.errors import AnswerError
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.structures import Batch, Prediction
+from dao.tasks import answered
 from dao.tasks.base import ModelCard
 
 
 class AnsweringFile:
     """An exported file in a task's place: predictions of batches, facts, card. Batches must hold their samples.
 
-    path: of the file; device: where its runtime works.
+    path: of the file; device: where its runtime works; trust: see `Predictor`.
     """
 
-    def __init__(self, path: str | Path, device: torch.device) -> None:
-        predictor = Predictor(path, str(device))
+    def __init__(self, path: str | Path, device: torch.device, trust: bool = False) -> None:
+        predictor = Predictor(path, str(device), trust=trust)
         self.predictor, self.task_class = predictor, predictor.task_class
         self.preprocess = Preprocess(**predictor.card.preprocess).to(device)
         self.classes = list(predictor.card.classes)
@@ -46,9 +48,20 @@ class AnsweringFile:
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """As a task's, picture by picture from their own pixels, as the file takes them."""
-        predictions = []
+        return answered.all_of(self._answers(batch))
+
+    def predict_and_leave_out(self, batch: Batch) -> list[Prediction]:
+        """As a task's."""
+        return answered.sound_of(self._answers(batch), batch)
+
+    def _answers(self, batch: Batch) -> list[Prediction | AnswerError]:
+        found: list[Prediction | AnswerError] = []
         for sample in batch.samples or ():
-            prediction = self.task_class.answer(self.predictor.backend.run, sample.image, self._card)
+            try:
+                prediction = self.task_class.answer(self.predictor.backend.run, sample.image, self._card)
+            except AnswerError as error:
+                found.append(error)
+                continue
             prediction.path = sample.path
-            predictions.append(prediction)
-        return predictions
+            found.append(prediction)
+        return found

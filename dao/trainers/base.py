@@ -197,7 +197,7 @@ class Trainer:
 
 
 class BadPictures:
-    """Counts pictures that could not be read, names each once, and stops the run when they are too many.
+    """Counts pictures that could not be read, or had no finite answer, names each once, and stops the run when they are too many.
 
     total: pictures in the dataset; max_fraction: of them that may be unreadable.
     """
@@ -218,7 +218,7 @@ class BadPictures:
         if picture.path in self.reasons:
             return
         self.reasons[picture.path] = picture.reason
-        logger.warning("skipped, cannot be read: {} ({})", picture.path, picture.reason)
+        logger.warning("skipped: {} ({})", picture.path, picture.reason)
         self._refuse_too_many()
 
     def _refuse_too_many(self) -> None:
@@ -242,7 +242,7 @@ class BadPictures:
         shown = [f"  {path}: {reason}" for path, reason in list(self.reasons.items())[: self.SHOWN]]
         more = len(self.reasons) - len(shown)
         tail = [f"  ... and {more} more"] if more > 0 else []
-        return "\n".join([f"{len(self.reasons)} pictures cannot be read, {what}:", *shown, *tail])
+        return "\n".join([f"{len(self.reasons)} pictures cannot be read or answered, {what}:", *shown, *tail])
 
 
 def plain(value: Any) -> Any:

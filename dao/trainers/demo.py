@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 
 from dao.answers.operating import SET_BY
 from dao.config import Config, Raw
-from dao.errors import DataError, Problem
+from dao.errors import AnswerError, DataError, Problem
 from dao.predictor import Predictor
 from dao.register import Registers
 from dao.signature import out_of_limits
-from dao.structures import Prediction, Sample
+from dao.structures import Prediction, Sample, Unreadable
 from dao.tasks import build
 from dao.trainers.answering import complete_from_checkpoint, facts_as_configured, readable, stage_folder
 from dao.trainers.base import Options, Trainer, plain
@@ -31,6 +31,7 @@ class Demo(Trainer):
 
     ckpt: a checkpoint, a run folder, or an exported file; all give the same answer.
     Verdicts go by the model's operating point; keywords of an "evaluator" section that set another one count here too.
+    trust: show an exported file that can run code of whoever made it (.pt2) as well; all others are data.
     heatmap: show where the model looked (needs a checkpoint). sheet: pictures on the contact sheet, at
     most; 0 for no sheet.
     """
@@ -46,15 +47,23 @@ class Demo(Trainer):
         """Numbers that are out of range."""
         return out_of_limits(kwargs, {"sheet": (0, float("inf"))}, where)
 
-    def __init__(self, config: Config, options: Options, ckpt: str, heatmap: bool = True, sheet: int = 24) -> None:
+    def __init__(
+        self,
+        config: Config,
+        options: Options,
+        ckpt: str,
+        heatmap: bool = True,
+        sheet: int = 24,
+        trust: bool = False,
+    ) -> None:
         super().__init__(config, options)
-        self.ckpt, self.with_heatmap, self.sheet_size = ckpt, heatmap, sheet
+        self.ckpt, self.with_heatmap, self.sheet_size, self.trust = ckpt, heatmap, sheet, trust
         self.results: list[dict[str, Any]] = []
         self.tiles: list[NDArray[np.uint8]] = []
         self.captions: list[str] = []
 
     def setup(self) -> None:
-        self.predictor = Predictor(self.ckpt, str(self.device))
+        self.predictor = Predictor(self.ckpt, str(self.device), trust=self.trust)
         facts = facts_as_configured(self.config, self.predictor.classes)
         if facts:
             self.predictor.card = self.predictor.task_class.at(self.predictor.card, facts, "evaluator.kwargs")
@@ -75,7 +84,11 @@ class Demo(Trainer):
     def train_one_iter(self) -> None:
         """Answer, draw, write."""
         sample: Sample = self.batch  # type: ignore[assignment]
-        prediction = self.predictor(sample.image)
+        try:
+            prediction = self.predictor(sample.image)
+        except AnswerError as error:
+            self.bad.add_one(Unreadable(sample.path, sample.index, str(error)))
+            return
         prediction.path = sample.path
         drawn = self.predictor.draw(sample.image, prediction, heatmap=self._heatmap(sample, prediction))
         stem = f"{self.iter:04d}_{Path(sample.path).stem}"
@@ -108,7 +121,7 @@ class Demo(Trainer):
             run_folder.write_json(self.run_dir / name, table)
         if not self.results:
             raise DataError(
-                f"not one of {len(self.dataset)} pictures could be read; see {self.run_dir / 'results.json'}"
+                f"not one of {len(self.dataset)} pictures could be read and answered; see {self.run_dir / 'results.json'}"
             )
         if self.tiles:
             write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.tiles, self.captions))

@@ -33,6 +33,7 @@ class Eval(Trainer):
 
     ckpt: a checkpoint, a run folder, or an exported file. prefer: which of a run folder's checkpoints, "best" or "latest".
     max_bad_fraction: share of pictures that may be unreadable before the run stops.
+    trust: judge an exported file that can run code of whoever made it (.pt2) as well; all others are data.
     save: write the operating point that was set here or found by "calibration" into a copy of the checkpoint, beside it.
     With a "calibration" section thresholds are found anew on its pictures, and the verdicts go by them.
     """
@@ -63,9 +64,11 @@ class Eval(Trainer):
         prefer: Literal["best", "latest"] = "best",
         max_bad_fraction: float = 0.01,
         save: bool = False,
+        trust: bool = False,
     ) -> None:
         super().__init__(config, options)
         self.ckpt, self.prefer, self.max_bad_fraction, self.save = ckpt, prefer, max_bad_fraction, save
+        self.trust = trust
         self.loader: Any = ()
         self.calibration_loader: Any = None
         self.calibration_bad = BadPictures()
@@ -101,7 +104,7 @@ class Eval(Trainer):
     def _build_task(self) -> Path:
         """What answers: a checkpoint's model, or an exported file as it is."""
         if is_exported(self.ckpt):
-            self.task: Any = AnsweringFile(self.ckpt, self.device)
+            self.task: Any = AnsweringFile(self.ckpt, self.device, self.trust)
             return Path(self.ckpt)
         path = checkpoint.find(self.ckpt, self.prefer)
         content = checkpoint.load(path)
@@ -153,7 +156,9 @@ class Eval(Trainer):
 
     def train_one_iter(self) -> None:
         """Answer for a batch and count."""
-        self.evaluator.update(self.task.predict(to_device(self.batch, self.device)), self.batch)
+        predictions = self.task.predict_and_leave_out(to_device(self.batch, self.device))
+        self.bad.add(self.batch)
+        self.evaluator.update(predictions, self.batch)
 
     def after_epoch(self) -> None:
         self.metrics = self.evaluator.compute()

@@ -52,11 +52,12 @@ def evaluate(
 ) -> dict[str, float]:
     """Metrics of the task's current model over every picture of the loader, once, on all processes together.
 
-    ``seen`` is called with every batch (to count unreadable pictures, to move a progress bar).
+    ``seen`` is called with every batch that was answered (to count what is unreadable or has no answer, to move a bar).
     """
     evaluator.reset()
     evaluator.model_facts = task.facts
     for batch in loader:
+        predictions = task.predict_and_leave_out(to_device(batch, device))
         seen(batch)
-        evaluator.update(task.predict(to_device(batch, device)), batch)
+        evaluator.update(predictions, batch)
     return evaluator.compute()

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 
 from dao import failures
 from dao.errors import CheckpointError, RunError
-from dao.utils import dist
+from dao.utils import atomic, dist
 
 FORMAT = 1
 StateDict = dict[str, Tensor]
@@ -42,7 +42,7 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
     previous: the name under which the old file is kept, for the day on which the disk spoils the new one.
     Raises RunError when the disk refuses.
     """
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = atomic.temporary_of(path)
     refused: list[OSError] = []
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -54,7 +54,7 @@ def save(content: Mapping[str, Any], path: Path, previous: Path | None = None) -
         if previous is not None and path.is_file():
             keep(path, previous)
         temporary.replace(path)
-        _sync_directory(path.parent)
+        atomic.flush_folder(path.parent)
     except (OSError, RuntimeError, CheckpointError) as error:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
@@ -87,23 +87,13 @@ class Remembering:
 
 def keep(path: Path, name: Path) -> None:
     """Give a file a second name, so that at no moment it has none; a copy on disks that know no second names."""
-    temporary = name.with_name(f".{name.name}.{os.getpid()}.tmp")
+    temporary = atomic.temporary_of(name)
     temporary.unlink(missing_ok=True)
     try:
         os.link(path, temporary)
     except OSError:
         shutil.copyfile(path, temporary)
     temporary.replace(name)
-
-
-def _sync_directory(folder: Path) -> None:
-    if os.name != "posix":
-        return  # elsewhere a directory cannot be opened, and rename is durable by itself
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def checksum(content: Any) -> int:
@@ -168,15 +158,22 @@ def read_file(path: Path, data: bytes | None = None) -> Any:
     try:
         source = path if data is None else io.BytesIO(data)
         return torch.load(source, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        reason = str(error).splitlines()[0]
+    except pickle.UnpicklingError:  # whose own words advise to load it unsafely
         raise CheckpointError(
-            f"{path} was not loaded: it holds more than tensors and plain values, and running code from a "
-            f"checkpoint is refused ({reason})"
+            f"{path} was not loaded: it is no archive of tensors and plain values alone, and what else is in it could run "
+            "code, which a checkpoint is never let do here. A file from elsewhere is used by its tensors: save its state "
+            "dict alone, where it was made"
         ) from None
     except Exception as error:  # whatever bytes that are no checkpoint make the reader stumble over
-        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-        raise CheckpointError(f"{path} is torn or not a checkpoint: {reason}") from None
+        raise CheckpointError(f"{path} is torn or not a checkpoint ({reason_of(error)})") from None
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of a reader's own words, without its advice; the error's kind where that is all there is."""
+    lines = str(error).strip().splitlines()
+    said = lines[0].split(". ")[0][:200] if lines else ""
+    advice = any(word in said.lower() for word in ("weights_only", "pickle", "trust", "unsafe"))
+    return type(error).__name__ if advice or not said else said
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

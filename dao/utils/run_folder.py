@@ -16,6 +16,7 @@ from typing import Any
 
 from dao import __version__, failures, modules
 from dao.errors import CheckpointError, RunError
+from dao.utils import atomic
 
 ORPHANS_GONE = 10.0  # seconds in which the loader processes of a killed run notice it and let go of its folder
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "onnx", "onnxruntime")
@@ -98,7 +99,7 @@ def write_config(folder: Path, config: Any) -> None:
     if before is None or before == path.read_text(encoding="utf-8"):
         return
     number = sum(1 for _ in folder.glob("config-before-*.json")) + 1
-    (folder / f"config-before-{number}.json").write_text(before, encoding="utf-8")
+    atomic.write_text(folder / f"config-before-{number}.json", before)
 
 
 def of_checkpoint(path: Path) -> Path:
@@ -139,16 +140,7 @@ def config_of_run(resume: str) -> tuple[Path, str | None]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON readable by people; whole or not at all. Raises RunError when the disk refuses."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        # bytes of a file name that are no UTF-8 become JSON's own escapes, which any reader turns back
-        temporary.write_text(text, encoding="utf-8", errors="backslashreplace")
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise RunError(f"{path} could not be written: {failures.of_system(error)}") from None
+    atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
 
 
 def environment() -> dict[str, Any]:

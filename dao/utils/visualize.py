@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.errors import DataError
+from dao.utils import atomic
 from dao.utils.text import Color, Image, draw_text, fit_text, put_text, text_width
 
 __all__ = [
@@ -281,7 +282,10 @@ def thumbnail(image: Image, side: int = 256) -> Image:
 
 
 def write_image(path: str | Path, rgb: Image) -> None:
-    """Write a PNG or JPEG (by the name's ending), folders included. Raises DataError when that fails."""
+    """Write a PNG or JPEG (by the name's ending), folders included.
+
+    Raises DataError for what is no such picture, RunError when the disk refuses.
+    """
     write_pixels(path, to_rgb(rgb))
 
 
@@ -297,8 +301,5 @@ def write_pixels(path: str | Path, image: Image) -> None:
         raise DataError(f"{path}: {message}; name it .png or .jpg ({error.err})") from None
     if not done:
         raise DataError(f"{path}: the picture could not be encoded as {path.suffix}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data.tobytes())  # by Python: any file name on any system, and the reason when it fails
-    except OSError as error:
-        raise DataError(f"{path}: could not be written: {error.strerror or error}") from None
+    # by Python: any file name on any system, and the reason when it fails
+    atomic.write_bytes(path, data.tobytes(), durable=False)

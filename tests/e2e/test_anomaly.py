@@ -233,7 +233,7 @@ def test_a_region_of_interest_in_all_stages(changes, own_config, parts_with_back
     dirty = clean.copy()
     dirty[2:10, 4:44] = np.random.default_rng(0).integers(0, 256, (8, 40, 3), dtype=np.uint8)
     for ckpt in (trained, *exported):
-        predictor = Predictor(ckpt)
+        predictor = Predictor(ckpt, trust=True)
         assert predictor.card.facts["region"] == [REGION]
         found = predictor(dirty)
         outside = ~found.region

@@ -126,7 +126,7 @@ def test_demo_from_checkpoint_and_exported_file_gives_the_same_answer(trained, t
     answers = []
     for number, source in enumerate((folder, exported / "tiny.onnx", exported / "tiny.pt2")):
         config = {
-            "trainer": {"type": "Demo", "kwargs": {"ckpt": str(source)}},
+            "trainer": {"type": "Demo", "kwargs": {"ckpt": str(source), "trust": source.suffix == ".pt2"}},
             "images": {"type": "ImageFiles", "kwargs": {"path": str(pictures)}},
         }
         (tmp_path / "demo.json").write_text(json.dumps(config))
@@ -165,6 +165,9 @@ def test_a_wrong_export_is_a_failure(trained, tmp_path, capsys):
     finally:
         OnnxBackend.run = original
     assert code == 1 and "does not answer as the checkpoint does" in capsys.readouterr().err
+    (made,) = trained[0].glob("export/*/*.failed")  # which Demo does not take for an exported file
+    assert made.name == "tiny.onnx.failed" and not (made.parent / "tiny.onnx").exists()
+    assert not list(made.parent.glob(".*"))
 
 
 def test_resume_of_a_finished_run_and_further_epochs_needs_its_folder_alone(trained):
@@ -380,7 +383,7 @@ def test_the_threshold_that_is_counted_with_is_the_one_that_is_shown(tiny_data, 
     assert run("-c", write_config(stage)) == 0
     at_half = set()
     for model in (folder, next((folder / "export").glob("*/*.pt2"))):
-        predictor = Predictor(model, "cpu")
+        predictor = Predictor(model, "cpu", trust=True)
         assert predictor.card.facts["threshold"] == 0.4
         for path, said in labels_of(folder / "eval" / "final").items():
             prediction = predictor(path)
@@ -466,7 +469,10 @@ def test_a_users_exporter_is_proven_and_its_file_is_shown(trained, write_config,
         demo = {"trainer": {"type": "Demo", "kwargs": {"ckpt": str(model), "heatmap": False}},
                 "images": {"type": "ImageFiles", "kwargs": {"path": str(picture)}}}  # fmt: skip
         assert run("-c", write_config(demo), "-m", tmp_path / "m.json", "--device", "cpu") == 0
-    assert Predictor(file, "cpu")(picture).label == Predictor(folder, "cpu")(picture).label
+    assert (
+        not list(file.parent.glob(".*"))
+        and Predictor(file, "cpu")(picture).label == Predictor(folder, "cpu")(picture).label
+    )
 
 
 @pytest.mark.parametrize("stage", ["Eval", "Export", "Demo"])

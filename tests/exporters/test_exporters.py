@@ -12,12 +12,12 @@ from dao.errors import CheckpointError, ConfigError, DataError
 from dao.exporters.onnx import OnnxExporter
 from dao.exporters.torch_export import TorchExporter
 from dao.models.classification.timm_classifier import timm_classifier
-from dao.predictor import OnnxBackend, Predictor, TorchBackend, TorchExportBackend
+from dao.predictor import OnnxBackend, Predictor, TorchBackend
 from dao.preprocess import Preprocess
 from dao.tasks.classification import ClassificationTask
+from dao.utils import manifest
 
 CPU = torch.device("cpu")
-BACKENDS = {".onnx": OnnxBackend, ".pt2": TorchExportBackend}
 
 
 def make_task(multi_label=False, **preprocess):
@@ -46,7 +46,7 @@ def test_any_size_and_batch(exporter, preprocess, tmp_path):
     task = make_task(**preprocess)
     path = tmp_path / f"m{exporter.suffix}"
     exporter.export(task, path)
-    own, theirs = TorchBackend.of(task, CPU), BACKENDS[exporter.suffix](path, CPU)
+    own, theirs = TorchBackend.of(task, CPU), exporter.opened(path, CPU)
     for image in pictures(preprocess.get("in_channels", 3)):
         np.testing.assert_allclose(theirs.run(image)["scores"], own.run(image)["scores"], atol=1e-4)
         assert theirs.run(image.repeat(3, 0))["scores"].shape == (3, 4)
@@ -104,13 +104,14 @@ def test_foreign_and_torn_files_are_refused(tmp_path):
     onnx.save(foreign, tmp_path / "foreign.onnx")
     (tmp_path / "torn.onnx").write_bytes(b"no")
     (tmp_path / "torn.pt2").write_bytes(b"no")
+    manifest.write(tmp_path / "torn.pt2")
     for name, message in (
         ("foreign.onnx", "not exported by AICore"),
         ("torn.onnx", "not a usable"),
         ("torn.pt2", "not a usable"),
     ):
         with pytest.raises(CheckpointError, match=message):
-            Predictor(tmp_path / name)
+            Predictor(tmp_path / name, trust=True)
 
 
 @pytest.mark.parametrize(
@@ -165,7 +166,7 @@ def test_a_detector_answers_alike_with_suppression_inside(exporter, facts, tmp_p
     task = DetectionTask(model, Preprocess(size=[64, 96], channel_order="bgr"), list("abc")).with_facts(made.facts)
     path = tmp_path / f"m{made.suffix}"
     made.export(task, path)
-    own, theirs = TorchBackend.of(task, CPU), BACKENDS[made.suffix](path, CPU)
+    own, theirs = TorchBackend.of(task, CPU), made.opened(path, CPU)
     for image in pictures():
         several = np.concatenate([image, image[:, ::-1], image[:, :, ::-1]])
         found = DetectionTask.compare(own.run(several), theirs.run(several), own.card, image.shape[1:3])

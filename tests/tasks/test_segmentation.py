@@ -12,7 +12,7 @@ from dao.exporters.torch_export import TorchExporter
 from dao.losses import cross_entropy, region  # noqa: F401 (registered)
 from dao.losses.weighted_sum import build_loss
 from dao.models.segmentation.smp_models import build
-from dao.predictor import OnnxBackend, Predictor, TorchBackend, TorchExportBackend
+from dao.predictor import Predictor, TorchBackend
 from dao.preprocess import Preprocess
 from dao.structures import Batch, Sample
 from dao.tasks.segmentation import SegmentationTask
@@ -138,19 +138,19 @@ def test_multi_scale_resizes_masks_by_nearest():
 
 
 @pytest.mark.parametrize(
-    ("exporter", "backend", "resize"),
+    ("exporter", "resize"),
     [
-        (OnnxExporter(), OnnxBackend, "letterbox"),
-        (OnnxExporter(layout="nchw"), OnnxBackend, "stretch"),
-        (OnnxExporter(), OnnxBackend, "tile"),
-        (TorchExporter(), TorchExportBackend, "letterbox"),
+        (OnnxExporter(), "letterbox"),
+        (OnnxExporter(layout="nchw"), "stretch"),
+        (OnnxExporter(), "tile"),
+        (TorchExporter(), "letterbox"),
     ],
 )
-def test_exported_files_answer_in_the_pictures_own_size(exporter, backend, resize, tmp_path):
+def test_exported_files_answer_in_the_pictures_own_size(exporter, resize, tmp_path):
     task = make(small_network().eval(), resize=resize)
     path = tmp_path / f"m{exporter.suffix}"
     exporter.export(task, path)
-    own, theirs = TorchBackend.of(task, CPU), backend(path, CPU)
+    own, theirs = TorchBackend.of(task, CPU), exporter.opened(path, CPU)
     rng = np.random.default_rng(0)
     sizes = [(64, 64), (31, 60), (60, 33)] if resize == "tile" else [(64, 64), (31, 200), (150, 90)]
     for hw in sizes:

@@ -27,7 +27,7 @@ def test_a_failed_write_leaves_the_old_file_whole(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(torch, "save", half)
-    with pytest.raises(RunError, match="No space left on device; the one written before it is untouched"):
+    with pytest.raises(RunError, match="No space left on device.*The one written before it is untouched"):
         checkpoint.save({"epoch": 2}, path)
     assert checkpoint.load(path)["epoch"] == 1
     assert [p.name for p in tmp_path.iterdir()] == ["x.ckpt"]
@@ -41,7 +41,7 @@ class Evil:
 def test_code_in_a_checkpoint_is_refused(tmp_path, capsys):
     path = tmp_path / "evil.ckpt"
     torch.save({"format": 1, "x": Evil()}, path, pickle_module=pickle)
-    with pytest.raises(CheckpointError, match="running code from a checkpoint is refused"):
+    with pytest.raises(CheckpointError, match="could run code, which a checkpoint is never let do"):
         checkpoint.load(path)
     assert "this ran" not in capsys.readouterr().out
 

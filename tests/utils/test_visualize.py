@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
-from dao.errors import DataError
+from dao.errors import DataError, RunError
 from dao.utils import visualize as vis
 from dao.utils.text import fit_text, font_path, text_width
 
@@ -222,12 +222,19 @@ def test_refused_by_name_or_by_disk(tmp_path):
     with pytest.raises(DataError, match=r"a\.xyz: .*name it \.png"):
         vis.write_image(tmp_path / "a.xyz", noise(4, 4))
     (tmp_path / "file").write_text("")
-    with pytest.raises(DataError, match=r"a\.png: could not be written"):
+    with pytest.raises(RunError, match=r"a\.png could not be written"):
         vis.write_image(tmp_path / "file" / "a.png", noise(4, 4))
 
 
-@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
-def test_full_disk(tmp_path):
-    (tmp_path / "a.png").symlink_to("/dev/full")
-    with pytest.raises(DataError, match="No space left"):
-        vis.write_image(tmp_path / "a.png", noise(4, 4))
+def test_a_full_disk_leaves_the_older_picture_whole(tmp_path, monkeypatch):
+    vis.write_image(tmp_path / "a.png", noise(4, 4))
+    before = (tmp_path / "a.png").read_bytes()
+
+    def half(path, data):
+        path.open("wb").write(data[:10])
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", half)
+    with pytest.raises(RunError, match="No space left"):
+        vis.write_image(tmp_path / "a.png", noise(9, 9))
+    assert (tmp_path / "a.png").read_bytes() == before and [p.name for p in tmp_path.iterdir()] == ["a.png"]

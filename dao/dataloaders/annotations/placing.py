@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dao.dataloaders.annotations.structures import AnnotatedObject, Annotations
-from dao.errors import DataError
+from dao.utils import atomic
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,12 +45,5 @@ def count_text(count: int, what: str) -> list[str]:
 
 
 def write_text(path: Path, text: str) -> None:
-    """A file, its folder included; bytes of file names that are no UTF-8 are written as they are.
-
-    Raises DataError when the disk refuses.
-    """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(text, encoding="utf-8", newline="\n", errors="surrogateescape")
-    except OSError as error:
-        raise DataError(f"{path}: could not be written: {error.strerror or error}") from None
+    """A file, its folder included; a name that is no UTF-8 is written as it is. Raises RunError when the disk refuses."""
+    atomic.write_bytes(path, text.encode("utf-8", errors="surrogateescape"), durable=False)

@@ -72,11 +72,16 @@ def choose(
     num_classes: int,
     input_hw: tuple[int, int],
     settings: AnswerSettings,
+    lost: Tensor | None = None,
 ) -> Answers:
     """Score threshold, non-maximum suppression within each class, and a limit on how many.
 
     boxes: (B, A, 4) float32 x0, y0, x1, y1 in input pixels; scores: (B, A) 0..1; labels: (B, A) int64.
+    lost: (B,) bool, pictures of which something was NaN before it came to these scores. A picture with a NaN anywhere has
+    nothing but NaN for scores: thresholds drop it in silence, and runtimes differ in what their maxima make of it.
     """
+    unsound = torch.isnan(scores).any(dim=1) | torch.isnan(boxes).flatten(1).any(dim=1)
+    unsound = unsound if lost is None else unsound | lost
     candidates = min(scores.shape[1], max(CANDIDATES, 2 * settings.max_detections))
     scores, order = scores.topk(candidates, dim=1)
     labels = labels.gather(1, order)
@@ -84,7 +89,8 @@ def choose(
     kept = suppress(boxes, scores, labels, num_classes, input_hw, settings)
     scores, order = (scores * kept).topk(min(candidates, settings.max_detections), dim=1)
     found = scores > 0
-    boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4)) * found[..., None]
+    boxes = torch.where(found[..., None], boxes.gather(1, order[..., None].expand(-1, -1, 4)), 0.0)
+    scores = torch.where(unsound[:, None], torch.nan, scores)
     return Answers(boxes, scores, torch.where(found, labels.gather(1, order), -1))
 
 

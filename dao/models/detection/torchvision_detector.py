@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -126,14 +126,61 @@ class TorchvisionDetector(nn.Module):
     def detect(self, images: Tensor, settings: AnswerSettings) -> Answers:
         """(B, C, H, W) -> the boxes it answers with, in pixels of the input."""
         self._answer_by(settings)
-        padded = [_padded(found, settings.max_detections, self.shift) for found in self.net(images)]
-        return Answers(*(torch.stack(column) for column in zip(*padded, strict=True)))
+        with Witness(self.net, len(images)) as witness:
+            padded = [_padded(found, settings.max_detections, self.shift) for found in self.net(images)]
+        boxes, scores, labels = (torch.stack(column) for column in zip(*padded, strict=True))
+        return Answers(boxes, torch.where(witness.lost[:, None].to(scores.device), torch.nan, scores), labels)
 
     def _answer_by(self, settings: AnswerSettings) -> None:
         """torchvision keeps these with the model, in its region head where it has one."""
         head = getattr(self.net, "roi_heads", self.net)
         head.score_thresh, head.nms_thresh = settings.score_threshold, settings.nms_threshold
         head.detections_per_img = settings.max_detections
+
+
+class Witness:
+    """Sees what a detector's heads say, of which torchvision drops in silence whatever is NaN.
+
+    lost: (B,) bool, pictures of which something was NaN.
+    """
+
+    def __init__(self, net: nn.Module, pictures: int) -> None:
+        self.net, self.lost = net, torch.zeros(pictures, dtype=torch.bool)
+        self.counts: list[int] = []  # proposals of each picture, which a second stage judges all together
+        self.hooks: list[Any] = []
+
+    def __enter__(self) -> Witness:
+        if hasattr(self.net, "roi_heads"):
+            watched = {self.net.rpn.head: self._by_picture, self.net.rpn: self._count,
+                       self.net.roi_heads.box_predictor: self._by_proposal}  # fmt: skip
+        else:
+            watched = {self.net.head: self._by_picture}
+        self.hooks = [module.register_forward_hook(hook) for module, hook in watched.items()]
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        for hook in self.hooks:
+            hook.remove()
+
+    def _count(self, module: nn.Module, given: Any, found: Any) -> None:
+        self.counts = [len(one) for one in found[0]]
+
+    def _by_picture(self, module: nn.Module, given: Any, found: Any) -> None:
+        for values in _tensors(found):
+            self.lost |= torch.isnan(values).flatten(1).any(dim=1).cpu()
+
+    def _by_proposal(self, module: nn.Module, given: Any, found: Any) -> None:
+        for values in _tensors(found):
+            rows = torch.isnan(values).flatten(1).any(dim=1).cpu()
+            self.lost |= torch.stack([part.any() for part in rows.split(self.counts)])
+
+
+def _tensors(value: Any) -> Iterator[Tensor]:
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, Mapping | list | tuple):
+        for one in value.values() if isinstance(value, Mapping) else value:
+            yield from _tensors(one)
 
 
 def _padded(found: dict[str, Tensor], count: int, shift: int) -> tuple[Tensor, Tensor, Tensor]:

@@ -61,7 +61,8 @@ class YOLOX(nn.Module):
         scores, labels = (said.classes.float().sigmoid() * said.objectness.float().sigmoid()[..., None]).max(dim=-1)
         boxes = cxcywh_to_xyxy(said.boxes_cxcywh())
         hw = (images.shape[-2], images.shape[-1])
-        return choose(boxes, scores, labels, said.classes.shape[-1], hw, settings)
+        lost = torch.isnan(said.classes).flatten(1).any(dim=1) | torch.isnan(said.objectness).any(dim=1)
+        return choose(boxes, scores, labels, said.classes.shape[-1], hw, settings, lost)
 
     def dense(self, images: Tensor) -> Tensor:
         """(B, C, H, W) -> (B, A, 5 + K): centre, size, probability of an object and of each class, at all positions."""

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,18 @@ def test_saved_config_runs_again_by_itself_in_a_folder_beside(trained):
     folder, _ = trained
     assert run("-c", folder / "config.json", "-o", "trainer.kwargs.max_epochs=1") == 0
     assert (folder.parent / "tiny-2" / "checkpoints" / "latest.ckpt").is_file()
+
+
+def test_a_run_knows_its_pictures_and_an_evaluation_on_them_says_so(trained, tiny_data, tmp_path, capsys):
+    folder, _ = trained
+    data = json.loads((folder / "environment.json").read_text())["data"]
+    assert [data[name]["pictures"] for name in ("training", "validation")] == [24, 12]
+    assert checkpoint.load(folder / "checkpoints" / "best.ckpt")["pictures"].shape == (24,)
+    shutil.copytree(tiny_data / "train", tmp_path / "elsewhere" / "val")
+    place = f"evaluator.dataloader.dataset.kwargs.data_dir={tmp_path / 'elsewhere'}"
+    (tmp_path / "eval.json").write_text(json.dumps({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(folder)}}}))
+    assert run("-c", tmp_path / "eval.json", "-o", place) == 0
+    assert "24 of the 24 pictures trained this model, by content" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +274,6 @@ def test_a_demo_without_a_sheet(trained, tiny_data, write_config):
 
 
 def test_check_reads_everything_and_trains_nothing(tiny_config, write_config, tiny_data, tmp_path, capsys):
-    import shutil
 
     path = write_config(tiny_config)
     assert run("-c", path, "--check") == 0

@@ -487,12 +487,15 @@ def test_a_users_exporter_is_proven_and_its_file_is_shown(trained, write_config,
     )
 
 
-@pytest.mark.parametrize("stage", ["Eval", "Export", "Demo"])
-def test_an_exported_file_that_cannot_be_read_says_so_before_anything_else(stage, write_config, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [("Eval", "not a usable ONNX file"), ("Demo", "not a usable ONNX file"), ("Export", "is an exported file")],
+)
+def test_an_exported_file_that_cannot_be_used_says_so_before_anything_else(stage, said, write_config, tmp_path, capsys):
     (tmp_path / "m.onnx").write_bytes(b"")
     section = {"trainer": {"type": stage, "kwargs": {"ckpt": str(tmp_path / "m.onnx")}}}
     assert run("-c", write_config(section)) == 2
-    assert "m.onnx is not a usable ONNX file" in capsys.readouterr().err
+    assert said in capsys.readouterr().err
 
 
 def test_a_users_hook_from_custom_modules(tiny_config, write_config, tmp_path, monkeypatch):

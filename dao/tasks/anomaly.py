@@ -270,12 +270,8 @@ class AnomalyTask(Task):
                 )
             scores = score_kept(self, kept or (), self.kept_are)
         found = thresholds(rule, scores, by_map=self.scored_by_peak)
-        by_hand = {name: self.facts[name] for name in self.operating if name in self.facts[SET_BY]}
-        self.facts |= found
-        if by_hand:  # whatever the calibration says
-            set_by = self.facts[SET_BY]
-            self.facts = {**self.with_facts(by_hand).facts, SET_BY: set_by}
-            self.facts["calibration"] = _told_by_hand(by_hand, set_by, found["calibration"])
+        if by_hand := self.take_over(found):
+            self.facts["calibration"] = _told_by_hand(by_hand, self.facts[SET_BY], found["calibration"])
         # of a model that is trained they are found anew after every epoch
         logger.log("INFO" if self.model.fitted_in_one_pass else "DEBUG", "thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
                    self.facts["picture_threshold"], self.facts["pixel_threshold"], self.facts["calibration"])  # fmt: skip

@@ -428,7 +428,11 @@ class AnomalyTask(Task):
         found = super().compare(in_shares(mine, card), in_shares(theirs, card), card, original_hw)
         hw = [original_hw] * len(mine["raw_score"])
         pairs = zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True)
-        return {**found, "agree": all(cls.agreement(first, second) for first, second in pairs)}
+        agree = all(cls.agreement(first, second) for first, second in pairs)
+        apart = (
+            np.abs(mine["anomaly_score"] - 0.5) >= SAME_SCORE
+        )  # from the threshold, on which a file may call it either
+        return {**found, "agree": agree and bool((mine["is_bad"] == theirs["is_bad"])[apart].all())}
 
     @classmethod
     def extent(cls, mine: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> NDArray[np.float64]:

@@ -229,9 +229,10 @@ def draw_verdicts(
 
 def _draw_box(canvas: NDArray[np.uint8], box: NDArray[np.float32], colour: tuple[int, int, int], text: str) -> None:
     from dao.utils.text import draw_text, text_width
+    from dao.utils.visualize_boxes import frame_of
 
-    left, top, right, bottom = (round(float(value)) for value in box)
-    cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, 2)
+    (left, top, right, bottom), width = frame_of(box, 2, canvas.shape[:2])
+    cv2.rectangle(canvas, (left, top), (right, bottom), colour, width)
     if text:
         size = 11
         x = max(0, min(left, canvas.shape[1] - text_width(text, size)))

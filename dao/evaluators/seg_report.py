@@ -138,4 +138,4 @@ def _caption(row: PictureRow, classes: list[str]) -> str:
     found = sum(defect.found for defect in row.counted.defects)
     alarms = f", {row.counted.alarms} false alarm{'s' if row.counted.alarms != 1 else ''}" if row.counted.alarms else ""
     defects_found = f"found {found} of {len(row.counted.defects)}" if row.counted.defects else "nothing to find"
-    return f"{marked}: IoU {row.iou:.2f}\n{defects_found}{alarms}"
+    return f"{marked}: IoU {row.iou:.2f}, {defects_found}{alarms}\n{Path(row.path).name}"

@@ -21,6 +21,7 @@ from dao import secret_values, yaml_reader
 from dao.config_merge import Raw, drop_delete_marks, json_or_text, merge, override, unique
 from dao.errors import ConfigError, Problem
 
+NAMING_CLASSES = ("classes", "mask_values", "none_label", "good")  # settings that hold names of classes
 ENV_REFERENCE = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::([^}]*))?\}")
 
 
@@ -120,7 +121,9 @@ def _read_json(path: Path) -> Any:
 def _read_yaml(path: Path) -> Any:
     problems: list[Problem] = []
     try:
-        content = yaml_reader.load(path.read_text(encoding="utf-8"), lambda pairs: unique(pairs, problems))
+        content = yaml_reader.load(
+            path.read_text(encoding="utf-8"), lambda pairs: unique(pairs, problems), NAMING_CLASSES
+        )
     except UnicodeDecodeError as error:
         raise ConfigError(f"not a UTF-8 text file: {error}", str(path)) from None
     except ValueError as error:

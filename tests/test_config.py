@@ -156,3 +156,15 @@ def test_every_way_of_changing_a_loaded_config_is_refused(change, place):
     with pytest.raises(TypeError, match=r"config is read-only once loaded \("):
         change(place(frozen))
     assert frozen.toDict() == raw
+
+
+def test_yaml_names_of_classes_are_text_as_written(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text(
+        "data: {classes: [NO, OK, 010, 1e3, yes], mask_values: {0: NO, 010: on}, none_label: no, shuffle: no}\nx: {NO: 1}\n"
+    )
+    found = config.load(path)
+    assert found["data"]["classes"] == ["NO", "OK", "010", "1e3", "yes"]
+    assert found["data"]["mask_values"] == {"0": "NO", "010": "on"}
+    assert found["data"]["none_label"] == "no" and found["data"]["shuffle"] is False
+    assert found["x"] == {"NO": 1}

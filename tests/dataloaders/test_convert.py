@@ -1,5 +1,6 @@
 """The converter: every format into every other one and back, compared box by box with what was written by hand."""
 
+import base64
 import itertools
 import json
 
@@ -219,3 +220,33 @@ def test_pictures_can_stay_or_be_linked(tmp_path, source, capsys):
         assert rows_of(data) == WANTED and data.read(0).image.shape == (20, 30, 3)
     run(capsys, *start, "--to", "yolo", "--out", tmp_path / "y", "--pictures", "link")
     assert (tmp_path / "y/images/train/sub/b.png").samefile(source / "images/sub/b.png")
+
+
+def labelme_file(folder, name, shapes, **more):
+    folder.mkdir(exist_ok=True)
+    content = {"imagePath": f"{name}.png", "imageHeight": 20, "imageWidth": 30, "shapes": shapes}
+    (folder / f"{name}.json").write_text(json.dumps(content | more))
+
+
+def shape(label, kind, points):
+    return {"label": label, "shape_type": kind, "points": points}
+
+
+def test_labelme_pictures_inside_their_files_lines_and_its_own_labels_are_converted(tmp_path, capsys):
+    packed = base64.b64encode(cv2.imencode(".png", np.full((20, 30, 3), 7, np.uint8))[1].tobytes()).decode()
+    area = shape("dent", "rectangle", [[2, 2], [9, 8]])
+    source = tmp_path / "in"
+    labelme_file(source, "a", [area, shape("__ignore__", "rectangle", [[0, 0], [1, 1]])], imageData=packed)
+    labelme_file(source, "b", [shape("dent", "line", [[5, 5], [20, 5]])], imageData=packed)
+    arguments = ["--from", "labelme", source, "--to", "coco"]
+    code, out, err = run(capsys, *arguments, "--out", tmp_path / "x")
+    assert code == 0 and "1 pictures with 1 objects" in out, err  # b lost its only object: it is no good part
+    image = cv2.imread(str(tmp_path / "x/images/train/a.png"))
+    assert image.shape == (20, 30, 3) and (image == 7).all()
+    code, out, err = run(capsys, *arguments, "--out", tmp_path / "y", "--line-width", 4)
+    assert code == 0 and "2 pictures with 2 objects" in out, err
+    boxes = [
+        row["bbox"] for row in json.loads((tmp_path / "y/annotations/instances_train.json").read_text())["annotations"]
+    ]
+    assert boxes == [[2, 2, 7, 6], pytest.approx([3, 3, 19, 4], abs=0.01)]
+    assert run(capsys, *arguments, "--out", tmp_path / "z", "--line-width", -1)[0] == 2

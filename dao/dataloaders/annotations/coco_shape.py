@@ -48,6 +48,6 @@ def _ring(values: Any) -> NDArray[np.float64]:
 
 def refuse_far(points: NDArray[np.float64]) -> NDArray[np.float64]:
     """Points (P, 2). Raises ValueError for coordinates that are no numbers, or of no picture."""
-    if points.size and not (np.abs(points) <= FARTHEST).all():
+    if points.size and not (points.max() <= FARTHEST and points.min() >= -FARTHEST):  # not so for NaN either
         raise ValueError("an outline has a point that is no number, or beyond any picture")
     return points

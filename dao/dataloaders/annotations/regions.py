@@ -39,11 +39,13 @@ def is_thin(polygons: Sequence[Ring], hw: tuple[int, int]) -> bool:
 
 def _surely_filled(ring: Ring, hw: tuple[int, int]) -> bool:
     """A quick yes: inside the picture, and two pixels thick on average."""
-    if len(ring) < 3 or ring.min() < 0 or (ring.max(0) > (hw[1], hw[0])).any():
+    if len(ring) < 3 or ring.min() < 0:
         return False
-    ahead = np.roll(ring, -1, axis=0)
-    area = abs(np.sum(ring[:, 0] * ahead[:, 1] - ahead[:, 0] * ring[:, 1])) / 2
-    return bool(area > 2 * np.abs(ahead - ring).sum())
+    xs, ys = np.append(ring[:, 0], ring[0, 0]), np.append(ring[:, 1], ring[0, 1])
+    if xs.max() > hw[1] or ys.max() > hw[0]:
+        return False
+    area = abs(xs[:-1] @ ys[1:] - xs[1:] @ ys[:-1]) / 2
+    return bool(area > 2 * (np.abs(xs[1:] - xs[:-1]).sum() + np.abs(ys[1:] - ys[:-1]).sum()))
 
 
 def _packed(polygons: Sequence[Ring], hw: tuple[int, int]) -> dict[str, Any] | None:

@@ -48,7 +48,7 @@ def _read(
         hw, label_file = read_hw(path), files.find(path)
         image = AnnotatedImage(path, hw)
         if hw is not None and label_file is not None:
-            image.objects = _read_labels(label_file, hw, names, problems)
+            image.objects = _read_labels(label_file, hw, names, problems, census)
         images.append(image)
     for file_of_none in files.unclaimed():
         census.omit("label files that belong to no picture", str(file_of_none))
@@ -95,7 +95,9 @@ def _entry(file: Path, entry: str, base: Path) -> list[str]:
     raise DataError(f"{file}: {place} is neither a folder nor a list of pictures (working directory: {Path.cwd()})")
 
 
-def _read_labels(file: Path, hw: tuple[int, int], names: dict[int, str], problems: list[str]) -> list[AnnotatedObject]:
+def _read_labels(
+    file: Path, hw: tuple[int, int], names: dict[int, str], problems: list[str], census: Census
+) -> list[AnnotatedObject]:
     found = []
     for number, line in enumerate(read_text(file, "label file").splitlines(), start=1):
         fields = line.split()
@@ -103,6 +105,9 @@ def _read_labels(file: Path, hw: tuple[int, int], names: dict[int, str], problem
             continue
         with noting(problems, f"{file} line {number}"):
             found.append(_object(fields, hw, names))
+    if len({bool(marked.polygons) for marked in found}) > 1:
+        # no tool mixes them, but two boxes that lost the line end between them are an outline by their numbers
+        census.adjust("label files that mix boxes and outlines, as where a line end is missing", str(file))
     return found
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import mmap
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -13,7 +12,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.dataloaders.datasets.embedded import unwrapped
-from dao.dataloaders.datasets.picture_head import LABS, PHOTOMETRIC, RGB, SAMPLES, TURNED, WHITE_IS_ZERO, Head, head_of
+from dao.dataloaders.datasets.picture_head import (
+    LABS,
+    PHOTOMETRIC,
+    RGB,
+    SAMPLES,
+    TURNED,
+    WHITE_IS_ZERO,
+    FileData,
+    Head,
+    head_of,
+)
 from dao.dataloaders.files import open_file, read_file
 from dao.errors import DataError
 
@@ -52,10 +61,10 @@ def read_image(path: str | Path, in_channels: int = 3, bit_depth: int = 16) -> N
 def read_hw(path: str | Path) -> tuple[int, int] | None:
     """Height and width of a picture as `read_image` would give it, from the file's head; None if that cannot be read."""
     try:
-        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            inside = unwrapped(data[:], path) if data[:1] == b"{" else data
-            head = head_of(inside)
-            return head.upright_hw if head else _hw_by_pillow(file if inside is data else io.BytesIO(inside))
+        with open_file(path) as file:
+            data = _head_data(file, path)
+            head = head_of(data)
+            return head.upright_hw if head else _hw_by_pillow(io.BytesIO(data) if isinstance(data, bytes) else file)
     except (DataError, OSError, ValueError):  # reading the whole picture will say what is wrong
         return None
 
@@ -63,10 +72,16 @@ def read_hw(path: str | Path) -> tuple[int, int] | None:
 def read_head(path: str | Path) -> Head | None:
     """What a picture's first bytes say; None where it is of another kind, or cannot be read."""
     try:
-        with open_file(path) as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as data:
-            return head_of(unwrapped(data[:], path) if data[:1] == b"{" else data)
+        with open_file(path) as file:
+            return head_of(_head_data(file, path))
     except (DataError, OSError, ValueError):
         return None
+
+
+def _head_data(file: BinaryIO, path: str | Path) -> bytes | FileData:
+    """What a head is read from: the file, or the picture that a JSON file holds."""
+    data = FileData(file)
+    return unwrapped(data[:], path) if data[:1] == b"{" else data
 
 
 def _hw_by_pillow(file: BinaryIO) -> tuple[int, int] | None:
@@ -74,6 +89,7 @@ def _hw_by_pillow(file: BinaryIO) -> tuple[int, int] | None:
     from PIL import Image
 
     try:
+        file.seek(0)
         with Image.open(file) as opened:
             width, height = opened.size
             turned = opened.getexif().get(_EXIF_ORIENTATION, 1) in TURNED

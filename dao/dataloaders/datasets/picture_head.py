@@ -6,13 +6,14 @@ and what a decoder makes of rare kinds (LAB, pages, masks that a camera turned) 
 
 from __future__ import annotations
 
-import mmap
+import os
 import re
 import struct
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any, BinaryIO
 
-Data = bytes | mmap.mmap
+BLOCK = 2**14  # bytes that are read at once
 TURNED = (5, 6, 7, 8)  # EXIF orientations that swap height and width
 _ORIENTATION = 0x0112
 _START_OF_FRAME = {*range(0xC0, 0xD0)} - {0xC4, 0xC8, 0xCC}
@@ -23,8 +24,43 @@ _PNM = re.compile(rb"P([1-6])(?:\s|#[^\n]*\n)+(\d{1,10})(?:\s|#[^\n]*\n)+(\d{1,1
 _TIFF_TYPES = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 16: "Q"}
 _REDUCED = 1  # bit of NewSubfileType: a page that is a thumbnail of another
 
-WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, SAMPLES, SAMPLE_FORMAT, SUBFILE = 256, 257, 258, 259, 262, 277, 339, 254
+WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, SUBFILE = 256, 257, 258, 262, 277, 254
+_WANTED = {WIDTH, HEIGHT, BITS, PHOTOMETRIC, SAMPLES, SUBFILE, _ORIENTATION}
 WHITE_IS_ZERO, RGB, LABS = 0, 2, (8, 9, 10)
+
+
+class FileData:
+    """The bytes of an open file, read in blocks as they are asked for, so that a head costs no whole file.
+
+    Not a memory map: a file that somebody shortens meanwhile would end the process.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.file, self.start, self.block = file, 0, b""
+        self.size = file.seek(0, os.SEEK_END)
+
+    def __len__(self) -> int:
+        return self.size
+
+    def __getitem__(self, place: int | slice) -> Any:
+        """A byte's value, or the bytes of a slice without a step; fewer where the file ends."""
+        if isinstance(place, int):
+            return self._read(place, 1)[0]
+        first, last, _ = place.indices(self.size)
+        return self._read(first, max(0, last - first))
+
+    def find(self, needle: bytes) -> int:
+        """Where bytes begin, looked for in the file's first block."""
+        return self._read(0, min(self.size, BLOCK)).find(needle)
+
+    def _read(self, first: int, count: int) -> bytes:
+        if not (self.start <= first and first + count <= self.start + len(self.block)):
+            self.file.seek(first)
+            self.start, self.block = first, self.file.read(max(count, BLOCK))
+        return self.block[first - self.start : first - self.start + count]
+
+
+Data = bytes | FileData
 
 
 @dataclass(slots=True)
@@ -143,17 +179,17 @@ def _tiff_pages(data: Data) -> Iterator[tuple[dict[int, int], int]]:
 
 def _tiff_tags(data: Data, order: str, offset: str, places: range) -> Iterator[tuple[int, int]]:
     wide = struct.calcsize(offset)
-    for at in places:
-        tag, kind = struct.unpack(order + "HH", data[at : at + 4])
+    entries = struct.iter_unpack(f"{order}HH{offset}{wide}s", bytes(data[places.start : places.stop]))
+    for tag, kind, number, value in entries:
         letter = _TIFF_TYPES.get(kind)
-        if letter is None:
+        if letter is None or tag not in _WANTED:
             continue
-        number = struct.unpack(order + offset, data[at + 4 : at + 4 + wide])[0]
-        value, size = at + 4 + wide, struct.calcsize(letter)
+        size = struct.calcsize(letter)
         if number * size > wide:  # the values lie elsewhere
-            value = struct.unpack(order + offset, data[value : value + wide])[0]
-        if number and value + size <= len(data):
-            yield tag, struct.unpack(order + letter, data[value : value + size])[0]
+            at = struct.unpack(order + offset, value)[0]
+            value = data[at : at + size]
+        if number and len(value) >= size:
+            yield tag, struct.unpack(order + letter, value[:size])[0]
 
 
 def _bmp(data: Data) -> Head:

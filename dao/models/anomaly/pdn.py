@@ -89,7 +89,7 @@ class Autoencoder(nn.Module):
         x = images
         for conv in self.encoder:
             x = F.relu(conv(x))
-        x = F.relu(self.bottleneck(resized(x, (SIDE, SIDE))))
+        x = self.bottleneck(resized(x, (SIDE, SIDE)))  # without an activation, by the paper's table
         for conv, (share, less) in zip(self.decoder, self.SHARES, strict=True):
             x = F.relu(conv(resized(x, (max(hw[0] // share - less, 1), max(hw[1] // share - less, 1)))))
             x = F.dropout(x, DROPOUT, self.training)

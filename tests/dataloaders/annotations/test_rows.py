@@ -366,6 +366,11 @@ def test_yaml_aliases_are_bounded(tmp_path):
         read_yolo(file)
 
 
+def test_yolo_files_that_mix_boxes_and_outlines_are_said(tmp_path):
+    found = read_yolo(yolo(tmp_path, text="0 0.5 0.5 0.5 0.25\n0 0.1 0.1 0.5 0.1 0.5 0.6\n"))
+    assert len(found.images[0].objects) == 2 and len(found.census.adjusted) == 1
+
+
 # -- VOC -------------------------------------------------------------------------------------------------------------
 
 
@@ -434,4 +439,12 @@ def test_a_voc_box_outside_every_object_is_refused(tmp_path):
     picture(tmp_path / "a.png")
     voc(tmp_path, more="<objekt><name>x</name><bndbox><xmin>1</xmin></bndbox></objekt>")
     with pytest.raises(DataError, match="a bndbox stands outside an object"):
+        read_voc(tmp_path)
+
+
+def test_a_voc_object_with_two_names_is_refused(tmp_path):
+    voc(tmp_path)
+    text = (tmp_path / "a.xml").read_text()
+    (tmp_path / "a.xml").write_text(text.replace("<name>scratch</name>", "<name>scratch</name><name>dent</name>"))
+    with pytest.raises(DataError, match="has 2 elements name"):
         read_voc(tmp_path)

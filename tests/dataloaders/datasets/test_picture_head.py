@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dao.dataloaders.datasets import image_io
+from dao.dataloaders.datasets import image_io, picture_head
 from dao.dataloaders.datasets.image_io import decode_image, read_hw, read_image, turn
 from dao.dataloaders.datasets.masks import read_raw_mask
 from dao.dataloaders.datasets.picture_head import head_of
@@ -219,3 +219,13 @@ def test_damaged_heads_give_a_picture_or_one_of_our_errors(kind):
             decode_image(cut, "x.bin")
         except DataError:
             continue
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "TIFF", "WEBP", "GIF", "BMP", "JPEG2000", "PPM"])
+def test_a_head_read_from_a_file_block_by_block_is_that_of_all_its_bytes(tmp_path, kind, monkeypatch):
+    monkeypatch.setattr(picture_head, "BLOCK", 256)
+    path = tmp_path / "x.bin"
+    noise = np.random.default_rng(0).integers(0, 256, (70, 50, 3), np.uint8)
+    path.write_bytes(encode(noise, kind, 6 if kind in ("JPEG", "PNG", "TIFF", "WEBP") else 0))
+    head = head_of(path.read_bytes())
+    assert image_io.read_head(path) == head and head.hw == (70, 50)

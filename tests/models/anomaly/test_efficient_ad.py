@@ -398,3 +398,22 @@ def test_the_autoencoder_alone_binds_to_the_place():
     model = trained(autoencoder=False).eval()
     assert not model.position_bound and len(model.maps(images())) == 1
     assert model(images())[0].any()
+
+
+def test_the_autoencoder_is_the_papers_table_row_by_row():
+    """Literal, at 256 pixels: ReLU after EncConv-1 to 5 and DecConv-1 to 7, none after EncConv-6 and DecConv-8."""
+    torch.manual_seed(0)
+    net, x = Autoencoder().eval(), torch.randn(1, 3, 256, 256)
+    with torch.no_grad():
+        y = x
+        for conv in net.encoder:
+            y = F.conv2d(y, conv.weight, conv.bias, stride=2, padding=1).clamp(min=0)
+        y = F.conv2d(y, net.bottleneck.weight, net.bottleneck.bias)
+        assert y.shape == (1, 64, 1, 1) and (y < 0).any()
+        for conv, side in zip(net.decoder, (3, 8, 15, 32, 63, 127)):
+            y = F.interpolate(y, size=(side, side), mode="bilinear")
+            y = F.conv2d(y, conv.weight, conv.bias, padding=2).clamp(min=0)
+        y = F.interpolate(y, size=(64, 64), mode="bilinear")
+        y = F.conv2d(y, net.last.weight, net.last.bias, padding=1).clamp(min=0)
+        expected = F.conv2d(y, net.out.weight, net.out.bias, padding=1)
+        torch.testing.assert_close(net(x, (64, 64)), expected)

@@ -240,7 +240,8 @@ def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) 
             tiles.append(thumbnail(read_image(results.paths[i])))
         except DataError:  # it was readable a minute ago; the table still lists it
             continue
-        captions.append(f"is {classes[true]}\nsaid {classes[said]} {results.scores[i, said]:.2f}")
+        said_so = f"said {classes[said]} {results.scores[i, said]:.2f}"
+        captions.append(f"is {classes[true]}, {said_so}\n{Path(results.paths[i]).name}")
     if not tiles:
         return []
     shown = f"{len(tiles)} of {len(order)} pictures"

@@ -399,6 +399,29 @@ class Task(ABC):
         }
 
     @classmethod
+    def extent(cls, mine: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> NDArray[np.float64]:
+        """(2, n) the lowest and the highest value of each number that an answer is made of, for pictures of one size
+        (export parity): numbers that are the same everywhere and always prove nothing of a file."""
+        numbers = [value.astype(np.float64) for value in mine.values() if value.dtype.kind == "f" and value.size]
+        columns = [
+            np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) if v.ndim in (2, 4) else v.reshape(1, -1) for v in numbers
+        ]
+        return np.concatenate([[c.min(axis=1), c.max(axis=1)] for c in columns], axis=1)
+
+    def nothing_shown(self, pictures: int) -> str:
+        """Why a comparison on so many pictures says nothing where `extent` never moved, and what to do about it."""
+        return (
+            f"the model gives one and the same answer, whatever it is shown ({pictures} "
+            f"picture{'' if pictures == 1 else 's'}), so a file that never looks would pass. Name more and different "
+            'pictures in the section "images"; if those are many, the model has not learnt'
+        )
+
+    def for_proof(self) -> Self | None:
+        """The same task answering in finer detail than a deployed file does, to be exported and compared as well; None
+        where a file's own outputs say everything."""
+        return None
+
+    @classmethod
     @abstractmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
         """Whether two predictions of one picture mean the same verdict (export parity)."""

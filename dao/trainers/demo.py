@@ -62,6 +62,7 @@ class Demo(Trainer):
         self.results: list[dict[str, Any]] = []
         self.tiles: list[NDArray[np.uint8]] = []
         self.captions: list[str] = []
+        self.verdicts: list[bool | None] = []
 
     def setup(self) -> None:
         self.predictor = Predictor(self.ckpt, str(self.device), trust=self.trust)
@@ -100,9 +101,11 @@ class Demo(Trainer):
             write_pixels(self.run_dir / files[word], picture)
         self.results.append({**self.predictor.describe(prediction), **files})
         caption = self.predictor.caption(prediction)
+        bad = getattr(prediction, "bad", None)
         if len(self.tiles) < self.sheet_size:
             self.tiles.append(self.predictor.thumbnail(sample.image, prediction))
-            self.captions.append(caption)
+            self.captions.append(f"{caption}\n{Path(sample.path).name}")
+            self.verdicts.append(bad)
         logger.info("{}  {}", one_line(sample.path), one_line(caption))
 
     def _heatmap(self, sample: Sample, prediction: Prediction) -> NDArray[np.float32] | None:
@@ -125,7 +128,9 @@ class Demo(Trainer):
                 f"not one of {len(self.dataset)} pictures could be read and answered; see {self.run_dir / 'results.json'}"
             )
         if self.tiles:
-            write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.tiles, self.captions))
+            title = f"{len(self.tiles)} of {len(self.results)} pictures shown"
+            sheet = contact_sheet(self.tiles, self.captions, title=title, bad=self.verdicts)
+            write_image(self.run_dir / "contact_sheet.png", sheet)
         sheet = ", contact_sheet.png" if self.tiles else ""
         logger.success("{} pictures{} and results.json in {}", len(self.results), sheet, self.run_dir)
 

@@ -475,7 +475,7 @@ def test_a_users_exporter_is_proven_and_its_file_is_shown(trained, write_config,
     )
 
 
-@pytest.mark.parametrize("stage", ["Eval", "Export"])
+@pytest.mark.parametrize("stage", ["Export"])
 def test_an_exported_file_is_no_checkpoint(stage, write_config, tmp_path, capsys):
     (tmp_path / "m.onnx").write_bytes(b"")
     section = {"trainer": {"type": stage, "kwargs": {"ckpt": str(tmp_path / "m.onnx")}}}

@@ -75,7 +75,7 @@ def validate(raw: Raw) -> list[Problem]:
             problems.append(Problem(key, f"is not a section of a config. {nearest(key, known)}"))
     if isinstance(raw.get("type"), str) and raw["type"] not in Registers.tasks:
         problems.append(Problem("type", Registers.tasks.unknown(raw["type"])))
-    return problems + _missing_sections(raw) + _unlabelled_training(raw)
+    return problems + _missing_sections(raw) + _unlabelled_training(raw) + _moved_judges(raw)
 
 
 def _name_problems(name: str) -> list[Problem]:
@@ -91,6 +91,21 @@ def _name_problems(name: str) -> list[Problem]:
 def section_problems(key: str, value: Any, where: str) -> list[Problem]:
     """What is wrong with a section ``key`` that stands somewhere else, ``where``: a loss inside a hook."""
     return _validate_slot(SECTIONS[key], value, where)
+
+
+def _moved_judges(raw: Raw) -> list[Problem]:
+    """Transforms that move pixels, where pictures are judged or tell a threshold."""
+    from dao.dataloaders.transforms import moving_problems, sections_problems
+
+    problems = []
+    for name in ("evaluator", "calibration"):
+        node: Any = raw.get(name)
+        for key in ("dataloader", "dataset", "transforms"):
+            node = node.get(key) if isinstance(node, dict) else None
+        where = f"{name}.dataloader.dataset.transforms"
+        if isinstance(node, list) and node and not sections_problems(node, where):
+            problems += moving_problems(node, where)
+    return problems
 
 
 def _unlabelled_training(raw: Raw) -> list[Problem]:

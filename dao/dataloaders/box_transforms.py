@@ -199,6 +199,8 @@ class RandomHsv(SampleTransform):
     p: probability.
     """
 
+    moves = False
+
     def __init__(self, hue: int = 5, saturation: int = 30, value: int = 30, p: float = 1.0) -> None:
         super().__init__(p)
         self.limits = np.array([hue, saturation, value], np.float64)

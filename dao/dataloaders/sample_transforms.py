@@ -43,9 +43,11 @@ class SampleTransform(ABC):
     """A change of a Sample with its boxes, made with probability ``p``.
 
     needs_others: how many other pictures it draws; prepares: whether it stays on when augmentation is closed;
-    needs_original: whether it must see pictures in their own resolution, so that nothing is resized before it.
+    needs_original: whether it must see pictures in their own resolution, so that nothing is resized before it; moves:
+    whether it moves, cuts or covers pixels, which an evaluation refuses.
     """
 
+    moves: ClassVar[bool] = True
     needs_others: ClassVar[int] = 0
     prepares: ClassVar[bool] = False
     needs_original: ClassVar[bool] = False

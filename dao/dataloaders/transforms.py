@@ -99,6 +99,7 @@ def as_component(cls: type[Transform]) -> Callable[..., Transform]:
     component.__doc__ = cls.__doc__
     component.__module__ = cls.__module__
     component.check_config = check_config
+    component.moves = issubclass(cls, A.DualTransform) and cls is not A.NoOp
     component.__signature__ = _signature(cls)
     component.__annotations__ = {p.name: p.annotation for p in component.__signature__.parameters.values()}
     return component
@@ -191,6 +192,29 @@ def _section_problems(section: Any, where: str) -> list[Problem]:
     if not isinstance(kwargs, dict):
         return [*problems, Problem(f"{where}.kwargs", f"expected an object, got {kwargs!r}")]
     return problems + register.check_kwargs(register.get(name), kwargs, f"{where}.kwargs")
+
+
+def moving_problems(sections: Sequence[Any], where: str) -> list[Problem]:
+    """The transforms of a sound list, nested ones included, that an evaluation cannot take: those that move, cut or cover
+    pixels, as what is to be found would no longer be where its truth says. Those that change how pixels look may stay."""
+    problems = []
+    for i, section in enumerate(sections):
+        component, kwargs = Registers.transforms.get(section["type"]), section.get("kwargs") or {}
+        nested = kwargs.get("transforms") if section["type"] in COMPOSITIONS else None
+        if nested:
+            problems += moving_problems(nested, f"{where}.{i}.kwargs.transforms")
+        elif _moves(component) and kwargs.get("p", 1) > 0:
+            what = (
+                f"{section['type']} moves, cuts or covers pixels, and what is judged must lie where its truth says: leave "
+                "it out here. The size and border that every picture needs belong into the section 'preprocess'; "
+                "transforms that change brightness or colour may stay"
+            )
+            problems.append(Problem(f"{where}.{i}.type", what))
+    return problems
+
+
+def _moves(component: Any) -> bool:
+    return bool(getattr(component, "moves", inspect.isclass(component) and issubclass(component, A.DualTransform)))
 
 
 def is_sample_transform(name: str) -> bool:

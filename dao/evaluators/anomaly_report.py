@@ -38,7 +38,7 @@ def write_report(evaluator: AnomalyEvaluator, folder: Path) -> list[Path]:
     written.append(per_kind_csv(folder / "per_kind.csv", details))
     scores, bad = np.array([row.score for row in rows]), np.array([row.bad for row in rows], bool)
     raw = np.array([row.raw_score for row in rows])
-    written.append(histogram_png(folder / "scores.png", scores, bad))
+    written.append(histogram_png(folder / "scores.png", scores, bad, details["factory"]))
     written += factory_png(folder / "escape_vs_false_alarm.png", raw, bad, details["factory"])
     return written + worst_png(folder / "worst.png", evaluator)
 
@@ -97,8 +97,8 @@ def per_kind_csv(path: Path, details: dict[str, Any]) -> Path:
     return write_csv(path, header, rows)
 
 
-def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool_]) -> Path:
-    """Scores of good against bad pictures, with the threshold between them."""
+def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool_], rates: dict[str, Any]) -> Path:
+    """Scores of good against bad pictures, with the threshold between them. rates: the report's "factory"."""
     figure = new_figure(6.8, 4.2)
     axes = figure.subplots()
     edges = np.linspace(0, 1, BINS + 1)
@@ -110,7 +110,7 @@ def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool
     axes.set_xlim(0, 1)
     axes.set_xlabel("score (normalised: 0.1 a usual good part, 0.5 the threshold)")
     axes.set_ylabel("share of the pictures (%)")
-    escapes, alarms = int((bad & (scores < 0.5)).sum()), int((~bad & (scores >= 0.5)).sum())
+    escapes, alarms = rates["escape_rate"]["count"], rates["false_alarm_rate"]["count"]
     axes.set_title(f"{escapes} of {bad.sum()} bad parts escape, {alarms} of {(~bad).sum()} good ones are called bad")
     axes.grid(alpha=0.3)
     axes.legend()

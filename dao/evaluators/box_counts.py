@@ -136,6 +136,23 @@ def best_f1(matches: Matches, label: int | None = None) -> dict[str, float | Non
     return {"f1": float(f1[best]), "score": float(scores[last_of_ties[best]])}
 
 
+def curve(
+    matches: Matches, pictures: int, own: Mapping[int, float] = MappingProxyType({})
+) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+    """(M,) falling scores, and how many true boxes are found and false alarms there are a picture from each on.
+
+    own: scores of single classes: where one is reached the box is shown at any score, elsewhere at none. So `at_score`
+    lies on the curve.
+    """
+    alone = np.isin(matches.label, list(own))
+    scores = np.where(alone, np.inf, matches.score.astype(np.float64))
+    counted = (matches.verdict != IGNORED) & (~alone | shown_boxes(matches.label, matches.score, np.inf, own))
+    order = np.argsort(-scores[counted], kind="stable")
+    scores, hit = scores[counted][order], matches.verdict[counted][order] == HIT
+    last_of_ties = np.append(np.flatnonzero(scores[1:] != scores[:-1]), len(scores) - 1)[: len(scores)]
+    return scores[last_of_ties], hit.cumsum()[last_of_ties], (~hit).cumsum()[last_of_ties] / max(pictures, 1)
+
+
 def _of(matches: Matches, label: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     if label is None:
         return np.ones(len(matches.label), bool), np.ones(len(matches.true_label), bool)

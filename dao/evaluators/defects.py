@@ -2,16 +2,19 @@
 
 A region is a set of pixels that touch, diagonals included. A true defect is found when at least ``min_overlap`` of
 its pixels are called a defect of any kind. A false alarm is a called region of at least ``min_area`` pixels in which
-nothing is marked.
+nothing is marked, be it as small as it may. Smaller called regions are no answer: they find nothing and alarm nobody.
+The verdict of the class map and the curve over thresholds count by this one rule.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import cv2
 import numpy as np
 from numpy.typing import NDArray
+
+from dao.answers.verdicts import large_regions, least_float32
 
 IGNORE = 255
 # from which probability on a pixel counts as defective: dense at both ends, where trained networks put most of theirs
@@ -21,7 +24,7 @@ Mask = NDArray[np.uint8]
 
 @dataclass(frozen=True, slots=True)
 class TrueDefect:
-    """A marked region. score: the highest threshold at which it is still found; found, right_kind: by the class map."""
+    """A marked region. score: it is found at those levels that are not above it; found, right_kind: by the class map."""
 
     label: int
     area: int
@@ -32,24 +35,93 @@ class TrueDefect:
 
 @dataclass(frozen=True, slots=True)
 class Counted:
-    """One picture. alarms: false alarms of the class map; alarms_at: (T,) those at each of `THRESHOLDS`."""
+    """One picture. alarms: false alarms of the class map; alarms_at: (T,) those at each level of the sweep; undecided:
+    whether something is marked in it, and nothing of ``min_area``: nobody knows whether such a part is good."""
 
     defects: list[TrueDefect]
     alarms: int
     alarms_at: NDArray[np.int32]
+    undecided: bool = False
 
 
-def count(truth: Mask, predicted: Mask, defect_map: NDArray[np.float32], min_area: int, min_overlap: float) -> Counted:
-    """Compare one picture's class map (H, W) and defect probability (H, W) with the truth (H, W)."""
+def count(
+    truth: Mask,
+    predicted: Mask,
+    defect_map: NDArray[np.float32],
+    min_area: int,
+    min_overlap: float,
+    levels: NDArray[np.float64] = THRESHOLDS,
+) -> Counted:
+    """Compare one picture's class map (H, W) and defect probability (H, W) with the truth (H, W).
+
+    levels: (T,) thresholds on the probability, rising, that the curve has points at.
+    """
     marked = (truth > 0) & (truth != IGNORE)
     anything = truth > 0  # an alarm on unlabelled pixels proves nothing
-    suspect = _around(defect_map >= THRESHOLDS[0])  # the sweep need not look where no threshold is reached
-    heat, there = defect_map[suspect], anything[suspect]
+    predicted = large_regions(predicted, min_area)
+    true = _marked_regions(truth, min_area) if marked.any() else []
+    which = np.zeros(truth.shape, np.int32)
+    for number, (_, box, region) in enumerate(true, start=1):
+        which[box][region] = number
+    suspect = _around(defect_map >= levels[0])  # the sweep need not look where no threshold is reached
+    alarms_at, hits_at = _sweep(defect_map[suspect], anything[suspect], which[suspect], len(true), levels, min_area)
+    defects = [
+        _judged(label, predicted[box][region], defect_map[box][region], hits_at[:, i], levels, min_overlap)
+        for i, (label, box, region) in enumerate(true)
+    ]
     return Counted(
-        _true_defects(truth, predicted, defect_map, min_area, min_overlap) if marked.any() else [],
-        len(false_alarms(predicted > 0, anything, min_area)),
-        np.array([len(false_alarms(heat >= t, there, min_area)) for t in THRESHOLDS], np.int32),
+        defects, len(false_alarms(predicted > 0, anything, min_area)), alarms_at, bool(marked.any()) and not true
     )
+
+
+def _sweep(
+    heat: NDArray[np.float32],
+    there: NDArray[np.bool_],
+    which: NDArray[np.int32],
+    defects: int,
+    levels: NDArray[np.float64],
+    min_area: int,
+) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
+    """(T,) false alarms at each level, and (T, N) how many pixels of each marked region are called there."""
+    alarms, hits = np.zeros(len(levels), np.int32), np.zeros((len(levels), defects), np.int64)
+    for row, level in enumerate(levels):
+        called = heat >= least_float32(level)
+        if not called.any():
+            break  # the levels rise
+        _, labels, stats, _ = cv2.connectedComponentsWithStats(called.view(np.uint8), connectivity=8)
+        large = stats[:, cv2.CC_STAT_AREA] >= min_area
+        large[0] = False
+        touching = np.zeros(len(stats), bool)
+        touching[labels[there]] = True
+        alarms[row] = (large & ~touching).sum()
+        hits[row] = np.bincount(which[large[labels] & (which > 0)], minlength=defects + 1)[1:]
+    return alarms, hits
+
+
+def _marked_regions(truth: Mask, min_area: int) -> list[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:
+    """The regions that count: class, where each lies, its own pixels there."""
+    kinds = [int(k) for k in np.unique(truth) if k not in (0, IGNORE)]
+    return [(k, box, region) for k in kinds for box, region in regions(truth == k, min_area)]
+
+
+def _judged(
+    label: int,
+    called: NDArray[np.uint8],
+    probability: NDArray[np.float32],
+    hits_at: NDArray[np.int64],
+    levels: NDArray[np.float64],
+    min_overlap: float,
+) -> TrueDefect:
+    """One marked region by its pixels' classes and probabilities, both (P,), and how many are called at each level (T,)."""
+    needed = max(1, int(np.ceil(min_overlap * len(called))))
+    score = float(np.sort(probability)[::-1][needed - 1])
+    reached = levels[hits_at >= needed]
+    if len(reached) < (levels <= score).sum():  # where only regions too small to count are left
+        score = float(reached[-1]) if len(reached) else 0.0
+    hits = called[called > 0]
+    kind = int(np.bincount(hits).argmax()) if len(hits) else 0
+    found = len(hits) >= needed
+    return TrueDefect(label, len(called), score, found, found and kind == label)
 
 
 def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
@@ -58,26 +130,6 @@ def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
     if not len(rows):
         return slice(0, 0), slice(0, 0)
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
-
-
-def _true_defects(
-    truth: Mask, predicted: Mask, defect_map: NDArray[np.float32], min_area: int, min_overlap: float
-) -> list[TrueDefect]:
-    found = []
-    for k in np.unique(truth):
-        if k in (0, IGNORE):
-            continue
-        for box, region in regions(truth == k, min_area):
-            called = predicted[box][region]
-            levels = np.sort(defect_map[box][region])[::-1]
-            needed = max(1, int(np.ceil(min_overlap * len(levels))))
-            hits = called[called > 0]
-            kind = int(np.bincount(hits).argmax()) if len(hits) else 0
-            is_found = len(hits) >= needed
-            found.append(
-                TrueDefect(int(k), len(levels), float(levels[needed - 1]), is_found, is_found and kind == int(k))
-            )
-    return found
 
 
 def regions(mask: NDArray[np.bool_], min_area: int) -> list[tuple[tuple[slice, slice], NDArray[np.bool_]]]:
@@ -100,17 +152,18 @@ def false_alarms(called: NDArray[np.bool_], marked: NDArray[np.bool_], min_area:
         return []
     total, labels, stats, _ = cv2.connectedComponentsWithStats(called.astype(np.uint8), connectivity=8)
     touching = np.zeros(total, bool)
-    touching[np.unique(labels[marked])] = True
+    touching[labels[marked]] = True
     areas = stats[1:, cv2.CC_STAT_AREA]
     return [int(area) for area, touches in zip(areas, touching[1:]) if area >= min_area and not touches]
 
 
 @dataclass(frozen=True, slots=True)
 class Froc:
-    """Free-response curve: share of defects found and false alarms per picture at each of `THRESHOLDS`."""
+    """Free-response curve: share of defects found and false alarms per picture at each of its levels."""
 
     recall: NDArray[np.float64]
     alarms_per_picture: NDArray[np.float64]
+    levels: NDArray[np.float64] = field(default_factory=lambda: THRESHOLDS)
 
     def best_at(self, alarms_per_picture: float) -> tuple[float, float]:
         """The highest recall with at most so many false alarms per picture, and its threshold; NaN where there is none.
@@ -121,10 +174,15 @@ class Froc:
         if not len(allowed) or np.isnan(self.recall).all():
             return float("nan"), float("nan")
         best = allowed[np.argmax(self.recall[allowed])]
-        return float(self.recall[best]), float(THRESHOLDS[best])
+        return float(self.recall[best]), float(self.levels[best])
 
 
-def froc(scores: NDArray[np.float64], alarms_at: NDArray[np.int64], pictures: int) -> Froc:
-    """scores: (N,) of all true defects; alarms_at: (T,) false alarms of all pictures together."""
-    recall = np.array([(scores >= t).mean() if len(scores) else np.nan for t in THRESHOLDS])
-    return Froc(recall, alarms_at / max(pictures, 1))
+def froc(
+    scores: NDArray[np.float64],
+    alarms_at: NDArray[np.int64],
+    pictures: int,
+    levels: NDArray[np.float64] = THRESHOLDS,
+) -> Froc:
+    """scores: (N,) of all true defects; alarms_at: (T,) false alarms of all pictures together, at each of the levels."""
+    recall = np.array([(scores >= t).mean() if len(scores) else np.nan for t in levels])
+    return Froc(recall, alarms_at / max(pictures, 1), levels)

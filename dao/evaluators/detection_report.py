@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from dao.answers.verdicts import shown_boxes
 from dao.errors import DataError, RunError
-from dao.evaluators import report
-from dao.evaluators.box_counts import FALSE_ALARM, HIT, IGNORED, Matches, Pairing
+from dao.evaluators import box_counts, report
+from dao.evaluators.box_counts import FALSE_ALARM, HIT, IGNORED, Pairing
 from dao.evaluators.coco_ap import RECALL_POINTS, PictureBoxes
 from dao.utils.run_folder import write_json
 
@@ -48,7 +48,7 @@ def write_report(evaluator: DetEvaluator, folder: Path) -> list[Path]:
     written.append(report.matrix_csv(folder / "confusion_matrix.csv", names, counts.tolist()))
     written.append(report.confusion_png(folder / "confusion_matrix.png", names, counts, "boxes"))
     written += precision_recall_png(folder / "precision_recall.png", evaluator)
-    written += false_alarms_png(folder / "recall_vs_false_alarms.png", evaluator.matches, details)
+    written += false_alarms_png(folder / "recall_vs_false_alarms.png", evaluator)
     written += report.factory_png(folder / "escape_vs_false_alarm.png", *evaluator.verdicts(), details["factory"])
     return written + worst_png(folder / "worst.png", evaluator)
 
@@ -109,19 +109,17 @@ def precision_recall_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     return [report.save_figure(figure, path)]
 
 
-def false_alarms_png(path: Path, matches: Matches, details: dict[str, Any]) -> list[Path]:
+def false_alarms_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     """Share of defects found against false alarms per picture, over all scores, with the chosen one marked."""
+    details, matches = evaluator.details, evaluator.matches
     total, pictures = len(matches.found_at), details["pictures"]
-    counted = matches.verdict != IGNORED
-    if not total or not counted.any():
+    _, hits, alarms = box_counts.curve(matches, pictures, evaluator.own)
+    if not total or not len(hits):
         return []
-    order = np.argsort(-matches.score[counted], kind="stable")
-    hits = (matches.verdict[counted][order] == HIT).cumsum() / total
-    alarms = (matches.verdict[counted][order] == FALSE_ALARM).cumsum() / pictures
     here = details["at_score"]
     figure = report.new_figure(6.4, 4.8)
     axes = figure.subplots()
-    axes.step(np.append(0, alarms), np.append(0, hits), where="post", linewidth=2, label="by score")
+    axes.step(np.append(0, alarms), np.append(0, hits / total), where="post", linewidth=2, label="by score")
     axes.plot(
         here["false_alarms_per_picture"],
         here["recall"]["value"],
@@ -231,9 +229,10 @@ def draw_verdicts(
 
 def _draw_box(canvas: NDArray[np.uint8], box: NDArray[np.float32], colour: tuple[int, int, int], text: str) -> None:
     from dao.utils.text import draw_text, text_width
+    from dao.utils.visualize_boxes import frame_of
 
-    left, top, right, bottom = (round(float(value)) for value in box)
-    cv2.rectangle(canvas, (left, top), (right - 1, bottom - 1), colour, 2)
+    (left, top, right, bottom), width = frame_of(box, 2, canvas.shape[:2])
+    cv2.rectangle(canvas, (left, top), (right, bottom), colour, width)
     if text:
         size = 11
         x = max(0, min(left, canvas.shape[1] - text_width(text, size)))

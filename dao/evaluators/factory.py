@@ -141,7 +141,7 @@ def curve(
     caught, alarms = np.cumsum(is_bad)[last_of_ties], np.cumsum(~is_bad)[last_of_ties]
     return Curve(
         thresholds=np.concatenate([[np.inf], ordered[last_of_ties]]),
-        escape=np.concatenate([[1.0], 1 - caught / bad_total]),
+        escape=np.concatenate([[1.0], (bad_total - caught) / bad_total]),
         false_alarm=np.concatenate([[0.0], alarms / good_total]),
         bad_total=bad_total,
         good_total=good_total,

@@ -25,7 +25,11 @@ def line_of(metrics: Mapping[str, float], names: Sequence[str], details: Mapping
     told = [f"{word} {rate.count} of {rate.total}" for word, rate in rates.items() if rate.total]
     # where nobody knows which parts are good, there is nothing to count but pictures
     return "  ".join(
-        [*words, *(told or [f"({int(metrics.get('pictures', 0))} pictures)"]), *([f"({hollow})"] if hollow else [])]
+        [
+            *words,
+            *(told or [f"({int(metrics.get('pictures', 0))} pictures)"]),
+            *([f"(no finding: {hollow})"] if hollow else []),
+        ]
     )
 
 

@@ -49,8 +49,7 @@ def write_report(evaluator: SegEvaluator, folder: Path) -> list[Path]:
     ]
     if evaluator.froc is not None and details["defects"]["recall"]["total"]:
         written.append(froc_png(folder / "defects_vs_false_alarms.png", evaluator.froc, details))
-    scores, bad = np.array([row.score for row in rows]), np.array([row.bad for row in rows])
-    written += factory_png(folder / "escape_vs_false_alarm.png", scores, bad, details["factory"])
+    written += factory_png(folder / "escape_vs_false_alarm.png", *evaluator.scored(), details["factory"])
     return written + worst_png(folder / "worst.png", evaluator)
 
 
@@ -135,8 +134,8 @@ def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
 
 def _caption(row: PictureRow, classes: list[str]) -> str:
     kinds = sorted({defect.label for defect in row.counted.defects})
-    marked = ", ".join(classes[k] for k in kinds) or ("below min_area" if row.bad else "good")
+    marked = ", ".join(classes[k] for k in kinds) or ("below min_area" if row.counted.undecided else "good")
     found = sum(defect.found for defect in row.counted.defects)
     alarms = f", {row.counted.alarms} false alarm{'s' if row.counted.alarms != 1 else ''}" if row.counted.alarms else ""
     defects_found = f"found {found} of {len(row.counted.defects)}" if row.counted.defects else "nothing to find"
-    return f"{marked}: IoU {row.iou:.2f}\n{defects_found}{alarms}"
+    return f"{marked}: IoU {row.iou:.2f}, {defects_found}{alarms}\n{Path(row.path).name}"

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.answers import operating as points
-from dao.answers.operating import MIN_AREA
+from dao.answers.operating import EVEN, MIN_AREA
 from dao.answers.verdicts import region_peak
 from dao.errors import ConfigError, DataError, Problem, RunError
 from dao.evaluators import defects, factory, pixels, remarks
@@ -59,6 +59,7 @@ class SegEvaluator(Evaluator):
     as was counted here. min_overlap: share of a defect's pixels that must
     be called a defect for it to be found. boundary_tolerance: how far outlines may lie apart, as a share of the
     picture's diagonal. worst: pictures on the worst-N sheet.
+    A picture in which only regions below ``min_area`` are marked is neither a good part nor a bad one.
     Means leave out classes that neither the truth nor the predictions have. Unlabelled pixels count nowhere, and pictures
     without a labelled one are only numbered.
     """
@@ -72,6 +73,7 @@ class SegEvaluator(Evaluator):
     minimised = ("escape_rate", "false_alarm_rate", "defects/false_alarms", "defects/false_alarms_per_picture")
     descriptive = (
         "pictures", "unlabelled", "per_class/<class>/pixels", "defects/threshold_at_false_alarms_per_picture/*",
+        "factory/undecided_pictures",
     )  # fmt: skip
 
     def __init__(
@@ -100,6 +102,12 @@ class SegEvaluator(Evaluator):
     def area_in_use(self) -> int:
         """Pixels of the smallest region that counts."""
         return self.min_area or self.model_facts.get("min_area") or MIN_AREA
+
+    @property
+    def levels(self) -> NDArray[np.float64]:
+        """The thresholds that the curve has points at: the one that the class map was made by is among them."""
+        own = self.threshold or self.model_facts.get("threshold") or EVEN
+        return np.union1d(defects.THRESHOLDS, [own])
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -138,7 +146,7 @@ class SegEvaluator(Evaluator):
     def _count(self, prediction: Prediction, index: int, truth: NDArray[np.uint8]) -> None:
         count, mask, labelled = len(self.classes), prediction.mask, truth != pixels.IGNORE
         area = self.area_in_use
-        counted = defects.count(truth, mask, prediction.defect_map, area, self.min_overlap)
+        counted = defects.count(truth, mask, prediction.defect_map, area, self.min_overlap, self.levels)
         table = pixels.confusion(truth, mask, count)
         self.confusion += table
         tolerance = pixels.tolerance_of(truth.shape, self.boundary_tolerance)
@@ -182,7 +190,7 @@ class SegEvaluator(Evaluator):
         """By evaluating one made-up picture of every class."""
         count = len(self.classes)
         truth = np.arange(count, dtype=np.uint8)[None]
-        made_up = defects.count(truth, truth, (truth > 0).astype(np.float32), 1, self.min_overlap)
+        made_up = defects.count(truth, truth, (truth > 0).astype(np.float32), 1, self.min_overlap, self.levels)
         rows = [PictureRow(i, "", bool(i), bool(i), float(i), 1.0, 0, made_up) for i in range(2)]
         details = self._details(rows, pixels.confusion(truth, truth, count), np.ones((count, 4), np.int64))
         return [*flatten(details), "unlabelled"]
@@ -221,7 +229,7 @@ class SegEvaluator(Evaluator):
         marked = [defect for row in rows for defect in row.counted.defects]
         alarms = sum(row.counted.alarms for row in rows)
         alarms_at = np.sum([row.counted.alarms_at for row in rows], axis=0)
-        self.froc = defects.froc(np.array([d.score for d in marked]), alarms_at, len(rows))
+        self.froc = defects.froc(np.array([d.score for d in marked]), alarms_at, len(rows), self.levels)
         at = {f"{x:g}": self.froc.best_at(x) for x in ALARM_POINTS}
         return {
             "recall": asdict(factory.wilson(sum(d.found for d in marked), len(marked))),
@@ -234,9 +242,11 @@ class SegEvaluator(Evaluator):
         }
 
     def _factory(self, rows: list[PictureRow]) -> dict[str, Any]:
-        bad, called = (np.array([getattr(row, name) for row in rows]) for name in ("bad", "called_bad"))
-        scores = np.array([row.score for row in rows])
+        decided = decided_of(rows)
+        bad, called = (np.array([getattr(row, name) for row in decided], bool) for name in ("bad", "called_bad"))
+        scores = np.array([row.score for row in decided])
         found: dict[str, Any] = {
+            "undecided_pictures": len(rows) - len(decided),
             "escape_rate": asdict(factory.wilson(int((bad & ~called).sum()), int(bad.sum()))),
             "false_alarm_rate": asdict(factory.wilson(int((~bad & called).sum()), int((~bad).sum()))),
             "auroc": factory.auroc(scores, bad),
@@ -248,7 +258,8 @@ class SegEvaluator(Evaluator):
         return found
 
     def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
-        return np.array([row.score for row in self.all_rows]), np.array([row.bad for row in self.all_rows], bool)
+        rows = decided_of(self.all_rows)
+        return np.array([row.score for row in rows]), np.array([row.bad for row in rows], bool)
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         marked = self.details.get("defects", {}).get("recall")
@@ -264,6 +275,11 @@ class SegEvaluator(Evaluator):
         if not self.details:
             raise RuntimeError("report() reads what compute() gathered; call that first")
         return write_report(self, folder)
+
+
+def decided_of(rows: list[PictureRow]) -> list[PictureRow]:
+    """The pictures that are known to be good or bad: not those in which only specks below ``min_area`` are marked."""
+    return [row for row in rows if not row.counted.undecided]
 
 
 def _found(marked: list[defects.TrueDefect], label: int) -> tuple[int, int]:

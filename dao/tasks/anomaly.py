@@ -429,16 +429,14 @@ class AnomalyTask(Task):
 
     @classmethod
     def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
-        """Raw outputs count as shares of their threshold, so that a method's units do not decide what is close."""
-
-        def in_shares(outputs: Outputs) -> Outputs:
-            units = {"raw_map": card.facts["pixel_threshold"], "raw_score": card.facts["picture_threshold"]}
-            return {name: value / units[name] if name in units else value for name, value in outputs.items()}
-
-        found = super().compare(in_shares(mine), in_shares(theirs), card, original_hw)
+        found = super().compare(in_shares(mine, card), in_shares(theirs, card), card, original_hw)
         hw = [original_hw] * len(mine["raw_score"])
         pairs = zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True)
         return {**found, "agree": all(cls.agreement(first, second) for first, second in pairs)}
+
+    @classmethod
+    def extent(cls, mine: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> NDArray[np.float64]:
+        return super().extent(in_shares(mine, card), card, original_hw)
 
     @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
@@ -475,3 +473,9 @@ def _told_by_hand(by_hand: Mapping[str, Any], set_by: Mapping[str, str], calibra
         f"{name} {by_hand[name]:g}, {set_by[name]}, not calibrated" for name in by_hand if name.endswith("_threshold")
     )
     return f"{said}. Calibrated, and not used for it: {calibration}"
+
+
+def in_shares(outputs: Outputs, card: ModelCard) -> Outputs:
+    """Raw outputs as shares of their threshold, so that a method's units do not decide what is close."""
+    units = {"raw_map": card.facts["pixel_threshold"], "raw_score": card.facts["picture_threshold"]}
+    return {name: value / units[name] if name in units else value for name, value in outputs.items()}

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dao.answers import operating as points
 from dao.answers.operating import SET_BY, changed
 from dao.calibrators.base import CalibrationScores
-from dao.errors import AnswerError, ConfigError, DataError, Problem
+from dao.errors import AnswerError, CheckpointError, ConfigError, DataError, Problem
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
 from dao.tasks import answered
@@ -226,6 +226,15 @@ class Task(ABC):
         return {}
 
     @classmethod
+    def check_names(cls, names: Sequence[str], card: ModelCard, source: str) -> None:
+        """Raise CheckpointError for a file whose outputs are not those that its card promises."""
+        missing = [name for name in cls.expected(card, (1, 1)) if name not in names]
+        if missing:
+            raise CheckpointError(
+                f"{source} answers with {', '.join(names)}; its card promises {', '.join(missing)} as well"
+            )
+
+    @classmethod
     def checked(cls, outputs: Outputs, card: ModelCard, pictures: int, hw: tuple[int, int]) -> Outputs:
         """A model's arrays before anything is read from them; see `dao.tasks.answered.checked`."""
         return answered.checked(outputs, cls.expected(card, hw), len(card.classes), pictures)
@@ -388,6 +397,29 @@ class Task(ABC):
             "equal": min((float((mine[n] == theirs[n]).mean()) for n in mine if n not in numbers), default=1.0),
             "agree": all(cls.agreement(first, second) for first, second in pairs),
         }
+
+    @classmethod
+    def extent(cls, mine: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> NDArray[np.float64]:
+        """(2, n) the lowest and the highest value of each number that an answer is made of, for pictures of one size
+        (export parity): numbers that are the same everywhere and always prove nothing of a file."""
+        numbers = [value.astype(np.float64) for value in mine.values() if value.dtype.kind == "f" and value.size]
+        columns = [
+            np.moveaxis(v, 1, 0).reshape(v.shape[1], -1) if v.ndim in (2, 4) else v.reshape(1, -1) for v in numbers
+        ]
+        return np.concatenate([[c.min(axis=1), c.max(axis=1)] for c in columns], axis=1)
+
+    def nothing_shown(self, pictures: int) -> str:
+        """Why a comparison on so many pictures says nothing where `extent` never moved, and what to do about it."""
+        return (
+            f"the model gives one and the same answer, whatever it is shown ({pictures} "
+            f"picture{'' if pictures == 1 else 's'}), so a file that never looks would pass. Name more and different "
+            'pictures in the section "images"; if those are many, the model has not learnt'
+        )
+
+    def for_proof(self) -> Self | None:
+        """The same task answering in finer detail than a deployed file does, to be exported and compared as well; None
+        where a file's own outputs say everything."""
+        return None
 
     @classmethod
     @abstractmethod

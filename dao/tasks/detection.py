@@ -24,11 +24,12 @@ from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tasks.card import require
 from dao.tiling import Window
 from dao.utils.boxes import cxcywh_to_xyxy
-from dao.utils.matching import Boxes, match, same_boxes
+from dao.utils.matching import SAME_PLACE, Boxes, iou, match, same_boxes
 from dao.utils.tiled_boxes import merge_windows
 
 SAME_SCORE = 1e-3  # two answers of one model differ by less, whatever runs it
 MOST_DETECTIONS = 10**6  # that a file may ask for
+SAME_PIXEL = 0.1  # a corner before suppression may lie so far off, in pixels of the input
 RAW = "dense"  # the output of a file without suppression: see `DetectionTask`
 
 
@@ -244,21 +245,47 @@ class DetectionTask(Task):
 
     @classmethod
     def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
-        """Boxes are compared with their like, as their order is free where scores are equal.
+        """Boxes are compared with their like, as their order is free where scores are equal; what is said before
+        suppression position by position.
 
         "max_abs": of the scores, "max_rel": share of a box's union with its like that only one covers. A box whose
-        score is within the tolerance of the threshold may be missing in one.
+        score is within the tolerance of the least one answered may be missing in one.
         """
         hw = [original_hw] * len(next(iter(mine.values())))
-        agree, overlaps = True, [1.0]
-        scores = [float(np.abs(mine[RAW][..., 4:] - theirs[RAW][..., 4:]).max()) if RAW in mine else 0.0]
+        agree, overlaps, scores = True, [1.0], [0.0]
+        if RAW in mine:
+            scores.append(float(np.abs(mine[RAW][..., 4:] - theirs[RAW][..., 4:]).max()))
+            one, other = cxcywh_corners(mine[RAW]), cxcywh_corners(theirs[RAW])
+            moved = ~(np.abs(one - other).max(axis=-1) <= SAME_PIXEL)  # a NaN has moved
+            overlaps.append(float(iou(one[moved], other[moved]).min(initial=1.0)))
+            agree = overlaps[-1] >= SAME_PLACE
         for a, b in zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True):
             first, second = _boxes_of(a), _boxes_of(b)
-            agree &= same_boxes(first, second, SAME_SCORE, card.facts["score_threshold"])
+            agree &= same_boxes(first, second, SAME_SCORE, least_answered(first, second, card))
             pairs = match(first, second)
             scores += [abs(float(first.scores[i] - second.scores[j])) for i, j, _ in pairs]
-            overlaps += [iou for _, _, iou in pairs]
-        return {"max_abs": max(scores), "max_rel": 1 - min(overlaps), "equal": float(agree), "agree": agree}
+            overlaps += [overlap for _, _, overlap in pairs]
+        return {"max_abs": max(scores), "max_rel": 1 - min(overlaps), "equal": float(agree), "agree": bool(agree)}
+
+    @classmethod
+    def extent(cls, mine: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> NDArray[np.float64]:
+        """From no box to as many as a picture has: without one, a file that never finds any would pass."""
+        hw = [original_hw] * len(next(iter(mine.values())))
+        return np.array([[0], [max(len(found.box_scores) for found in cls.decode(mine, card, hw))]], np.float64)
+
+    def nothing_shown(self, pictures: int) -> str:
+        least = self.facts["score_threshold"]
+        return (
+            f"the model finds no box from score {least:g} on in any of {pictures} picture{'' if pictures == 1 else 's'}, "
+            'and a file that never finds one would pass. Name pictures with objects in the section "images", set a '
+            "lower export.kwargs.facts.score_threshold, or train the model further"
+        )
+
+    def for_proof(self) -> DetectionTask | None:
+        """What is said before suppression, of a model that can say it."""
+        if self.facts["raw"] or not hasattr(self.model, "dense"):
+            return None
+        return self.with_facts({"raw": True})
 
 
 def settings_of(facts: Mapping[str, Any], where: str = "model.kwargs") -> AnswerSettings:
@@ -304,6 +331,18 @@ def _shown(prediction: Prediction, card: ModelCard) -> Boxes:
     own = own_thresholds(card.facts, card.classes)
     chosen = shown_boxes(prediction.box_labels, prediction.box_scores, card.facts["shown_threshold"], own)
     return Boxes(prediction.boxes_xyxy[chosen], prediction.box_labels[chosen], prediction.box_scores[chosen])
+
+
+def cxcywh_corners(dense: NDArray[np.float32]) -> NDArray[np.float64]:
+    """(..., 5 + K) as a raw file has it -> (..., 4) corners of its boxes."""
+    centre, half = dense[..., :2].astype(np.float64), dense[..., 2:4].astype(np.float64) / 2
+    return np.concatenate([centre - half, centre + half], axis=-1)
+
+
+def least_answered(first: Boxes, second: Boxes, card: ModelCard) -> float:
+    """The score that decides what is answered: the threshold, or of a full answer its last box's."""
+    full = [boxes.scores.min() for boxes in (first, second) if len(boxes) >= card.facts["max_detections"]]
+    return float(max([card.facts["score_threshold"], *full]))
 
 
 def _boxes_of(prediction: Prediction) -> Boxes:

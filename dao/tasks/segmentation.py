@@ -192,9 +192,11 @@ class SegmentationTask(Task):
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
         from dao.utils.regions import count_pixels
 
-        share = count_pixels(prediction.mask, len(card.classes)) / prediction.mask.size
-        found = sorted((k for k in range(1, len(card.classes)) if share[k]), key=lambda k: -share[k])
-        return ", ".join(f"{card.classes[k]} {share[k]:.1%}" for k in found) or "no defect found"
+        counts, whole = count_pixels(prediction.mask, len(card.classes)), prediction.mask.size
+        found = sorted((k for k in range(1, len(card.classes)) if counts[k]), key=lambda k: -counts[k])
+        shares = [f"{counts[k] / whole:.1%}" if counts[k] >= 0.0005 * whole else f"{counts[k]} px" for k in found]
+        words = [f"{card.classes[k]} {share}" for k, share in zip(found, shares, strict=True)]
+        return ", ".join(words) or "no defect found"
 
     @classmethod
     def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:

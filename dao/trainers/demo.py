@@ -19,9 +19,10 @@ from dao.signature import out_of_limits
 from dao.structures import Prediction, Sample, Unreadable
 from dao.tasks import build
 from dao.trainers.answering import complete_from_checkpoint, facts_as_configured, readable, stage_folder
-from dao.trainers.base import Options, Trainer, plain
+from dao.trainers.base import Options, Trainer, kept
 from dao.utils import logger as log
 from dao.utils import run_folder
+from dao.utils.printable import one_line
 from dao.utils.visualize import contact_sheet, write_image, write_pixels
 
 
@@ -61,6 +62,7 @@ class Demo(Trainer):
         self.results: list[dict[str, Any]] = []
         self.tiles: list[NDArray[np.uint8]] = []
         self.captions: list[str] = []
+        self.verdicts: list[bool | None] = []
 
     def setup(self) -> None:
         self.predictor = Predictor(self.ckpt, str(self.device), trust=self.trust)
@@ -71,7 +73,7 @@ class Demo(Trainer):
         self.bad.total = self.iters_per_epoch = len(self.dataset)
         self.run_dir = stage_folder(self.ckpt, "demo", "pictures")
         log.to_file(self.run_dir / "log.txt")
-        run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+        run_folder.write_json(self.run_dir / "config.json", kept(self.config))
         logger.info("{} on {} pictures -> {}", self.ckpt, len(self.dataset), self.run_dir)
 
     def fetch(self) -> Iterator[Any]:
@@ -99,10 +101,12 @@ class Demo(Trainer):
             write_pixels(self.run_dir / files[word], picture)
         self.results.append({**self.predictor.describe(prediction), **files})
         caption = self.predictor.caption(prediction)
+        bad = getattr(prediction, "bad", None)
         if len(self.tiles) < self.sheet_size:
             self.tiles.append(self.predictor.thumbnail(sample.image, prediction))
-            self.captions.append(caption)
-        logger.info("{}  {}", sample.path, caption)
+            self.captions.append(f"{caption}\n{Path(sample.path).name}")
+            self.verdicts.append(bad)
+        logger.info("{}  {}", one_line(sample.path), one_line(caption))
 
     def _heatmap(self, sample: Sample, prediction: Prediction) -> NDArray[np.float32] | None:
         """Where the model looked, in the original picture's frame."""
@@ -124,7 +128,9 @@ class Demo(Trainer):
                 f"not one of {len(self.dataset)} pictures could be read and answered; see {self.run_dir / 'results.json'}"
             )
         if self.tiles:
-            write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.tiles, self.captions))
+            title = f"{len(self.tiles)} of {len(self.results)} pictures shown"
+            sheet = contact_sheet(self.tiles, self.captions, title=title, bad=self.verdicts)
+            write_image(self.run_dir / "contact_sheet.png", sheet)
         sheet = ", contact_sheet.png" if self.tiles else ""
         logger.success("{} pictures{} and results.json in {}", len(self.results), sheet, self.run_dir)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal
@@ -9,9 +10,8 @@ from typing import Any, Literal
 import numpy as np
 from loguru import logger
 
-from dao.backends import Backend, TorchBackend
 from dao.config import Config, Raw
-from dao.errors import CheckpointError, ConfigError, DataError, ParityError, Problem
+from dao.errors import ConfigError, ParityError, Problem
 from dao.evaluators.report import finite
 from dao.exporters.base import Exporter
 from dao.register import Registers
@@ -26,10 +26,13 @@ from dao.trainers.answering import (
     refuse_exported,
     stage_folder,
 )
-from dao.trainers.base import Options, Trainer, plain
+from dao.trainers.base import Options, Trainer, kept
 from dao.trainers.pending import REFUTED, PendingFile
+from dao.trainers.proof import Proof
 from dao.utils import checkpoint, run_folder
 from dao.utils import logger as log
+
+FURTHER = 256  # pictures that are looked at, beyond parity_images, for one in which the model finds something
 
 
 @Registers.trainers.register()
@@ -37,7 +40,8 @@ class Export(Trainer):
     """Write the exported file(s) of a checkpoint and prove on pictures that they answer as it does.
 
     ckpt: a checkpoint or a run folder; prefer: which of a run folder's checkpoints.
-    parity_images: on how many pictures to compare, taken evenly from ``images``, else from the validation set.
+    parity_images: on how many pictures to compare, taken evenly from ``images``, else from the validation set; on some
+        more where the model finds nothing in those, as an empty answer proves nothing.
     atol: largest absolute difference of an output that still passes.
     """
 
@@ -75,9 +79,9 @@ class Export(Trainer):
         self.iters_per_epoch = min(self.parity_images, len(self.dataset))
         self.run_dir = stage_folder(str(path), "export", "model")
         log.to_file(self.run_dir / "log.txt")
-        run_folder.write_json(self.run_dir / "config.json", plain(self.config))
-        self.exported: dict[Path, tuple[Exporter, Backend, Backend]] = {}
-        self.differences: dict[Path, list[dict[str, Any]]] = {}
+        run_folder.write_json(self.run_dir / "config.json", kept(self.config))
+        self.proofs: dict[Path, Proof] = {}
+        self.scratch = tempfile.TemporaryDirectory(prefix="proof-")
         self.unproven: list[Path] = []
         self.pending: dict[Path, PendingFile] = {}
         several = isinstance(self.config.export, list)
@@ -101,17 +105,16 @@ class Export(Trainer):
         self.task.model.cpu()
         self.task.preprocess.cpu()
         exporter.export(task, written.path)
-        self.task.model.to(self.device)
-        self.task.preprocess.to(self.device)
-        own = TorchBackend.of(task, self.device)
         backend = exporter.opened(written.path, self.device)
         if backend is None:
             self.unproven.append(path)
             logger.warning("{} is not proven: {} names no backend, so nothing here can run the file",
                            path, type(exporter).__name__)  # fmt: skip
-            return
-        self.exported[path] = exporter, own, backend
-        self.differences[path] = []
+        else:
+            twin = Path(tempfile.mkdtemp(dir=self.scratch.name)) / path.name
+            self.proofs[path] = Proof(task, exporter, backend, self.device, twin)
+        self.task.model.to(self.device)
+        self.task.preprocess.to(self.device)
 
     def _pictures(self) -> Any:
         """The pictures to compare on. Raises ConfigError when the config names none: a proof needs some."""
@@ -126,9 +129,18 @@ class Export(Trainer):
         )
 
     def fetch(self) -> Iterator[Any]:
-        """Pictures spread evenly over the set; unreadable ones are named and left out."""
+        """Pictures spread evenly over the set, then others until each file has something to be proven on; unreadable ones
+        are named and left out."""
         spread = np.linspace(0, len(self.dataset) - 1, self.iters_per_epoch).round().astype(int).tolist()
-        return readable(self.dataset, spread, self.task.card().preprocess, self.bad)
+        preprocess = self.task.card().preprocess
+        yield from readable(self.dataset, spread, preprocess, self.bad)
+        others = [i for i in range(len(self.dataset)) if i not in set(spread)][:FURTHER]
+        further = readable(self.dataset, others, preprocess, self.bad)
+        while not all(proof.shows_something(self.atol) for proof in self.proofs.values()):
+            sample = next(further, None)
+            if sample is None:
+                return
+            yield sample
 
     def before_iter(self) -> None:
         self.call_hooks("before_iter")
@@ -136,24 +148,9 @@ class Export(Trainer):
     def train_one_iter(self) -> None:
         """Compare every exported file with the model on one picture."""
         sample: Sample = self.batch  # type: ignore[assignment]
-        images = self._as_given(sample.image)[None]
-        for path, (exporter, own, backend) in self.exported.items():
-            shape = self._fixed_shape(exporter)
-            fitted = images if shape is None else _fit_to(images, shape)
-            found = self._compared(own, backend, fitted)
-            self.differences[path].append({"path": sample.path, **found})
-
-    def _compared(self, own: Backend, backend: Backend, images: np.ndarray) -> dict[str, Any]:
-        """How an exported file's answer differs. Raises AnswerError where the checkpoint itself has none: no file is a proof
-        of it."""
-        task, count, hw = type(self.task), len(images), (images.shape[1], images.shape[2])
-        mine = task.checked(own.run(images), own.card, count, hw)
-        try:
-            theirs = task.checked(backend.run(images), backend.card, count, hw)
-        except CheckpointError as error:
-            nowhere = float("inf")
-            return {"max_abs": nowhere, "max_rel": nowhere, "equal": 0.0, "agree": False, "refused": str(error)}
-        return task.compare(mine, theirs, own.card, hw)
+        image = self._as_given(sample.image)
+        for proof in self.proofs.values():
+            proof.compare(sample.path, image)
 
     def _as_given(self, image: np.ndarray) -> np.ndarray:
         """What the file is asked with: the picture, or its middle window where a predictor would cut it."""
@@ -163,20 +160,13 @@ class Export(Trainer):
         cut = windows((image.shape[0], image.shape[1]), tuple(settings.size), settings.overlap)
         return cut[len(cut) // 2].of(image)
 
-    def _fixed_shape(self, exporter: Exporter) -> tuple[int, int, int] | None:
-        """(B, H, W) of a file that takes only one size, else None."""
-        if exporter.dynamic:
-            return None
-        height, width = exporter.image_size or self.task.preprocess.size
-        return exporter.batch_size, height, width
-
     def after_epoch(self) -> None:
         super().after_epoch()
-        report = {path.name: self._summary(rows) for path, rows in self.differences.items()}
+        report = {path.name: proof.summary(self.atol) for path, proof in self.proofs.items()}
         content = {"atol": self.atol, "files": report, "unproven": [path.name for path in self.unproven]}
         run_folder.write_json(self.run_dir / "parity.json", finite(content))
         failed = [name for name, summary in report.items() if not summary["passed"]]
-        self.exported.clear()  # whatever holds a file open lets go of it
+        self.proofs.clear()  # whatever holds a file open lets go of it
         for path, written in self.pending.items():
             written.publish(passed=path.name not in failed)
         for name, summary in report.items():
@@ -187,41 +177,24 @@ class Export(Trainer):
                 "" if summary["equal"] == 1 else f", at least {summary['equal']:.4%} of a picture's class map equal",
             )  # fmt: skip
         if failed:
-            raise ParityError(
-                f"{', '.join(failed)} does not answer as the checkpoint does (tolerance {self.atol:g}); "
-                f"per picture: {self.run_dir / 'parity.json'}. What does not agree is named ...{REFUTED}"
-            )
+            faults = " ".join(f"{name} {self._fault(report[name])}." for name in failed)
+            raise ParityError(f"{faults} What does not agree, or is not proven, is named ...{REFUTED}")
         logger.success("exported to {}", self.run_dir)
 
-    def _summary(self, rows: list[dict[str, Any]]) -> dict[str, Any]:
-        if not rows:
-            raise DataError("not one picture could be read to prove the export on: nothing was exported")
-        worst = float(np.max([row["max_abs"] for row in rows]))  # numpy's: a NaN anywhere is a NaN here, and no proof
-        agreement = sum(row["agree"] for row in rows) / len(rows)
-        return {
-            "passed": worst <= self.atol and agreement == 1.0,
-            "pictures": len(rows),
-            "max_abs": worst,
-            "max_rel": float(np.max([row["max_rel"] for row in rows])),
-            "equal": min(row["equal"] for row in rows),
-            "agreement": agreement,
-            "per_picture": rows,
-        }
+    def _fault(self, summary: dict[str, Any]) -> str:
+        """Why a file did not pass, to follow its name."""
+        where = f"per picture: {self.run_dir / 'parity.json'}"
+        if summary["max_abs"] <= self.atol and summary["agreement"] == 1.0:
+            return f"is not proven: {summary['not_proven']}; {where}"
+        return f"does not answer as the checkpoint does (tolerance {self.atol:g}); {where}"
 
     def unfinished(self) -> str:
         return "nothing was exported: what was not yet proven is removed"
 
     def close(self) -> None:
+        if hasattr(self, "scratch"):  # not where setting up failed early
+            self.proofs.clear()
+            self.scratch.cleanup()
         for written in self.pending.values():  # what was not published: a run that failed or was stopped
             written.discard()
         log.close_file()
-
-
-def _fit_to(images: np.ndarray, shape: tuple[int, int, int]) -> np.ndarray:
-    """Pictures repeated and resized to the one shape that a fixed file takes."""
-    import cv2
-
-    batch, h, w = shape
-    channels = images.shape[-1]
-    resized = cv2.resize(images[0], (w, h), interpolation=cv2.INTER_AREA).reshape(h, w, channels)
-    return np.repeat(resized[None], batch, axis=0)

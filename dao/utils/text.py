@@ -22,6 +22,8 @@ Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 ELLIPSIS = "…"
+MAX_NAMED = 10  # texts that a warning is given for
+_undrawn: set[str] = set()
 # file names of fonts that hold many scripts; tried before all others
 _WIDE_FONTS = re.compile(
     r"cjk|wqy|msyh|simhei|simsun|pingfang|hiragino|heiti|song|fallback|malgun|meiryo|unicode", re.I
@@ -60,14 +62,19 @@ def font_path(text: str, bold: bool = False) -> Path:
     needed = frozenset(ord(letter) for letter in text if not letter.isspace())
     if needed <= _characters(shipped):
         return shipped
-    return next((path for path in _system_fonts() if needed <= _characters(path)), None) or _no_font(shipped)
+    whole = next((path for path in _system_fonts() if needed <= _characters(path)), None)
+    return whole or _most_of(text, needed, (shipped, *_system_fonts()))
 
 
-@cache
-def _no_font(shipped: Path) -> Path:
-    """The shipped font after all, which shows boxes; said once."""
-    logger.warning("no font on this machine has all letters of the class names; install one (e.g. fonts-noto-cjk)")
-    return shipped
+def _most_of(text: str, needed: frozenset[int], fonts: tuple[Path, ...]) -> Path:
+    """The font that has most of a text's letters, the others being shown as boxes; said of the first few texts."""
+    best = max(fonts, key=lambda path: len(needed & _characters(path)))
+    if text not in _undrawn and len(_undrawn) < MAX_NAMED:
+        _undrawn.add(text)
+        missing = "".join(chr(code) for code in sorted(needed - _characters(best)))
+        logger.warning("no font on this machine can write {!r}: {} will be shown as boxes on pictures; install one "
+                       "(Linux: fonts-noto-cjk or fonts-noto-core)", text, missing)  # fmt: skip
+    return best
 
 
 @lru_cache(maxsize=256)

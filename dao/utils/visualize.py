@@ -212,9 +212,16 @@ def _draw_bars(canvas: Image, answer: _Answer, unit: int, left: int, top: int, w
 
 
 def contact_sheet(
-    images: Sequence[Image], captions: Sequence[str], columns: int | None = None, tile: int = 256, title: str = ""
+    images: Sequence[Image],
+    captions: Sequence[str],
+    columns: int | None = None,
+    tile: int = 256,
+    title: str = "",
+    bad: Sequence[bool | None] | None = None,
 ) -> Image:
     """Pictures in a grid, each fitted into ``tile`` x ``tile`` pixels, with its caption (lines split at newlines).
+
+    bad: of each picture whether it shows a bad part, which the caption then says by a word and its colour; None: unknown.
 
     Where all are wide, the grid's rows are as low as the highest of them.
 
@@ -240,11 +247,24 @@ def contact_sheet(
     for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
         x, y = gap + number % columns * (tile + gap), top + number // columns * cell
         canvas[y : y + high, x : x + tile] = _fit_tile(to_rgb(image), tile, high)
+        verdict = bad[number] if bad is not None else None
         for place, text in enumerate(caption.split("\n")):
             baseline = y + high + gap // 2 + place * line + size
             ink = INK if place == 0 else FAINT
-            draw_text(canvas, fit_text(text, tile, size), (x, baseline), size, ink, anchor="ls")
+            used = _verdict(canvas, verdict, (x, baseline), size) if place == 0 and verdict is not None else 0
+            draw_text(canvas, fit_text(text, tile - used, size), (x + used, baseline), size, ink, anchor="ls")
     return canvas
+
+
+def _verdict(canvas: Image, bad: bool, xy: tuple[int, int], size: int) -> int:
+    """NG, white on a full plate, or OK in an empty frame: told apart without their colours too. Returns the width it took."""
+    word, color = ("NG", WRONG) if bad else ("OK", RIGHT)
+    x, baseline = xy
+    width = text_width(word, size, bold=True) + size // 2
+    top, bottom = baseline - size, baseline + size // 5
+    cv2.rectangle(canvas, (x, top), (x + width, bottom), color, -1 if bad else 1)
+    draw_text(canvas, word, (x + size // 4, baseline), size, PAPER if bad else color, anchor="ls", bold=True)
+    return width + size // 2
 
 
 def _wrap(text: str, width: int, size: int) -> list[str]:

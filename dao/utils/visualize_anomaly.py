@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dao.structures import Prediction
 from dao.utils.text import Image, draw_text, fit_text, text_width
 from dao.utils.visualize import FAINT, INK, PAPER, RIGHT, TRACK, WRONG, enlarge, text_unit, thumbnail, to_rgb
+from dao.utils.visualize_masks import outline
 
 OUTLINE = (255, 60, 0)
 REGION = (0, 140, 255)  # of interest; what lies outside was not looked at
@@ -35,8 +36,7 @@ def outlined(
 ) -> Image:
     """The picture with the outlines of what lies above the pixel threshold; mask: (H, W), 0 or 1."""
     out = to_rgb(image).copy()
-    contours, _ = cv2.findContours(mask.astype(np.uint8), cv2.RETR_CCOMP, cv2.CHAIN_APPROX_NONE)
-    cv2.drawContours(out, contours, -1, colour, line or max(1, round(max(out.shape[:2]) / 300)))
+    outline(out, mask.astype(np.uint8), colour, line or max(1, round(max(out.shape[:2]) / 450)))
     return out
 
 

@@ -35,7 +35,7 @@ def annotate_boxes(
     picture = to_rgb(image)
     factor = max(1, math.ceil(SMALLEST / max(picture.shape[:2])))
     canvas = np.repeat(np.repeat(picture, factor, axis=0), factor, axis=1).copy()
-    line = max(2, round(max(canvas.shape[:2]) / 400))
+    line = line_width(canvas.shape[:2])
     if isinstance(truth, GroundTruth):
         for box, label in zip(truth.boxes_xyxy * factor, truth.labels, strict=True):
             _dashed(canvas, box, color_of(int(label)), line)
@@ -59,17 +59,36 @@ def small_boxes(image: Image, xyxy: NDArray[np.floating], labels: NDArray[np.int
     return canvas
 
 
+def line_width(hw: tuple[int, int]) -> int:
+    """Pixels of a frame's line on a picture of this size, for objects that are large enough."""
+    return max(2, round(max(hw) / 400))
+
+
+def frame_of(box: NDArray[np.floating], line: int, hw: tuple[int, int]) -> tuple[tuple[int, int, int, int], int]:
+    """Where the middle of a frame's line runs, x0, y0, x1, y1, and how wide it is: outside of the object, with a gap, and
+    thin round a small one, so that what it marks is left to be seen. Where the object ends at the picture's edge, so does
+    the frame."""
+    x0, y0, x1, y1 = (float(v) for v in box)
+    width = max(1, min(line, round(min(x1 - x0, y1 - y0) / 12)))
+    away = max(2, line) + width // 2 + 1
+    high, wide = hw[0] - 1 - width // 2, hw[1] - 1 - width // 2
+    left, top = max(round(x0) - away, width // 2), max(round(y0) - away, width // 2)
+    right, bottom = min(round(x1) - 1 + away, wide), min(round(y1) - 1 + away, high)
+    return (min(left, wide), min(top, high), max(right, 0), max(bottom, 0)), width
+
+
 def _outline(canvas: Image, box: NDArray[np.floating], color: Color, line: int) -> None:
-    """A rectangle with a hair of dark round it, so that it shows on any ground."""
-    x0, y0, x1, y1 = (round(float(v)) for v in box)
-    cv2.rectangle(canvas, (x0, y0), (x1, y1), DARK, line + 2)
-    cv2.rectangle(canvas, (x0, y0), (x1, y1), color, line)
+    """A frame with a hair of dark outside of it, so that it shows on any ground."""
+    (x0, y0, x1, y1), width = frame_of(box, line, canvas.shape[:2])
+    hair = width // 2 + 1
+    cv2.rectangle(canvas, (x0 - hair, y0 - hair), (x1 + hair, y1 + hair), DARK, 1)
+    cv2.rectangle(canvas, (x0, y0), (x1, y1), color, width)
 
 
 def _dashed(canvas: Image, box: NDArray[np.floating], color: Color, line: int) -> None:
     """A dashed rectangle, light between the dashes."""
-    x0, y0, x1, y1 = (round(float(v)) for v in box)
-    dash = 4 * line
+    (x0, y0, x1, y1), line = frame_of(box, line, canvas.shape[:2])
+    dash = max(4, 4 * line)
     for (ax, ay), (bx, by) in (
         ((x0, y0), (x1, y0)), ((x0, y1), (x1, y1)), ((x0, y0), (x0, y1)), ((x1, y0), (x1, y1)),
     ):  # fmt: skip
@@ -97,7 +116,8 @@ def _free_place(
     box: NDArray[np.floating], tag_hw: tuple[int, int], canvas_hw: tuple[int, int], taken: Sequence[Tag]
 ) -> tuple[int, int]:
     """Left and top of a tag: above the box, below it, beside it, inside it; always whole inside the picture."""
-    x0, y0, x1, y1 = (round(float(v)) for v in box)
+    gap = line_width(canvas_hw) + 3  # the frame lies outside of the box
+    x0, y0, x1, y1 = (round(float(v)) for v in (box[0] - gap, box[1] - gap, box[2] + gap, box[3] + gap))
     height, width = tag_hw
     wishes = [(x0, y0 - height), (x0, y1), (x1 - width, y0 - height), (x1 - width, y1), (x1, y0), (x0 - width, y0)]
     wishes += [(x0, y0), (x1 - width, y1 - height)]

@@ -25,7 +25,7 @@ def trained(tiny_det_config, write_config, tmp_path):
     return tmp_path / "runs" / "tinydet"
 
 
-def test_all_four_stages(trained, tiny_boxes, write_config):
+def test_all_four_stages(trained, tiny_boxes, write_config, capsys):
     lines = [json.loads(line) for line in (trained / "metrics.jsonl").read_text().splitlines()]
     certainty = [line["train/objectness"] for line in lines if "train/objectness" in line]
     assert certainty[-1] < 0.8 * certainty[0]  # the sum does not fall alike: L1 joins it in the last epochs
@@ -38,7 +38,10 @@ def test_all_four_stages(trained, tiny_boxes, write_config):
     export = {"trainer": {"type": "Export", "kwargs": {"ckpt": str(trained)}}, "export": {"type": "OnnxExporter"}}
     assert run("-c", write_config(export)) == 0
     (summary,) = json.loads((trained / "export" / "model" / "parity.json").read_text())["files"].values()
-    assert summary["passed"] and summary["pictures"] == 8
+    assert summary["passed"] and summary["pictures"] == 8 and summary["before_suppression"]
+    sure = {**export, "export": {"type": "SafetensorsExporter", "kwargs": {"facts": {"score_threshold": 1.0}}}}
+    assert run("-c", write_config(sure)) == 1  # not one box, hence no proof
+    assert "is not proven: the model finds no box from score 1 on in any of 8 pictures" in capsys.readouterr().err
 
     demo = {
         "trainer": {"type": "Demo", "kwargs": {"ckpt": str(trained)}},

@@ -25,7 +25,8 @@ NEITHER = {
     "pictures", "unlabelled", "per_class/{}/support", "per_class/{}/pixels", "at_score/score", "at_score/boxes",
     "best_f1/score", "per_class/{}/score", "per_class/{}/boxes", "per_class/{}/best_f1_score", "factory/bad_pictures",
     "factory/good_pictures", "picture/f1_max_at", "pixel/regions", "per_kind/bad/pictures", "per_kind/bad/picture/f1_max_at",
-    "per_kind/bad/pixel/regions", *(f"defects/threshold_at_false_alarms_per_picture/{x}" for x in (0.02, 0.05, 0.1, 0.5, 1)),
+    "per_kind/bad/pixel/regions", "factory/undecided_pictures", "verdict_and_region/good_with_region",
+    "verdict_and_region/bad_without_region", *(f"defects/threshold_at_false_alarms_per_picture/{x}" for x in (0.02, 0.05, 0.1, 0.5, 1)),
 }  # fmt: skip
 AWKWARD = ["print_error", "missed", "false_alarms", "loss/score", "ap/score", "escape rate", "*", "a\nb"]
 

@@ -226,6 +226,36 @@ def test_refused_by_name_or_by_disk(tmp_path):
         vis.write_image(tmp_path / "file" / "a.png", noise(4, 4))
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_sheet_tells_ok_from_ng_by_a_word_on_a_plate_and_says_what_it_shows():
+    tiles = [np.full((64, 64, 3), 127, np.uint8)] * 3
+    sheet = vis.contact_sheet(tiles, ["a\n1.png", "b\n2.png", "c\n3.png"], columns=3, tile=128, bad=[True, False, None])
+    plain = vis.contact_sheet(tiles, ["a\n1.png", "b\n2.png", "c\n3.png"], columns=3, tile=128)
+    ng, ok, unknown = (sheet[140:160, left : left + 60] for left in (6, 140, 274))
+    full = [int((cell == color).all(2).sum()) for cell, color in ((ng, vis.WRONG), (ok, vis.RIGHT))]
+    assert full[0] > 2 * full[1] > 0  # a full plate and an empty frame: told apart in grey as well
+    assert (unknown == plain[140:160, 274:334]).all()
+
+
+def test_names_that_no_font_can_write_are_named(monkeypatch):
+    from loguru import logger
+
+    from dao.utils import text
+
+    said = []
+    handler = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
+    monkeypatch.setattr(text, "_system_fonts", tuple)
+    monkeypatch.setattr(text, "_undrawn", set())
+    text.font_path.cache_clear()
+    try:
+        text.font_path("划伤 7")
+        text.font_path("dent")
+    finally:
+        logger.remove(handler)
+        text.font_path.cache_clear()
+    assert len(said) == 1 and "'划伤 7'" in said[0] and "伤划" in said[0].replace(" ", "")
+
+
 def test_a_full_disk_leaves_the_older_picture_whole(tmp_path, monkeypatch):
     vis.write_image(tmp_path / "a.png", noise(4, 4))
     before = (tmp_path / "a.png").read_bytes()

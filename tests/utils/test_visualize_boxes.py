@@ -5,7 +5,7 @@ import pytest
 
 from dao.structures import GroundTruth
 from dao.utils.visualize import color_of
-from dao.utils.visualize_boxes import _free_place, annotate_boxes, small_boxes
+from dao.utils.visualize_boxes import _free_place, annotate_boxes, frame_of, line_width, small_boxes
 
 GREY = np.full((480, 640, 3), 100, np.uint8)
 
@@ -13,8 +13,9 @@ GREY = np.full((480, 640, 3), 100, np.uint8)
 def test_outline_has_the_classes_colour_and_the_inside_stays():
     drawn = annotate_boxes(GREY, ["a", "b"], np.array([[100.0, 100, 300, 250]]), np.array([1]), np.array([0.5]))
     assert drawn.shape == GREY.shape
-    assert tuple(drawn[180, 100]) == color_of(1) and tuple(drawn[250, 200]) == color_of(1)
-    assert (drawn[110:240, 110:290] == 100).all()
+    assert (drawn[100:250, 100:300] == 100).all()  # all of it, to its last pixel
+    for y, x in ((180, slice(85, 100)), (180, slice(300, 315))):
+        assert color_of(1) in {tuple(pixel.tolist()) for pixel in drawn[y, x]}
 
 
 def test_small_and_grey_pictures_are_enlarged_by_a_whole_factor():
@@ -39,9 +40,30 @@ def test_tags_of_boxes_in_one_place_do_not_cover_each_other():
 def test_truth_is_dashed():
     truth = GroundTruth(np.array([[100, 100, 300, 250]], np.float32), np.array([0]), np.array([False]))
     drawn = annotate_boxes(GREY, ["a"], np.zeros((0, 4)), np.zeros(0, int), truth=truth)
-    edge = {tuple(int(v) for v in pixel) for pixel in drawn[100, 105:295]}
-    assert edge == {color_of(0), (255, 255, 255)}
+    (_, y, _, _), _ = frame_of(truth.boxes_xyxy[0], 2, (480, 640))
+    edge = {tuple(int(v) for v in pixel) for pixel in drawn[y, 105:295]}
+    assert edge == {color_of(0), (255, 255, 255)} and (drawn[100:250, 100:300] == 100).all()
 
 
 def test_a_sheets_picture_is_small_and_marked():
     assert small_boxes(GREY, np.array([[100.0, 100, 300, 250]]), np.array([0])).shape == (192, 256, 3)
+
+
+@pytest.mark.parametrize("side", [64, 640, 4000])
+@pytest.mark.parametrize("box", [[10, 10, 13, 13], [20, 30, 22, 60], [0, 0, 5, 5], [60, 60, 64, 64]])
+def test_a_frame_leaves_the_defect_to_be_seen_at_every_size(side, box):
+    """No pixel of a small object is drawn over, unless it ends at the picture's edge; and the line is thin."""
+    picture = np.full((side, side, 3), 100, np.uint8)
+    drawn = small_boxes(picture, np.array([box], float), np.array([0]), side=side)
+    x0, y0, x1, y1 = box
+    changed = (drawn != 100).any(2)
+    assert changed.any()
+    if x0 > 4 and x1 < side - 4:
+        assert not changed[y0 - 2 : y1 + 2, x0 - 2 : x1 + 2].any()
+    _, width = frame_of(np.array(box, float), 10, (side, side))
+    assert width == 1
+
+
+def test_a_large_objects_frame_grows_with_the_picture():
+    box = np.array([500.0, 500, 2500, 2500])
+    assert [frame_of(box, line_width((side, side)), (side, side))[1] for side in (640, 4000)] == [2, 10]

@@ -232,6 +232,8 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
 
     from dao.errors import AICoreError
     from dao.register import CUSTOM_MODULES, import_all_modules_for_register
+    from dao.secret_values import hidden
+    from dao.utils.printable import printable
 
     signals.raise_on_stop()
     torch.set_num_threads(settings["threads"])
@@ -244,7 +246,7 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
         sys.stderr.flush()
         os._exit(128 + stopped.number)
     except AICoreError as error:
-        sys.stderr.write(f"\n[rank {placements[index]['rank']}] {error}\n")
+        sys.stderr.write(f"\n[rank {placements[index]['rank']}] {printable(hidden(str(error)))}\n")
         sys.stderr.flush()
         os._exit(error.exit_code)  # the group may hang in its own exit while a peer waits for us
     outcome.value = max(outcome.value, code)

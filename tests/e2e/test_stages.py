@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -77,6 +78,18 @@ def test_saved_config_runs_again_by_itself_in_a_folder_beside(trained):
     folder, _ = trained
     assert run("-c", folder / "config.json", "-o", "trainer.kwargs.max_epochs=1") == 0
     assert (folder.parent / "tiny-2" / "checkpoints" / "latest.ckpt").is_file()
+
+
+def test_a_run_knows_its_pictures_and_an_evaluation_on_them_says_so(trained, tiny_data, tmp_path, capsys):
+    folder, _ = trained
+    data = json.loads((folder / "environment.json").read_text())["data"]
+    assert [data[name]["pictures"] for name in ("training", "validation")] == [24, 12]
+    assert checkpoint.load(folder / "checkpoints" / "best.ckpt")["pictures"].shape == (24,)
+    shutil.copytree(tiny_data / "train", tmp_path / "elsewhere" / "val")
+    place = f"evaluator.dataloader.dataset.kwargs.data_dir={tmp_path / 'elsewhere'}"
+    (tmp_path / "eval.json").write_text(json.dumps({"trainer": {"type": "Eval", "kwargs": {"ckpt": str(folder)}}}))
+    assert run("-c", tmp_path / "eval.json", "-o", place) == 0
+    assert "24 of the 24 pictures trained this model, by content" in capsys.readouterr().err
 
 
 @pytest.fixture(scope="module")
@@ -261,7 +274,6 @@ def test_a_demo_without_a_sheet(trained, tiny_data, write_config):
 
 
 def test_check_reads_everything_and_trains_nothing(tiny_config, write_config, tiny_data, tmp_path, capsys):
-    import shutil
 
     path = write_config(tiny_config)
     assert run("-c", path, "--check") == 0
@@ -396,9 +408,9 @@ def test_the_threshold_that_is_counted_with_is_the_one_that_is_shown(tiny_data, 
     assert set(labels_of(folder / "eval" / "thresholds").values()) != set(labels_of(folder / "eval" / "final").values())
 
 
-def test_a_threshold_is_refused_where_pictures_have_one_label(tiny_config, write_config, capsys):
+def test_a_threshold_is_refused_where_no_class_is_known_as_good(tiny_config, write_config, capsys):
     assert run("-c", write_config(tiny_config, {"evaluator.kwargs": {"threshold": 0.4}})) == 2
-    assert "evaluator.kwargs.threshold  the pictures have one label each" in capsys.readouterr().err
+    assert "evaluator.kwargs.threshold  no class is known to mean a good part" in capsys.readouterr().err
 
 
 def test_hooks_of_a_config_take_part(tiny_config, write_config, tmp_path):
@@ -475,12 +487,15 @@ def test_a_users_exporter_is_proven_and_its_file_is_shown(trained, write_config,
     )
 
 
-@pytest.mark.parametrize("stage", ["Eval", "Export"])
-def test_an_exported_file_is_no_checkpoint(stage, write_config, tmp_path, capsys):
+@pytest.mark.parametrize(
+    ("stage", "said"),
+    [("Eval", "not a usable ONNX file"), ("Demo", "not a usable ONNX file"), ("Export", "is an exported file")],
+)
+def test_an_exported_file_that_cannot_be_used_says_so_before_anything_else(stage, said, write_config, tmp_path, capsys):
     (tmp_path / "m.onnx").write_bytes(b"")
     section = {"trainer": {"type": stage, "kwargs": {"ckpt": str(tmp_path / "m.onnx")}}}
     assert run("-c", write_config(section)) == 2
-    assert "trainer.kwargs.ckpt  is an exported file" in re.sub(" +", lambda m: m[0][:2], capsys.readouterr().err)
+    assert said in capsys.readouterr().err
 
 
 def test_a_users_hook_from_custom_modules(tiny_config, write_config, tmp_path, monkeypatch):

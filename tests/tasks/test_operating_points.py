@@ -369,17 +369,17 @@ def test_eval_judges_every_kind_of_exported_file(exporter, bench):
     export = {"type": exporter, "kwargs": {"facts": {"threshold": 0.36}}}
     folder = own.run("Export", own.ckpt, "trainer.kwargs.parity_images=1", evaluator=own.evaluator, export=export)
     (exported,) = (path for path in folder.iterdir() if path.suffix in (".pt2", ".safetensors"))
-    report = own.report(exported)
+    trust = ["trainer.kwargs.trust=true"] if exported.suffix == ".pt2" else []
+    report = own.report(exported, *trust)
     assert counts(report["factory"]) == (0, 5)
     assert report["operating_point"]["set_by"]["threshold"] == "set by export.kwargs.facts.threshold"
 
 
-def test_an_exported_file_is_not_written_to(bench, capsys):
-    own = bench("cls")
-    exported = own.folder / "model.onnx"
+def test_an_exported_file_is_not_written_to(tmp_path):
+    exported = tmp_path / "model.onnx"
     exported.write_bytes(b"")
-    own.run("Eval", exported, "trainer.kwargs.save=true", expected=2, type="cls", name="x", evaluator=own.evaluator)
-    assert "cannot change an exported file" in capsys.readouterr().err
+    (problem,) = Registers.trainers.get("Eval").check_config({"ckpt": str(exported), "save": True}, "trainer.kwargs")
+    assert problem.where == "trainer.kwargs.save" and "cannot change an exported file" in problem.what
 
 
 def test_thresholds_of_single_classes_count_in_report_and_predictor_alike(bench):
@@ -453,3 +453,15 @@ def test_a_good_picture_of_a_model_scored_by_its_map_shows_no_region(bench):
     picture[20, 20] = 180
     found = contradicting(picture)
     assert not found.bad and "good with 30.0% outlined" in contradicting.caption(found)
+
+
+def test_demo_may_be_told_which_classes_are_good(bench):
+    own = bench("cls")
+    own.write_checkpoint({"multi_label": False, "threshold": 0.5}, {"good": ["dent"]}, old=True)
+    assert mistakes(own.demo(own.ckpt, 'evaluator.kwargs.good=["good"]')) == mistakes(bench("cls").predicted(own.ckpt))
+
+
+def test_training_refuses_a_calibration_that_would_do_nothing(tiny_config, write_config, capsys):
+    path = write_config(tiny_config, {"calibration": {"type": "EscapeRate"}})
+    assert main.main(["-c", str(path), "--device", "cpu"]) == 2
+    assert "Eval takes the section" in capsys.readouterr().err

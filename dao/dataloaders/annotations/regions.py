@@ -29,6 +29,12 @@ def fill(polygons: Sequence[Ring], hw: tuple[int, int]) -> NDArray[np.bool_]:
     return trace(polygons, hw)
 
 
+def outline_area(polygons: Sequence[Ring], hw: tuple[int, int]) -> int:
+    """Pixels of `fill`, without drawing them where it can be helped."""
+    packed = _packed(polygons, hw)
+    return int(coco_mask.area(packed) if packed is not None else 0) or int(trace(polygons, hw).sum())
+
+
 def is_thin(polygons: Sequence[Ring], hw: tuple[int, int]) -> bool:
     """Whether outlines enclose no pixel, so that `fill` draws the lines themselves."""
     if all(_surely_filled(ring, hw) for ring in polygons):
@@ -55,7 +61,7 @@ def _packed(polygons: Sequence[Ring], hw: tuple[int, int]) -> dict[str, Any] | N
         return None
     length = sum(np.abs(np.roll(ring, -1, axis=0) - ring).max(1).sum() for ring in rings)
     if length > LONGEST:
-        raise DataError(f"an outline is {length:.3g} pixels long, which no picture's is")
+        raise ValueError(f"it is {length:.3g} pixels long, which no picture's is")
     return coco_mask.merge(coco_mask.frPyObjects([ring.reshape(-1).tolist() for ring in rings], *hw))
 
 

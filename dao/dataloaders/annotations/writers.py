@@ -17,11 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 import yaml
-from faster_coco_eval.core import mask as coco_mask
 
 from dao.dataloaders.annotations.boxes import box_of
 from dao.dataloaders.annotations.placing import Place, count_text, number, objects, outlined, write_text
-from dao.dataloaders.annotations.regions import rle_area
+from dao.dataloaders.annotations.regions import outline_area, rle_area
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Annotations, Box
 from dao.dataloaders.annotations.voc_xml import LABELS_FILE, read_labels
 from dao.dataloaders.annotations.yolo_yaml import read_data_yaml, read_names
@@ -75,11 +74,10 @@ def _coco_object(
 
 def area_of(marked: AnnotatedObject, hw: tuple[int, int] | None) -> float:
     """Pixels of the object's mask or outline, else of its box."""
-    rings = [ring.reshape(-1).tolist() for ring in marked.polygons if len(ring) >= 3]
     if marked.rle is not None:
         return float(rle_area(marked.rle))
-    if rings and hw is not None:
-        return float(coco_mask.area(coco_mask.merge(coco_mask.frPyObjects(rings, *hw))))
+    if marked.polygons and hw is not None:
+        return float(outline_area(marked.polygons, hw))
     left, top, right, bottom = box_of(marked)
     return (right - left) * (bottom - top)
 

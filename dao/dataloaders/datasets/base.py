@@ -19,6 +19,7 @@ from dao.structures import Sample
 
 ALL = "all"  # in the place of a split: every picture, whatever split it belongs to
 MAX_LISTED = 10  # how many offending names a message shows
+MOST_DIGITS = 18
 LONGEST_NAME = 255  # bytes of a file's name, on every file system in use
 
 
@@ -179,14 +180,19 @@ def find_label(token: str, names: Sequence[str], index_of: Mapping[str, int]) ->
     if token in index_of:
         return index_of[token]
     # a number is never an index where the names are numbers themselves: "1" of the classes "3" and "5" is a mistake
-    if token.isdigit() and int(token) < len(names) and not all(name.isdigit() for name in names):
+    if is_number(token) and int(token) < len(names) and not all(map(is_number, names)):
         return int(token)
     raise ValueError(f"'{token}' is not a class. {nearest(token, names)}")
 
 
+def is_number(token: str) -> bool:
+    """Whether a text is a whole number that may count something; "²" and thousand digits are none."""
+    return token.isascii() and token.isdigit() and len(token) <= MOST_DIGITS
+
+
 def derive_classes(tokens: set[str]) -> list[str]:
     """Class names from the labels of a file: sorted; as numbers when all of them are numbers."""
-    if tokens and all(token.isdigit() for token in tokens):
+    if tokens and all(map(is_number, tokens)):
         return sorted(tokens, key=int)
     return sorted(tokens)
 

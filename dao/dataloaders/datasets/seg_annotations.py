@@ -19,6 +19,7 @@ from dao.dataloaders.datasets.base import ImageDataset, Record, names_below, ref
 from dao.dataloaders.datasets.image_io import read_hw
 from dao.dataloaders.datasets.masks import IGNORE, Mask, merge_classes
 from dao.dataloaders.datasets.segmentation import BACKGROUND, SegDataset, with_background
+from dao.dataloaders.guard import reading
 from dao.errors import DataError, Problem
 from dao.register import Registers
 
@@ -72,7 +73,7 @@ class AnnotatedSegmentation(SegDataset):
             index = IGNORE if marked.difficult else self._index_of[marked.label]
             try:
                 layers.append((index, marked.region(hw)))
-            except DataError as error:
+            except (DataError, ValueError) as error:
                 raise DataError(f"{image.path}: {error}") from None
         return merge_classes(layers, hw)
 
@@ -98,8 +99,10 @@ def _keep_visible(image: AnnotatedImage, census: Census) -> int:
         return len(image.objects)
     visible = []
     for number, marked in enumerate(image.objects):
-        if _is_visible(marked, hw, census, f"{image.path} object {number} ({marked.label})"):
-            visible.append(marked)
+        place = f"{image.path} object {number} ({marked.label})"
+        with reading(place, "outline"):
+            if _is_visible(marked, hw, census, place):
+                visible.append(marked)
     if visible:
         image.lost += len(image.objects) - len(visible)
         image.objects = visible

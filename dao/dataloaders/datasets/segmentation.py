@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from loguru import logger
 
-from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed
+from dao.dataloaders.datasets.base import ImageDataset, Record, is_number, raise_listed
 from dao.dataloaders.datasets.image_io import read_hw, read_image
 from dao.dataloaders.datasets.masks import IGNORE, Mask, MaskCodec, read_raw_mask, refuse_other_size
 from dao.errors import ConfigError, DataError, Problem, nearest
@@ -202,4 +202,4 @@ def format_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
 def _is_value(text: str) -> bool:
     if text.startswith("#"):
         return len(text) == 7 and all(c in "0123456789abcdefABCDEF" for c in text[1:])
-    return text.isdigit() and int(text) <= 65535
+    return is_number(text) and int(text) <= 65535

@@ -113,6 +113,12 @@ def test_outlines_far_beyond_the_picture_are_cut_and_cost_no_memory(tmp_path):
         read_coco(coco(tmp_path, [[20, 20, 9e9, 20, 9e9, 40, 20, 40]]))
 
 
+def test_an_outline_without_end_is_refused_with_its_place(tmp_path):
+    zigzag = [value for step in range(60_000) for value in (0 if step % 2 else 95, step % 90)]
+    with pytest.raises(DataError, match=r"a\.png object 0 \(scratch\): .*pixels long"):
+        CocoSegmentation(coco(tmp_path, [zigzag], box=None))
+
+
 def test_a_coco_size_of_minus_one_is_not_stated(tmp_path):
     path = coco(tmp_path, [RING], hw=(-1, -1))
     assert read_coco(path).images[0].hw is None

@@ -85,6 +85,8 @@ def test_a_missing_label_is_an_error_that_names_every_row(write_csv):
         (f"image,label\na.png,{'x' * 200_000}\n", {}, "field larger than field limit"),
         (f"image,label\n{'x' * 300}.png,dent\n", {}, "no file can be called"),
         ("image,label\na\0.png,dent\n", {}, r"list\.csv"),
+        ("image,label\na.png,²\n", {"classes": ["dent"]}, "'²' is not a class"),
+        (f"image,label\na.png,{'9' * 5000}\n", {"classes": ["dent"]}, "is not a class"),
         ("image,label\na.png,dnt\n", {"classes": ["dent"]}, "line 2: 'dnt' is not a class. Nearest: dent"),
         ("image,label\na.png,1\n", {"classes": ["3", "5"]}, "'1' is not a class"),
         ("image,label\na.png,a||b\n", {"label_separator": "|"}, "empty label between separators"),
@@ -111,3 +113,7 @@ def test_contradicting_settings(kwargs, key):
     with pytest.raises(ConfigError) as caught:
         CsvDataset("unread.csv", **kwargs)
     assert [p.where for p in caught.value.problems] == [f"CsvDataset.{key}"]
+
+
+def test_labels_that_look_like_numbers_and_are_none_are_names(write_csv):
+    assert CsvDataset(write_csv("image,label\ntrain/dent/0.png,²\ntrain/dent/1.png,1\n")).classes == ["1", "²"]

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dao.answers import operating as points
 from dao.answers.operating import SET_BY, changed
 from dao.calibrators.base import CalibrationScores
-from dao.errors import AnswerError, ConfigError, DataError, Problem
+from dao.errors import AnswerError, CheckpointError, ConfigError, DataError, Problem
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
 from dao.tasks import answered
@@ -233,6 +233,15 @@ class Task(ABC):
     def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, answered.Shape]:
         """The arrays that a model with this card answers with: their shapes for a picture of (height, width)."""
         return {}
+
+    @classmethod
+    def check_names(cls, names: Sequence[str], card: ModelCard, source: str) -> None:
+        """Raise CheckpointError for a file whose outputs are not those that its card promises."""
+        missing = [name for name in cls.expected(card, (1, 1)) if name not in names]
+        if missing:
+            raise CheckpointError(
+                f"{source} answers with {', '.join(names)}; its card promises {', '.join(missing)} as well"
+            )
 
     @classmethod
     def checked(cls, outputs: Outputs, card: ModelCard, pictures: int, hw: tuple[int, int]) -> Outputs:

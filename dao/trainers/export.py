@@ -26,7 +26,7 @@ from dao.trainers.answering import (
     refuse_exported,
     stage_folder,
 )
-from dao.trainers.base import Options, Trainer, plain
+from dao.trainers.base import Options, Trainer, kept
 from dao.trainers.pending import REFUTED, PendingFile
 from dao.trainers.proof import Proof
 from dao.utils import checkpoint, run_folder
@@ -79,7 +79,7 @@ class Export(Trainer):
         self.iters_per_epoch = min(self.parity_images, len(self.dataset))
         self.run_dir = stage_folder(str(path), "export", "model")
         log.to_file(self.run_dir / "log.txt")
-        run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+        run_folder.write_json(self.run_dir / "config.json", kept(self.config))
         self.proofs: dict[Path, Proof] = {}
         self.scratch = tempfile.TemporaryDirectory(prefix="proof-")
         self.unproven: list[Path] = []

@@ -96,10 +96,10 @@ def main(argv: list[str] | None = None) -> int:
         return run(args)
     except AICoreError as error:
         logger.debug("{}", error)  # into the run's log.txt, where there is one
-        print(f"\n{error}", file=sys.stderr)
+        print(f"\n{shown(error)}", file=sys.stderr)
         return error.exit_code
     except signals.Terminated as stopped:
-        print(f"\n{stopped}", file=sys.stderr)
+        print(f"\n{shown(stopped)}", file=sys.stderr)
         return 128 + stopped.number
     except KeyboardInterrupt:
         print("\ninterrupted", file=sys.stderr)
@@ -108,8 +108,16 @@ def main(argv: list[str] | None = None) -> int:
         explained = failures.told(error)
         if explained is None:  # a bug of ours keeps its traceback
             raise
-        print(f"\n{explained}", file=sys.stderr)
+        print(f"\n{shown(explained)}", file=sys.stderr)
         return explained.exit_code
+
+
+def shown(error: BaseException) -> str:
+    """A message as a terminal may have it: names of files can hold what it would obey, and values what is secret."""
+    from dao.secret_values import hidden
+    from dao.utils.printable import printable
+
+    return printable(hidden(str(error)))
 
 
 def run(args: argparse.Namespace) -> int:

@@ -15,7 +15,7 @@ from dao.errors import CheckpointError, DataError
 from dao.structures import Prediction
 from dao.tasks import build
 from dao.tasks.base import ModelCard, Outputs, Task, as_arrays
-from dao.utils import checkpoint, manifest
+from dao.utils import checkpoint, manifest, onnx_guard
 
 Image = NDArray[np.uint8]
 
@@ -82,10 +82,12 @@ class OnnxBackend:
             raise CheckpointError(
                 f"{path} was not exported by AICore: its metadata holds no class names or preprocessing"
             )
+        onnx_guard.refuse_nan(path)
         self.card = ModelCard.from_json(metadata["aicore"], str(path))
         self.layout = metadata.get("layout", "nhwc")
         self.names = [output.name for output in self.session.get_outputs()]
-        self.input = self.session.get_inputs()[0]
+        self.input = onnx_guard.input_of(self.session, self.layout, self.card.preprocess["in_channels"], path)
+        build.task_class(self.card.task).check_names(self.names, self.card, str(path))
 
     def run(self, images: Image) -> Outputs:
         if self.layout == "nchw":
@@ -96,7 +98,11 @@ class OnnxBackend:
                     f"this file was exported for inputs of shape {self.input.shape}, the picture has {list(images.shape)} "
                     f"(axis {axis}); export with dynamic: true to take any size"
                 )
-        return dict(zip(self.names, self.session.run(self.names, {self.input.name: images})))
+        try:
+            found = self.session.run(self.names, {self.input.name: images})
+        except Exception as error:  # onnxruntime's own exceptions have no public base
+            raise CheckpointError(f"the exported file gives no answer: {checkpoint.reason_of(error)}") from error
+        return dict(zip(self.names, found))
 
 
 class TorchExportBackend:

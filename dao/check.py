@@ -10,8 +10,10 @@ import torch
 from dao.config import Raw
 from dao.dataloaders.check import DatasetReport, check_dataset, cross_split_duplicates
 from dao.errors import DataError
+from dao.secret_values import hidden
 from dao.tasks import build
 from dao.trainers import rehearsal
+from dao.utils.printable import printable
 
 # what trains, what finds thresholds and what judges must not share pictures; a demo or a proof may show any
 KEPT_APART = ("dataloader.dataset", "calibration.dataloader.dataset", "evaluator.dataloader.dataset")
@@ -69,4 +71,4 @@ def held_out(dataset: Any) -> set[str]:
 
 def say(text: str) -> None:
     """To stdout: it is what was asked for, not a log line."""
-    sys.stdout.write(text + "\n")
+    sys.stdout.write(printable(hidden(text)) + "\n")

@@ -17,6 +17,7 @@ from typing import Any, NoReturn
 
 from dotmap import DotMap
 
+from dao import secret_values, yaml_reader
 from dao.config_merge import Raw, drop_delete_marks, json_or_text, merge, override, unique
 from dao.errors import ConfigError, Problem
 
@@ -61,6 +62,9 @@ def inherit(path: Path, chain: tuple[Path, ...] = ()) -> Raw:
     merged: Raw = {}
     for base in bases:
         target = path.parent / base
+        if target.suffix.lower() == ".py":
+            message = f"{base} is a Python file, which would be run: a config names data, and -c alone may name a .py"
+            raise ConfigError(Problem("_base_", message), str(path))
         if not target.is_file():
             raise ConfigError(
                 Problem("_base_", f"{base} does not exist beside {path.name} (looked for {target})"), str(path)
@@ -79,7 +83,18 @@ def read_file(path: Path) -> Raw:
     content = reader(path)
     if not isinstance(content, dict):
         raise ConfigError(f"expected an object at the top, got {type(content).__name__}", str(path))
+    refuse_deep(content, str(path))
     return content
+
+
+def refuse_deep(content: Any, source: str) -> None:
+    """Raise ConfigError for values nested so deep that whatever walks through them would end in Python's own limit."""
+    level, depth = [content], 0
+    while level and depth <= yaml_reader.DEEPEST:
+        inner = [one.values() if isinstance(one, dict) else one for one in level if isinstance(one, dict | list)]
+        level, depth = [one for values in inner for one in values], depth + 1
+    if level:
+        raise ConfigError(f"it is nested more than {yaml_reader.DEEPEST} levels deep", source)
 
 
 def _read_json(path: Path) -> Any:
@@ -96,49 +111,23 @@ def _read_json(path: Path) -> Any:
         ) from None
     except UnicodeDecodeError as error:
         raise ConfigError(f"not a UTF-8 text file: {error}", str(path)) from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits, a thousand brackets
+        raise ConfigError(f"not valid JSON: {type(error).__name__}: {str(error)[:100]}", str(path)) from None
     if problems:
         raise ConfigError(problems, str(path))
     return content
 
 
-def _written(key: Any) -> str:
-    """A YAML key as it is written, for keys may be names of classes too; "" for one that is no scalar."""
-    return key.value if key.id == "scalar" else ""
-
-
-def _keep_words(node: Any, seen: set[int]) -> None:
-    """Make the words of a YAML node text as written: of class names NO is not False, and 010 is not 8."""
-    if id(node) in seen:  # an alias, which may lead in a circle
-        return
-    seen.add(id(node))
-    if node.id == "scalar" and node.tag != "tag:yaml.org,2002:null":
-        node.tag = "tag:yaml.org,2002:str"
-    for part in node.value if node.id != "scalar" else ():
-        for inner in part if isinstance(part, tuple) else (part,):
-            _keep_words(inner, seen)
-
-
 def _read_yaml(path: Path) -> Any:
-    import yaml
-
-    class UniqueKeyLoader(yaml.SafeLoader):
-        pass
-
-    def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Raw:
-        loader.flatten_mapping(node)
-        names = [(_written(key) or str(loader.construct_object(key, deep=True)), value) for key, value in node.value]
-        for name, value in names:
-            if name in NAMING_CLASSES:
-                _keep_words(value, set())
-        pairs = [(name, loader.construct_object(value, deep=True)) for name, value in names]
-        return unique(pairs, problems)
-
     problems: list[Problem] = []
-    UniqueKeyLoader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
     try:
-        content = yaml.load(path.read_text(encoding="utf-8"), Loader=UniqueKeyLoader)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"not valid YAML: {' '.join(str(error).split())}", str(path)) from None
+        content = yaml_reader.load(
+            path.read_text(encoding="utf-8"), lambda pairs: unique(pairs, problems), NAMING_CLASSES
+        )
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"not a UTF-8 text file: {error}", str(path)) from None
+    except ValueError as error:
+        raise ConfigError(f"not valid YAML: {error}", str(path)) from None
     if problems:
         raise ConfigError(problems, str(path))
     return content
@@ -180,14 +169,17 @@ def expand_env(value: Any, problems: list[Problem], where: str = "") -> Any:
     def replace(match: re.Match[str]) -> str:
         name, default = match.groups()
         found = os.environ.get(name, default)
+        if secret_values.looks_secret(name) and name in os.environ:
+            secret_values.remember(name)
         if found is None:
             problems.append(
                 Problem(where, f"${{{name}}}: the environment variable is not set; ${{{name}:default}} gives one")
             )
         return found or ""
 
-    expanded = ENV_REFERENCE.sub(replace, value)
-    return json_or_text(expanded) if ENV_REFERENCE.fullmatch(value) else expanded
+    expanded, whole = ENV_REFERENCE.sub(replace, value), ENV_REFERENCE.fullmatch(value)
+    # a password of digits is no number
+    return json_or_text(expanded) if whole and not secret_values.looks_secret(whole[1]) else expanded
 
 
 def not_finite(value: Any, where: str = "") -> Iterator[tuple[str, float]]:

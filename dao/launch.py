@@ -34,11 +34,18 @@ def launch(args: argparse.Namespace) -> int:
 
 
 def take_config_of_run(args: argparse.Namespace) -> None:
-    """``--resume RUN`` without -c: the run folder holds its config, and the modules that -m named are in its command."""
+    """``--resume RUN`` without -c: the run folder holds its config, overrides and all.
+
+    The modules that -m named then are not imported on the folder's word, which may come from anywhere: it is data.
+    Raises ConfigError naming them where -m does not say them again.
+    """
     from dao.utils import run_folder
 
     path, modules = run_folder.config_of_run(args.resume)
-    args.exp_file, args.cus_file = str(path), args.cus_file or modules
+    if modules and not args.cus_file:
+        message = f"the run was started with -m {modules}, which is code: say -m again if you trust it"
+        raise ConfigError(Problem("-m", message), str(path))
+    args.exp_file = str(path)
 
 
 @contextlib.contextmanager
@@ -232,6 +239,8 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
 
     from dao.errors import AICoreError
     from dao.register import CUSTOM_MODULES, import_all_modules_for_register
+    from dao.secret_values import hidden
+    from dao.utils.printable import printable
 
     signals.raise_on_stop()
     torch.set_num_threads(settings["threads"])
@@ -244,7 +253,7 @@ def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dic
         sys.stderr.flush()
         os._exit(128 + stopped.number)
     except AICoreError as error:
-        sys.stderr.write(f"\n[rank {placements[index]['rank']}] {error}\n")
+        sys.stderr.write(f"\n[rank {placements[index]['rank']}] {printable(hidden(str(error)))}\n")
         sys.stderr.flush()
         os._exit(error.exit_code)  # the group may hang in its own exit while a peer waits for us
     outcome.value = max(outcome.value, code)

@@ -139,7 +139,19 @@ def _init_method(args: argparse.Namespace, world: int) -> str:
         raise ConfigError(
             Problem("--dist-url", f"expected tcp://HOST:PORT with a port up to 65535, got '{args.dist_url}'")
         )
+    refuse_unknown_host(args.dist_url)
     return args.dist_url
+
+
+def refuse_unknown_host(url: str) -> None:
+    """Raise ConfigError for a host that nobody knows, before torch looks for it in its own many words."""
+    host = url.removeprefix("tcp://").rsplit(":", 1)[0]
+    try:
+        socket.getaddrinfo(host, None)
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or type(error).__name__
+        message = f"no machine is known by the name '{host}' here ({reason}); give its address, or see /etc/hosts"
+        raise ConfigError(Problem("--dist-url", message)) from None
 
 
 def free_port() -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 MOST_VALUES = 200_000  # of a file with its aliases written out: more than any config or list of classes has
@@ -10,8 +10,9 @@ DEEPEST = 100  # levels
 NOT_YAML = (ValueError, TypeError, RecursionError, OverflowError, AttributeError, KeyError)  # dates, numbers, nesting
 
 
-def load(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None) -> Any:
+def load(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None, as_words: Collection[str] = ()) -> Any:
     """What a YAML text says. pairs: makes a mapping of its keys, as text, and values, in their order; a dict by default.
+    as_words: keys whose values are names, every word of them text.
 
     Raises ValueError, in a line, for what is no YAML, or is more than `MOST_VALUES` values or `DEEPEST` levels.
     """
@@ -22,9 +23,11 @@ def load(text: str, pairs: Callable[[list[tuple[str, Any]]], Any] | None = None)
 
     def mapping(loader: yaml.SafeLoader, node: yaml.MappingNode) -> Any:
         loader.flatten_mapping(node)
-        return pairs([  # type: ignore[misc]
-            (str(loader.construct_object(k, deep=True)), loader.construct_object(v, deep=True)) for k, v in node.value
-        ])  # fmt: skip
+        names = [(_written(key) or str(loader.construct_object(key, deep=True)), value) for key, value in node.value]
+        for name, value in names:
+            if name in as_words:
+                _keep_words(value, set())
+        return pairs([(name, loader.construct_object(value, deep=True)) for name, value in names])  # type: ignore[misc]
 
     if pairs is not None:
         Loader.add_constructor(yaml.resolver.BaseResolver.DEFAULT_MAPPING_TAG, mapping)
@@ -70,3 +73,20 @@ def _written_out(node: Any, known: dict[int, int], depth: int) -> int:
         if known[id(node)] > MOST_VALUES:
             raise _TooMuchError(f"with its aliases written out it has more than {MOST_VALUES:,} values")
     return known[id(node)]
+
+
+def _written(key: Any) -> str:
+    """A YAML key as it is written, for keys may be names of classes too; "" for one that is no scalar."""
+    return key.value if key.id == "scalar" else ""
+
+
+def _keep_words(node: Any, seen: set[int]) -> None:
+    """Make the words of a YAML node text as written: of class names NO is not False, and 010 is not 8."""
+    if id(node) in seen:  # an alias, which may lead in a circle
+        return
+    seen.add(id(node))
+    if node.id == "scalar" and node.tag != "tag:yaml.org,2002:null":
+        node.tag = "tag:yaml.org,2002:str"
+    for part in node.value if node.id != "scalar" else ():
+        for inner in part if isinstance(part, tuple) else (part,):
+            _keep_words(inner, seen)

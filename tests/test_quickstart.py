@@ -29,3 +29,18 @@ def test_a_metric_is_found_wherever_a_report_nests_it_with_or_without_an_interva
     report = {"pictures": 3, "foreground": {"iou_any_kind": 0.7}, "top1": {"value": 0.9, "low": 0.8, "high": 1.0}}
     assert quickstart.find_metric(report, "iou_any_kind") == 0.7 and quickstart.find_metric(report, "top1") == 0.9
     assert quickstart.find_metric(report, "ap50") != quickstart.find_metric(report, "ap50")  # NaN reaches no bar
+
+
+def test_segmenter_and_detector_start_from_the_classifiers_weights(monkeypatch):
+    starts = {}
+
+    def fake(column, start):
+        starts[column.task] = start
+        return {"checkpoint": f"runs/{column.task}/best.ckpt", "value": column.wanted, "wanted": column.wanted}
+
+    monkeypatch.setattr(quickstart, "run_column", fake)
+    monkeypatch.setattr(quickstart, "table", lambda rows: None)
+    assert quickstart.main() == 0
+    assert starts["cls"] == starts["anomaly-padim"] == []
+    assert starts["seg"] == ["model.kwargs.checkpoint_path=runs/cls/best.ckpt"]
+    assert starts["det"] == ["model.kwargs.backbone.kwargs.checkpoint_path=runs/cls/best.ckpt"]

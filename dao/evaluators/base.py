@@ -24,7 +24,8 @@ class Evaluator(ABC):
     thresholds at which others were reached). Names as `metric_names` gives them, with <class> where one of those stands
     (or a kind of defect), and * for a word or a number: a name is matched whole, so that what a user calls a class says
     nothing. Every metric is in one of the three.
-    operating: its keywords that set the model's operating point, of which None leaves the model's own; facts: those that
+    operating: its keywords that set the model's operating point, of which None leaves the model's own; naming: those that
+    say which classes are good, which is part of it; facts: those that
     were given, by the names of the card's facts or the task's short names for them. The trainers hand them to the task,
     so that what is counted is what demo and exported files answer.
     model_facts: those of the model that is judged, and notes: what its report is to say beside the numbers, one sentence
@@ -41,6 +42,7 @@ class Evaluator(ABC):
     notes: tuple[str, ...] = ()
     details: Mapping[str, Any] = MappingProxyType({})  # everything that `compute` last told, nested
     operating: ClassVar[tuple[str, ...]] = ()
+    naming: ClassVar[tuple[str, ...]] = ()
 
     @property
     def best_order(self) -> tuple[str, ...]:

@@ -113,6 +113,7 @@ class ClsEvaluator(Evaluator):
         return {**({"positive": self.bad} if self.bad else {}), **super().facts}
 
     operating = ("threshold", "class_thresholds")
+    naming = ("positive", "good")
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:

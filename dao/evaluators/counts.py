@@ -43,18 +43,20 @@ def per_class(
 
 
 def average_precisions(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> list[float]:
-    """(K,) area under each class's precision-recall steps, by torchmetrics; NaN for a class without pictures."""
-    import torch
-    from torchmetrics.functional.classification import binary_average_precision
+    """(K,) area under each class's precision-recall steps; NaN for a class without pictures."""
+    return [step_area(scores[:, k], truth[:, k]) for k in range(scores.shape[1])]
 
-    found = []
-    for k in range(scores.shape[1]):
-        if truth[:, k].any():
-            target = torch.from_numpy(truth[:, k].astype(np.int64))
-            found.append(float(binary_average_precision(torch.from_numpy(np.ascontiguousarray(scores[:, k])), target)))
-        else:
-            found.append(float("nan"))
-    return found
+
+def step_area(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
+    """Area under the steps of precision over recall of one class, (N,) each; equal scores come together."""
+    total = int(truth.sum())
+    if not total:
+        return float("nan")
+    order = np.argsort(-scores, kind="stable")
+    ordered, hits = scores[order], np.cumsum(truth[order])
+    last_of_ties = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
+    hits = hits[last_of_ties]
+    return float((np.diff(hits, prepend=0) * (hits / (last_of_ties + 1))).sum() / total)
 
 
 def macro(rows: dict[str, dict[str, Any]]) -> dict[str, float]:

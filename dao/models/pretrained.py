@@ -14,7 +14,7 @@ from loguru import logger
 from torch import nn
 
 from dao.errors import CheckpointError, ConfigError, Problem, nearest
-from dao.utils import checkpoint
+from dao.utils import checkpoint, offline
 
 
 def download(make: Callable[[], Any], model_name: str, keyword: str) -> Any:
@@ -53,6 +53,13 @@ def _offline_when_the_hub_is_out_of_reach() -> Iterator[None]:
         yield
     finally:
         constants.HF_HUB_OFFLINE = before
+
+
+def refuse_hub(model_name: str, where: str, wanted: bool) -> None:
+    """Raise ConfigError for a name that asks a hub (even for the settings of a model), where nothing pretrained is wanted."""
+    if offline.names_a_hub(model_name) and not wanted:
+        message = f"'{model_name}' asks a hub, which only pretrained weights may; without them name the model alone"
+        raise ConfigError(Problem(where, f"{message}: '{offline.bare_name(model_name)}'"))
 
 
 def refuse_unknown(model_name: str, where: str) -> None:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from dao.answers import operating as points
 from dao.answers.operating import SET_BY, changed
 from dao.calibrators.base import CalibrationScores
-from dao.errors import AnswerError, ConfigError, DataError, Problem
+from dao.errors import AnswerError, CheckpointError, ConfigError, DataError, Problem
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
 from dao.tasks import answered
@@ -161,6 +161,15 @@ class Task(ABC):
         `set_apart` gave. All as in evaluation. Called on every process.
         """
 
+    def take_over(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Set facts that training found, now or before it was resumed; operating points that the config sets stay, and are
+        returned."""
+        by_hand = {name: self.facts[name] for name in self.operating if name in self.facts.get(SET_BY, {})}
+        self.facts |= found
+        if by_hand:
+            self.facts = {**self.with_facts(by_hand).facts, SET_BY: self.facts[SET_BY]}
+        return by_hand
+
     @classmethod
     def recalibrated(cls, answers: Any, rule: Any, batches: Iterable[Batch], evaluator: Any) -> dict[str, Any]:
         """Facts with the threshold that a calibrator finds for a model that is trained, from a set with good and bad parts.
@@ -224,6 +233,15 @@ class Task(ABC):
     def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, answered.Shape]:
         """The arrays that a model with this card answers with: their shapes for a picture of (height, width)."""
         return {}
+
+    @classmethod
+    def check_names(cls, names: Sequence[str], card: ModelCard, source: str) -> None:
+        """Raise CheckpointError for a file whose outputs are not those that its card promises."""
+        missing = [name for name in cls.expected(card, (1, 1)) if name not in names]
+        if missing:
+            raise CheckpointError(
+                f"{source} answers with {', '.join(names)}; its card promises {', '.join(missing)} as well"
+            )
 
     @classmethod
     def checked(cls, outputs: Outputs, card: ModelCard, pictures: int, hw: tuple[int, int]) -> Outputs:

@@ -166,7 +166,7 @@ def task_from_checkpoint(content: Mapping[str, Any], source: str) -> Task:
     try:
         with offline.no_network(source):
             model = build_model({"type": card.task, "model": section}, card.classes, preprocess.in_channels)
-        model.load_state_dict(checkpoint.inference_weights(content))
+        model.load_state_dict(checkpoint.inference_weights(content, source))
     except ConfigError as error:
         said = "; ".join(f"{problem.where}: {problem.what}" for problem in error.problems)
         raise CheckpointError(f"{source}: the model it names cannot be built: {said}") from error

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from loguru import logger
 from dao.answers.operating import SET_BY
 from dao.backends import TorchBackend, backend_of, open_file
 from dao.config_merge import Raw, merge
-from dao.errors import AICoreError, DataError, Problem
+from dao.errors import DataError, Problem
 from dao.register import Registers
 from dao.structures import Sample, Unreadable
 from dao.tasks import build
@@ -75,12 +75,9 @@ def _dataset_kwargs(config: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _complete_from_file(raw: Raw, path: str) -> Raw:
-    """An exported file knows its task and its preprocessing; a file that cannot be read says so when it is used."""
+    """An exported file knows its task and its preprocessing. Raises CheckpointError where it cannot be read."""
     trust = raw["trainer"].get("kwargs", {}).get("trust") is True
-    try:
-        card = open_file(Path(path), torch.device("cpu"), trust).card
-    except AICoreError:
-        return raw
+    card = open_file(Path(path), torch.device("cpu"), trust).card
     name = re.sub(r"[/\\\x00-\x1f]+", "_", Path(path).stem).strip(". ") or "model"
     return _with_evaluator({"name": name, **raw, "type": card.task, "preprocess": card.preprocess}, card)
 
@@ -105,15 +102,18 @@ def _without_point(section: Any) -> Any:
 
 def point_keys(evaluator: str) -> tuple[str, ...]:
     """The keywords of an evaluator that set the operating point."""
-    return getattr(Registers.evaluators.get(evaluator), "operating", ())
+    kind = Registers.evaluators.get(evaluator)
+    return (*getattr(kind, "operating", ()), *getattr(kind, "naming", ()))
 
 
-def facts_as_configured(config: Any, classes: Sequence[str]) -> dict[str, Any]:
+def facts_as_configured(config: Any, card: ModelCard) -> dict[str, Any]:
     """The operating point that a stage's own "evaluator" section sets, for stages that do not judge; {} for none."""
     section = config.get("evaluator", {})
     if not section or not set(plain(section.get("kwargs", {}))) & set(point_keys(section.type)):
         return {}
-    return Registers.evaluators.build(section, "evaluator", classes=list(classes)).facts
+    evaluator = Registers.evaluators.build(section, "evaluator", classes=list(card.classes))
+    evaluator.model_facts = card.facts  # which classes are bad, the model knows better than their names
+    return evaluator.facts
 
 
 def is_exported(path: str) -> bool:

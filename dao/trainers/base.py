@@ -13,12 +13,13 @@ from typing import Any, ClassVar
 import torch
 from loguru import logger
 
-from dao import signals
+from dao import secret_values, signals
 from dao.config import Config, Raw
 from dao.errors import AICoreError, DataError
 from dao.structures import Batch, Unreadable
 from dao.trainers.hooks.base import Hook
 from dao.utils import dist
+from dao.utils.printable import one_line
 
 
 @dataclass(slots=True)
@@ -218,7 +219,7 @@ class BadPictures:
         if picture.path in self.reasons:
             return
         self.reasons[picture.path] = picture.reason
-        logger.warning("skipped: {} ({})", picture.path, picture.reason)
+        logger.warning("skipped: {} ({})", one_line(picture.path), one_line(picture.reason))
         self._refuse_too_many()
 
     def _refuse_too_many(self) -> None:
@@ -239,10 +240,15 @@ class BadPictures:
             logger.warning(self._render(f"of {self.total} pictures, left out of this run"))
 
     def _render(self, what: str) -> str:
-        shown = [f"  {path}: {reason}" for path, reason in list(self.reasons.items())[: self.SHOWN]]
+        shown = [f"  {one_line(path)}: {one_line(reason)}" for path, reason in list(self.reasons.items())[: self.SHOWN]]
         more = len(self.reasons) - len(shown)
         tail = [f"  ... and {more} more"] if more > 0 else []
         return "\n".join([f"{len(self.reasons)} pictures cannot be read or answered, {what}:", *shown, *tail])
+
+
+def kept(config: Any) -> Any:
+    """A config as it is written down: plain, with references in the place of secret values."""
+    return secret_values.hidden_in(plain(config))
 
 
 def plain(value: Any) -> Any:

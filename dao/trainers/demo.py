@@ -19,9 +19,10 @@ from dao.signature import out_of_limits
 from dao.structures import Prediction, Sample, Unreadable
 from dao.tasks import build
 from dao.trainers.answering import complete_from_checkpoint, facts_as_configured, readable, stage_folder
-from dao.trainers.base import Options, Trainer, plain
+from dao.trainers.base import Options, Trainer, kept
 from dao.utils import logger as log
 from dao.utils import run_folder
+from dao.utils.printable import one_line
 from dao.utils.visualize import contact_sheet, write_image, write_pixels
 
 
@@ -65,14 +66,14 @@ class Demo(Trainer):
 
     def setup(self) -> None:
         self.predictor = Predictor(self.ckpt, str(self.device), trust=self.trust)
-        facts = facts_as_configured(self.config, self.predictor.classes)
+        facts = facts_as_configured(self.config, self.predictor.card)
         if facts:
             self.predictor.card = self.predictor.task_class.at(self.predictor.card, facts, "evaluator.kwargs")
         self.dataset = build.build_dataset(self.config.images, "images")
         self.bad.total = self.iters_per_epoch = len(self.dataset)
         self.run_dir = stage_folder(self.ckpt, "demo", "pictures")
         log.to_file(self.run_dir / "log.txt")
-        run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+        run_folder.write_json(self.run_dir / "config.json", kept(self.config))
         logger.info("{} on {} pictures -> {}", self.ckpt, len(self.dataset), self.run_dir)
 
     def fetch(self) -> Iterator[Any]:
@@ -105,7 +106,7 @@ class Demo(Trainer):
             self.tiles.append(self.predictor.thumbnail(sample.image, prediction))
             self.captions.append(f"{caption}\n{Path(sample.path).name}")
             self.verdicts.append(bad)
-        logger.info("{}  {}", sample.path, caption)
+        logger.info("{}  {}", one_line(sample.path), one_line(caption))
 
     def _heatmap(self, sample: Sample, prediction: Prediction) -> NDArray[np.float32] | None:
         """Where the model looked, in the original picture's frame."""

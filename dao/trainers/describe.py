@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from loguru import logger
 
 from dao.schedulers.base import in_epochs
-from dao.trainers.base import plain
+from dao.trainers.base import kept
 from dao.utils import dist
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ def describe(trainer: TrainVal) -> None:
         from dao.utils.summary import model_summary
 
         logger.info("\n{}", model_summary(model, trainer.preprocess))
-        logger.info("resolved config:\n{}", json.dumps(plain(trainer.config), indent=2))
+        logger.info("resolved config:\n{}", json.dumps(kept(trainer.config), indent=2))
 
 
 def rates(trainer: TrainVal) -> str:

@@ -20,7 +20,7 @@ from dao.trainers import recalibrate, rehearsal
 from dao.trainers.answering import complete_from_checkpoint, is_exported, say_left_out, section_name, stage_folder
 from dao.trainers.answering_file import AnsweringFile
 from dao.trainers.apart import refuse_judges
-from dao.trainers.base import BadPictures, Options, Trainer, plain
+from dao.trainers.base import BadPictures, Options, Trainer, kept, plain
 from dao.trainers.evaluation import Counted, answering_as_counted, to_device
 from dao.trainers.known_pictures import note_of_taught
 from dao.utils import checkpoint, dist, run_folder
@@ -143,7 +143,7 @@ class Eval(Trainer):
         self.run_dir = stage_folder(str(path), "eval", section_name(section.dataloader.dataset))
         if dist.is_main():
             log.to_file(self.run_dir / "log.txt")
-            run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+            run_folder.write_json(self.run_dir / "config.json", kept(self.config))
         logger.info("{} on {} pictures -> {}", path, self.bad.total, self.run_dir)
         self.path = path
         if self.calibration_loader is not None:

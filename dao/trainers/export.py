@@ -26,7 +26,7 @@ from dao.trainers.answering import (
     refuse_exported,
     stage_folder,
 )
-from dao.trainers.base import Options, Trainer, plain
+from dao.trainers.base import Options, Trainer, kept
 from dao.trainers.pending import REFUTED, PendingFile
 from dao.trainers.proof import Proof
 from dao.utils import checkpoint, run_folder
@@ -72,14 +72,14 @@ class Export(Trainer):
     def setup(self) -> None:
         path = checkpoint.find(self.ckpt, self.prefer)
         self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
-        if facts := facts_as_configured(self.config, self.task.classes):
+        if facts := facts_as_configured(self.config, self.task.card()):
             self.task = self.task.with_facts(facts, "evaluator.kwargs")
         self.dataset = self._pictures()
         self.bad.total = len(self.dataset)
         self.iters_per_epoch = min(self.parity_images, len(self.dataset))
         self.run_dir = stage_folder(str(path), "export", "model")
         log.to_file(self.run_dir / "log.txt")
-        run_folder.write_json(self.run_dir / "config.json", plain(self.config))
+        run_folder.write_json(self.run_dir / "config.json", kept(self.config))
         self.proofs: dict[Path, Proof] = {}
         self.scratch = tempfile.TemporaryDirectory(prefix="proof-")
         self.unproven: list[Path] = []

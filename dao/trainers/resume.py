@@ -15,7 +15,7 @@ from dao.dataloaders import fingerprint
 from dao.errors import CheckpointError, RunError
 from dao.tasks import build
 from dao.trainers import strategies
-from dao.trainers.base import plain
+from dao.trainers.base import kept
 from dao.trainers.update import updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 
@@ -97,7 +97,7 @@ def content_of(trainer: TrainVal) -> dict[str, Any]:
         "pictures": trainer.known.taught if trainer.known is not None else None,
         "metrics": trainer.metrics,
         "best": trainer.best,
-        "config": json.dumps(plain(trainer.config)),
+        "config": json.dumps(kept(trainer.config)),
         "card": trainer.task.card().to_json(),
         "versions": dict(run_folder.package_versions()),
     }
@@ -122,7 +122,7 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
     for name, hook in _named(trainer.hooks):
         hook.load_state_dict(content["hooks"].get(name, {}))
-    trainer.task.facts |= {name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts}
+    trainer.task.take_over({name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts})
     trainer.start_epoch, trainer.start_iter = content["epoch"], content["iter"]
     if trainer.task.passes:  # what it had collected is not in the checkpoint
         trainer.start_iter = 0
@@ -156,7 +156,7 @@ def _load_update(trainer: TrainVal, content: dict[str, Any]) -> None:
     groups = optimizer.param_groups if optimizer is not None else []
     settings = [{key: value for key, value in group.items() if key != "params"} for group in groups]
     trainer.update.load_state_dict(content["update"])
-    if json.loads(content["config"]).get("optimizer") == plain(trainer.config).get("optimizer"):
+    if json.loads(content["config"]).get("optimizer") == kept(trainer.config).get("optimizer"):
         return
     for group, own in zip(optimizer.param_groups if optimizer is not None else [], settings, strict=True):
         group.update(own)
@@ -183,7 +183,7 @@ def _place_scheduler(trainer: TrainVal, content: dict[str, Any]) -> None:
 
 def _say_changes(trainer: TrainVal, content: dict[str, Any]) -> None:
     """Name every setting that is not what it was: they hold from here on."""
-    before, now = flat(json.loads(content["config"])), flat(plain(trainer.config))
+    before, now = flat(json.loads(content["config"])), flat(kept(trainer.config))
     silent = {"trainer.kwargs.resume", "fullName"}
     for key in sorted(before.keys() | now.keys()):
         if key not in silent and before.get(key, "not set") != now.get(key, "not set"):

@@ -22,7 +22,7 @@ from dao.tasks.base import Task
 from dao.trainers import building, rehearsal, strategies
 from dao.trainers import resume as resume_state
 from dao.trainers.accumulation import WholeWindow
-from dao.trainers.base import BadPictures, Options, Trainer, plain
+from dao.trainers.base import BadPictures, Options, Trainer, kept, plain
 from dao.trainers.describe import describe
 from dao.trainers.evaluation import Counted, to_device
 from dao.trainers.hooks import defaults
@@ -208,7 +208,7 @@ class TrainVal(Trainer):
         if dist.is_main():
             self.lock = self.lock or run_folder.lock(self.run_dir)
             log.to_file(self.run_dir / "log.txt")
-            run_folder.write_config(self.run_dir, plain(self.config))
+            run_folder.write_config(self.run_dir, kept(self.config))
             data = {"data": self.known.sets} if self.known is not None else {}
             run_folder.write_json(self.run_dir / "environment.json", {**run_folder.environment(), **data})
         logger.info("{} -> {}", self.config.get("fullName", self.config.name), self.run_dir)

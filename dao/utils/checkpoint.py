@@ -128,6 +128,10 @@ def load(path: Path, data: bytes | None = None) -> dict[str, Any]:
             f"{path} holds weights but is not a checkpoint of AICore: it has no config, classes or preprocessing. "
             f"To start from its weights, name it in model.kwargs.checkpoint_path."
         )
+    if not isinstance(content["format"], int) or isinstance(content["format"], bool) or content["format"] < 1:
+        raise CheckpointError(
+            f"{path} is damaged: its format is {str(content['format'])[:40]!r}, and no number from 1 up"
+        )
     if content["format"] > FORMAT:
         raise CheckpointError(
             f"{path} has format {content['format']}, this version reads up to {FORMAT}; update AICore"
@@ -178,20 +182,20 @@ def reason_of(error: BaseException) -> str:
 
 def _read_safetensors(path: Path) -> dict[str, Any]:
     """The tensors of anybody's file; of our exporter's the checkpoint that it stands for, without what training needs."""
-    from safetensors import SafetensorError, safe_open
+    from safetensors import safe_open
     from safetensors.torch import load_file
 
     try:
         weights = load_file(path)
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
-    except (SafetensorError, OSError) as error:
-        raise CheckpointError(f"{path} is not a readable safetensors file: {error}") from None
+    except Exception as error:  # SafetensorError, and whatever a header of any kind makes torch and Python stumble over
+        raise CheckpointError(f"{path} is not a readable safetensors file: {reason_of(error)}") from None
     if "aicore" not in metadata:
         return weights
     if metadata.get("checksum") != str(checksum(dict(sorted(weights.items())))):
         raise CheckpointError(f"{path} was damaged after it was written: its checksum does not hold")
-    told = {"config": metadata["config"], "card": metadata["aicore"]}
+    told = {"config": metadata.get("config"), "card": metadata["aicore"]}
     return {"format": FORMAT, "model": weights, "ema": None, **told, "epoch": 0, "metrics": {}, "best": {}}
 
 
@@ -211,9 +215,12 @@ def find(path: str | Path, prefer: str = "best") -> Path:
     raise CheckpointError(f"{path} does not exist (working directory: {Path.cwd()})")
 
 
-def inference_weights(content: Mapping[str, Any]) -> StateDict:
-    """The weights a checkpoint answers with: the EMA's where there are any."""
-    return content["ema"] or content["model"]
+def inference_weights(content: Mapping[str, Any], source: str = "the checkpoint") -> StateDict:
+    """The weights a checkpoint answers with: the EMA's where there are any. Raises CheckpointError where there are none."""
+    weights = content.get("ema") or content.get("model")
+    if not isinstance(weights, Mapping) or not all(isinstance(one, Tensor) for one in weights.values()):
+        raise CheckpointError(f"{source} is damaged: it holds no weights under 'ema' or 'model'")
+    return weights  # type: ignore[return-value]
 
 
 # -- of other makers -------------------------------------------------------------------------------------------------

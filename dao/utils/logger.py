@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import sys
 from pathlib import Path
-from typing import TextIO
+from typing import Any, TextIO
 
 from loguru import logger
 
+from dao.secret_values import hidden
 from dao.utils import dist
+from dao.utils.printable import printable
 
 TERMINAL_FORMAT = "<green>{time:HH:mm:ss}</green> <level>{level: <7}</level> {message}"
 FILE_FORMAT = "{time:YYYY-MM-DD HH:mm:ss.SSS} {level: <7} {message}"
@@ -25,6 +27,7 @@ def to_terminal(verbose: bool = False, level: str | None = None) -> None:
     """
     global _file_sink
     logger.remove()
+    logger.configure(patcher=_make_printable)
     _file_sink = None
     _early.clear()
     logger.add(_remember, format=FILE_FORMAT, level="DEBUG")
@@ -34,6 +37,11 @@ def to_terminal(verbose: bool = False, level: str | None = None) -> None:
     else:
         form = TERMINAL_FORMAT.replace("{message}", f"[rank {dist.rank()}] {{message}}")
         logger.add(sys.stderr, format=form, level="WARNING")
+
+
+def _make_printable(record: Any) -> None:
+    """The one place through which every message passes on its way to any sink."""
+    record["message"] = printable(hidden(record["message"]))
 
 
 def _to_stderr(line: str) -> None:

@@ -65,6 +65,16 @@ def test_escapes_are_kept_to_the_wanted_rate():
     assert (bad < found.value).sum() == 3
 
 
+def test_no_escape_at_all_can_be_asked_for():
+    """The threshold lies between the lowest bad score and the next lower one, where rounding moves nothing across it."""
+    found = EscapeRate(0).picture(scores([1, 2, 4.0, 7], [5.0, 8.0]))
+    assert 4.0 < found.value < 5.0 and "0.00% escapes" in found.how
+    assert EscapeRate.check_config({"rate": 0, "pixel_rate": 0.001}, "kwargs") == []
+    for kwargs in ({"rate": -0.1}, {"rate": 0.6}, {"pixel_rate": 0}):
+        assert len(EscapeRate.check_config(kwargs, "kwargs")) == 1
+    assert len(FalseAlarmRate.check_config({"rate": 0}, "kwargs")) == 1
+
+
 @pytest.mark.parametrize("rule", [BestF1(), EscapeRate()])
 def test_rules_that_need_defects_say_so(rule):
     with pytest.raises(DataError, match="calibration"):

@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from dao.evaluators.counts import confusion, macro, ranks_of
+from dao.evaluators.counts import average_precisions, confusion, macro, ranks_of
 
 
 def test_ranks_by_sorting():
@@ -30,3 +31,17 @@ def test_macro_counts_a_class_never_predicted_as_precision_0():
     means = macro(rows)
     assert (means["precision"], means["recall"]) == (0.4, 0.5)
     assert np.isnan(means["auroc"])
+
+
+def test_average_precision_of_each_class_equals_torchmetrics_ties_and_all():
+    import torch
+    from torchmetrics.functional.classification import binary_average_precision
+
+    rng = np.random.default_rng(2)
+    scores, truth = (rng.integers(0, 12, (60, 5)) / 12).astype(np.float32), rng.random((60, 5)) < 0.2
+    truth[:, 4] = False
+    found = average_precisions(scores, truth)
+    for k in range(4):
+        expected = binary_average_precision(torch.from_numpy(scores[:, k]), torch.from_numpy(truth[:, k].astype(int)))
+        assert found[k] == pytest.approx(float(expected), abs=1e-6)
+    assert np.isnan(found[4])

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from dao.errors import ConfigError, Problem, nearest
 from dao.models.folding import fold_batch_norms
-from dao.models.pretrained import download, load_local_weights
+from dao.models.pretrained import download, load_local_weights, refuse_hub
 
 PIXELS_AT_ONCE = 8 * 224 * 224  # on a CPU: what more pictures at once would need falls out of its cache
 
@@ -37,6 +37,7 @@ class FeatureExtractor(nn.Module):
         if pretrained and checkpoint_path:
             message = "give either pretrained (download) or checkpoint_path (local file), not both"
             raise ConfigError(Problem("model.kwargs.checkpoint_path", message))
+        refuse_hub(backbone, "model.kwargs.backbone", pretrained)
         whole = _create(backbone, in_chans, pretrained)
         report = load_local_weights(whole, checkpoint_path) if checkpoint_path else None
         places = places_of(backbone, layers)

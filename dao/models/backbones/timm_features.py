@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from dao.errors import ConfigError, Problem
 from dao.models.expected import timm_weights
-from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_unknown
+from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_hub, refuse_unknown
 from dao.register import Registers
 
 WHERE = "model.kwargs.backbone.kwargs"
@@ -39,6 +39,7 @@ class TimmFeatures(nn.Module):
         if pretrained and checkpoint_path:
             message = "give either pretrained: true (download) or checkpoint_path (local file), not both"
             raise ConfigError(Problem(f"{WHERE}.checkpoint_path", message))
+        refuse_hub(model_name, f"{WHERE}.model_name", pretrained)
         levels = _levels(model_name, strides)
         self.net = _create(model_name, levels, in_chans, pretrained)
         self.channels = tuple(self.net.feature_info.channels())

@@ -6,7 +6,7 @@ from torch import nn
 
 from dao.errors import ConfigError, Problem
 from dao.models.expected import timm_weights
-from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_unknown
+from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_hub, refuse_unknown
 from dao.register import Registers
 
 
@@ -34,6 +34,7 @@ def timm_classifier(
     """
     import timm
 
+    refuse_hub(model_name, "model.kwargs.model_name", pretrained)
     refuse_unknown(model_name, "model.kwargs.model_name")
     if pretrained and checkpoint_path:
         message = "give either pretrained: true (download) or checkpoint_path (local file), not both"

@@ -12,7 +12,7 @@ from torch import nn
 
 from dao.errors import CheckpointError, ConfigError, Problem, nearest
 from dao.models.expected import Settings, of_timm, starts_trained
-from dao.models.pretrained import download, freeze_modules, load_local_weights
+from dao.models.pretrained import download, freeze_modules, load_local_weights, refuse_hub
 from dao.models.segmentation.deep_supervision import DeeplySupervised
 from dao.register import Registers
 
@@ -46,6 +46,7 @@ def build(
         message = "give either encoder_weights (download) or checkpoint_path (local file), not both"
         raise ConfigError(Problem("model.kwargs.checkpoint_path", message))
     if "encoder_name" in options:
+        refuse_hub(options["encoder_name"], "model.kwargs.encoder_name", bool(encoder_weights))
         options["encoder_name"] = encoder_named(options["encoder_name"])
 
     def make() -> nn.Module:

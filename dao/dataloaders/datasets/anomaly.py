@@ -15,7 +15,8 @@ from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed, refuse_bad_config, some
 from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.image_io import read_image
-from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_other_size
+from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
+from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_faint, refuse_other_size
 from dao.dataloaders.files import folders_in
 from dao.dataloaders.splits import assign_splits
 from dao.errors import ConfigError, DataError, Problem
@@ -89,6 +90,8 @@ class AnomalyDataset(ImageDataset):
         raw = read_raw_mask(record.mask)
         refuse_other_size(raw, hw, record.mask, record.path)
         grey = raw.max(axis=2) if raw.ndim == 3 else raw
+        if self.mask_from is None and grey.max() > 1:
+            refuse_faint(grey, record.mask, "Save its marks as 255")
         least = self.mask_from or (BINARY_THRESHOLD if grey.max() > 1 else 1)
         return (grey >= least).astype(np.uint8)
 
@@ -272,16 +275,12 @@ def _need(parent: Path, name: str) -> Path:
 
 
 def _test_records(root: Path, folder: Path, census: Census) -> list[AnomalyRecord]:
-    records = []
-    for kind in folders_in(folder):
-        masks = {} if kind == GOOD else masks_by_stem(root / "ground_truth" / kind)
-        for path in find_images(folder / kind, census=census):
-            records.append(AnomalyRecord(path, kind=kind, mask=masks.get(Path(path).stem)))
+    records, truth = [], root / "ground_truth"
+    kinds = folders_in(folder)
+    count_other_folders(truth, (*kinds, GOOD), census)
+    for kind in kinds:
+        pictures = list(find_images(folder / kind, census=census))
+        masks = {} if kind == GOOD else match_masks(truth / kind, folder / kind, pictures, census)
+        for path in pictures:
+            records.append(AnomalyRecord(path, kind=kind, mask=masks.get(path)))
     return records
-
-
-def masks_by_stem(folder: Path) -> dict[str, str]:
-    """Picture name without ending -> mask file; "_mask" and "_gt" at its end belong to the mask."""
-    if not folder.is_dir():
-        return {}
-    return {Path(path).stem.removesuffix("_mask").removesuffix("_gt"): path for path in find_images(folder)}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -291,13 +292,14 @@ def read_rows(path: Path, columns: Mapping[str, str | None], delimiter: str) -> 
     first_seen: dict[str, int] = {}
     for line, cells in read_table(path, columns, delimiter):
         image, label, mask, split, group = (cell(cells, name) for name in columns.values())
+        picture = os.path.normpath(image.replace("\\", "/"))
         if not image or not label:
             problems.append(f"line {line}: needs a picture and its label, got '{image}' and '{label}'")
-        elif image in first_seen:
-            problems.append(f"line {line}: {image} is listed already in line {first_seen[image]}")
+        elif picture in first_seen:
+            problems.append(f"line {line}: {image} is listed already in line {first_seen[picture]}")
         elif columns["split_column"] and split not in SPLITS:
             problems.append(f"line {line}: expected the split to be {', '.join(SPLITS)}, got '{split}'")
-        first_seen.setdefault(image, line)
+        first_seen.setdefault(picture, line)
         rows.append(AnomalyRow(image, label, mask, split, group or None))
     raise_listed(str(path), problems, "Every picture once, with its label; a missing label is not taken for good.")
     if not rows:

@@ -34,11 +34,18 @@ def launch(args: argparse.Namespace) -> int:
 
 
 def take_config_of_run(args: argparse.Namespace) -> None:
-    """``--resume RUN`` without -c: the run folder holds its config, and the modules that -m named are in its command."""
+    """``--resume RUN`` without -c: the run folder holds its config, overrides and all.
+
+    The modules that -m named then are not imported on the folder's word, which may come from anywhere: it is data.
+    Raises ConfigError naming them where -m does not say them again.
+    """
     from dao.utils import run_folder
 
     path, modules = run_folder.config_of_run(args.resume)
-    args.exp_file, args.cus_file = str(path), args.cus_file or modules
+    if modules and not args.cus_file:
+        message = f"the run was started with -m {modules}, which is code: say -m again if you trust it"
+        raise ConfigError(Problem("-m", message), str(path))
+    args.exp_file = str(path)
 
 
 @contextlib.contextmanager

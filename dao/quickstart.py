@@ -38,7 +38,7 @@ class Column:
 # what tells a scratch from a dent also tells where it is: the later networks start from what the classifier has learnt
 COLUMNS = (
     Column("cls", "classification", "top1", 0.95),
-    Column("seg", "segmentation", "iou_any_kind", 0.6),
+    Column("seg", "segmentation", "iou_any_kind", 0.65, starts_by="model.kwargs.checkpoint_path"),
     Column("det", "detection", "ap50", 0.85, starts_by="model.kwargs.backbone.kwargs.checkpoint_path"),
     Column("anomaly-padim", "anomaly detection by PaDiM", "auroc", 0.95),
     Column("anomaly-patchcore", "anomaly detection by PatchCore", "auroc", 0.95, stages=("trainval", "eval")),

@@ -31,7 +31,7 @@ def test_a_metric_is_found_wherever_a_report_nests_it_with_or_without_an_interva
     assert quickstart.find_metric(report, "ap50") != quickstart.find_metric(report, "ap50")  # NaN reaches no bar
 
 
-def test_the_detector_starts_from_the_classifiers_weights(monkeypatch):
+def test_segmenter_and_detector_start_from_the_classifiers_weights(monkeypatch):
     starts = {}
 
     def fake(column, start):
@@ -41,5 +41,6 @@ def test_the_detector_starts_from_the_classifiers_weights(monkeypatch):
     monkeypatch.setattr(quickstart, "run_column", fake)
     monkeypatch.setattr(quickstart, "table", lambda rows: None)
     assert quickstart.main() == 0
-    assert starts["cls"] == starts["seg"] == starts["anomaly-padim"] == []
+    assert starts["cls"] == starts["anomaly-padim"] == []
+    assert starts["seg"] == ["model.kwargs.checkpoint_path=runs/cls/best.ckpt"]
     assert starts["det"] == ["model.kwargs.backbone.kwargs.checkpoint_path=runs/cls/best.ckpt"]

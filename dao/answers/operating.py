@@ -6,6 +6,7 @@ One table of them for all problems stands in notes/OperatingPoints; `dao.answers
 from __future__ import annotations
 
 import math
+import sys
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -41,24 +42,34 @@ def problems(given: Mapping[str, Any], classes: Sequence[str], places: Mapping[s
     for name, value in given.items():
         where = places[name]
         if name == "threshold" and value is not None:
-            found += _share(value, where)
+            found += share(value, where)
         elif name == "class_thresholds":
             found += _of_classes(value, classes, where)
         elif name == "min_area" and value is not None:
             found += _pixels(value, where)
         elif name == "bad_classes":
-            found += [
-                Problem(where, f"'{one}' is not a class. {nearest(one, classes)}") for one in set(value) - set(classes)
-            ]
+            found += _names(value, classes, where)
     return found
 
 
 def is_number(value: Any) -> bool:
-    """Whether a value can be calculated with: finite, and no true or false."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whether a value can be calculated with: finite as a float64, and no true or false."""
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return False
+    return math.isfinite(value) if isinstance(value, float) else abs(value) <= sys.float_info.max
 
 
-def _share(value: Any, where: str) -> list[Problem]:
+def _names(value: Any, classes: Sequence[str], where: str) -> list[Problem]:
+    if not isinstance(value, list | tuple) or not all(isinstance(one, str) for one in value):
+        return [Problem(where, f'expected a list of classes, as ["{classes[-1]}"], got {value!r}')]
+    twice = sorted({one for one in value if value.count(one) > 1})  # whose score would count twice
+    found = [Problem(where, f"names '{one}' twice") for one in twice]
+    unknown = sorted(set(value) - set(classes))
+    return found + [Problem(where, f"'{one}' is not a class. {nearest(one, classes)}") for one in unknown]
+
+
+def share(value: Any, where: str) -> list[Problem]:
+    """What is wrong with a threshold of scores that lie in 0..1."""
     if is_number(value) and 0 < value <= 1:
         return []
     return [Problem(where, f"expected above 0, at most 1, got {value!r}")]
@@ -78,5 +89,5 @@ def _of_classes(value: Any, classes: Sequence[str], where: str) -> list[Problem]
         if name not in classes:
             found.append(Problem(f"{where}.{name}", f"is not a class. {nearest(name, list(classes))}"))
         else:
-            found += _share(threshold, f"{where}.{name}")
+            found += share(threshold, f"{where}.{name}")
     return found

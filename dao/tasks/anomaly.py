@@ -270,12 +270,8 @@ class AnomalyTask(Task):
                 )
             scores = score_kept(self, kept or (), self.kept_are)
         found = thresholds(rule, scores, by_map=self.scored_by_peak)
-        by_hand = {name: self.facts[name] for name in self.operating if name in self.facts[SET_BY]}
-        self.facts |= found
-        if by_hand:  # whatever the calibration says
-            set_by = self.facts[SET_BY]
-            self.facts = {**self.with_facts(by_hand).facts, SET_BY: set_by}
-            self.facts["calibration"] = _told_by_hand(by_hand, set_by, found["calibration"])
+        if by_hand := self.take_over(found):
+            self.facts["calibration"] = _told_by_hand(by_hand, self.facts[SET_BY], found["calibration"])
         # of a model that is trained they are found anew after every epoch
         logger.log("INFO" if self.model.fitted_in_one_pass else "DEBUG", "thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
                    self.facts["picture_threshold"], self.facts["pixel_threshold"], self.facts["calibration"])  # fmt: skip
@@ -432,7 +428,11 @@ class AnomalyTask(Task):
         found = super().compare(in_shares(mine, card), in_shares(theirs, card), card, original_hw)
         hw = [original_hw] * len(mine["raw_score"])
         pairs = zip(cls.decode(mine, card, hw), cls.decode(theirs, card, hw), strict=True)
-        return {**found, "agree": all(cls.agreement(first, second) for first, second in pairs)}
+        agree = all(cls.agreement(first, second) for first, second in pairs)
+        apart = (
+            np.abs(mine["anomaly_score"] - 0.5) >= SAME_SCORE
+        )  # from the threshold, on which a file may call it either
+        return {**found, "agree": agree and bool((mine["is_bad"] == theirs["is_bad"])[apart].all())}
 
     @classmethod
     def extent(cls, mine: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> NDArray[np.float64]:

@@ -161,6 +161,15 @@ class Task(ABC):
         `set_apart` gave. All as in evaluation. Called on every process.
         """
 
+    def take_over(self, found: Mapping[str, Any]) -> dict[str, Any]:
+        """Set facts that training found, now or before it was resumed; operating points that the config sets stay, and are
+        returned."""
+        by_hand = {name: self.facts[name] for name in self.operating if name in self.facts.get(SET_BY, {})}
+        self.facts |= found
+        if by_hand:
+            self.facts = {**self.with_facts(by_hand).facts, SET_BY: self.facts[SET_BY]}
+        return by_hand
+
     @classmethod
     def recalibrated(cls, answers: Any, rule: Any, batches: Iterable[Batch], evaluator: Any) -> dict[str, Any]:
         """Facts with the threshold that a calibrator finds for a model that is trained, from a set with good and bad parts.

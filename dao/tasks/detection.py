@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from dao.answers import operating as points
 from dao.answers.operating import SET_BY, is_number, own_thresholds
 from dao.answers.verdicts import box_badness, shown_boxes, verdict
 from dao.errors import ConfigError, DataError, Problem
@@ -88,6 +89,8 @@ class DetectionTask(Task):
         cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
     ) -> list[Problem]:
         problems = super().fact_problems(given, known, classes, places)
+        if "shown_threshold" in given:
+            problems += points.share(given["shown_threshold"], places["shown_threshold"])
         least = {**known, **given}["score_threshold"]
         shown = {places[name]: value for name, value in given.items() if name == "shown_threshold"}
         own = places.get("class_thresholds", "")

@@ -132,12 +132,11 @@ class SegmentationTask(Task):
 
     @classmethod
     def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
-        """scores: the highest probability of each class anywhere in the picture."""
+        """scores: the highest probability of each class anywhere in the picture. By the card's thresholds, whatever the file
+        holds: its class map was made by those of its export."""
         found = []
-        for probabilities, likeliest, hw in zip(
-            outputs["probabilities"], outputs["class_map"], original_hw, strict=True
-        ):
-            mask, defects = _called(probabilities, likeliest, card)
+        for probabilities, hw in zip(outputs["probabilities"], original_hw, strict=True):
+            mask, defects = _called(probabilities, card)
             found.append(_prediction(mask, defects, probabilities.max((1, 2)), card, hw))
         return found
 
@@ -150,7 +149,7 @@ class SegmentationTask(Task):
         maps = ((window, outputs["probabilities"][0]) for window, outputs in answers)
         for band in blend(maps, original_hw[1]):
             rows = slice(band.top, band.top + band.values.shape[1])
-            mask[rows], defects[rows] = _called(band.values, None, card)
+            mask[rows], defects[rows] = _called(band.values, card)
             scores = np.maximum(scores, band.values.max((1, 2)))
         return _prediction(mask, defects, scores, card, original_hw)
 
@@ -210,6 +209,12 @@ class SegmentationTask(Task):
         return {"mask": prediction.mask}
 
     @classmethod
+    def compare(cls, mine: Outputs, theirs: Outputs, card: ModelCard, original_hw: tuple[int, int]) -> dict[str, Any]:
+        """As every task's; the class map, which `decode` makes anew and others take from the file, must agree as well."""
+        found = super().compare(mine, theirs, card, original_hw)
+        return {**found, "agree": found["agree"] and found["equal"] >= AGREED_PIXELS}
+
+    @classmethod
     def agreement(cls, first: Prediction, second: Prediction) -> bool:
         return first.bad == second.bad and bool((first.mask == second.mask).mean() >= AGREED_PIXELS)
 
@@ -228,18 +233,13 @@ def threshold_of(facts: Mapping[str, Any]) -> float | None:
     return facts.get("threshold")
 
 
-def _called(
-    probabilities: NDArray[np.float32], likeliest: NDArray[np.uint8] | None, card: ModelCard
-) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
-    """(H, W) the class map by the card's thresholds, and (H, W) how probable a defect is, of (K, H, W) probabilities.
-
-    likeliest: (H, W) the map that came with them, which holds where the card has no threshold.
-    """
+def _called(probabilities: NDArray[np.float32], card: ModelCard) -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """(H, W) the class map by the card's thresholds, and (H, W) how probable a defect is, of (K, H, W) probabilities."""
     threshold, own = threshold_of(card.facts), own_thresholds(card.facts, card.classes)
     defects = defect_probability(probabilities, own)
     if threshold is not None:
         return class_map(probabilities, threshold, own), defects
-    return (probabilities.argmax(0).astype(np.uint8) if likeliest is None else likeliest), defects
+    return probabilities.argmax(0).astype(np.uint8), defects
 
 
 def _prediction(

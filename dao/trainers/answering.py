@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -106,12 +106,14 @@ def point_keys(evaluator: str) -> tuple[str, ...]:
     return (*getattr(kind, "operating", ()), *getattr(kind, "naming", ()))
 
 
-def facts_as_configured(config: Any, classes: Sequence[str]) -> dict[str, Any]:
+def facts_as_configured(config: Any, card: ModelCard) -> dict[str, Any]:
     """The operating point that a stage's own "evaluator" section sets, for stages that do not judge; {} for none."""
     section = config.get("evaluator", {})
     if not section or not set(plain(section.get("kwargs", {}))) & set(point_keys(section.type)):
         return {}
-    return Registers.evaluators.build(section, "evaluator", classes=list(classes)).facts
+    evaluator = Registers.evaluators.build(section, "evaluator", classes=list(card.classes))
+    evaluator.model_facts = card.facts  # which classes are bad, the model knows better than their names
+    return evaluator.facts
 
 
 def is_exported(path: str) -> bool:

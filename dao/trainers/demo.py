@@ -66,7 +66,7 @@ class Demo(Trainer):
 
     def setup(self) -> None:
         self.predictor = Predictor(self.ckpt, str(self.device), trust=self.trust)
-        facts = facts_as_configured(self.config, self.predictor.classes)
+        facts = facts_as_configured(self.config, self.predictor.card)
         if facts:
             self.predictor.card = self.predictor.task_class.at(self.predictor.card, facts, "evaluator.kwargs")
         self.dataset = build.build_dataset(self.config.images, "images")

@@ -72,7 +72,7 @@ class Export(Trainer):
     def setup(self) -> None:
         path = checkpoint.find(self.ckpt, self.prefer)
         self.task = build.task_from_checkpoint(checkpoint.load(path), str(path))
-        if facts := facts_as_configured(self.config, self.task.classes):
+        if facts := facts_as_configured(self.config, self.task.card()):
             self.task = self.task.with_facts(facts, "evaluator.kwargs")
         self.dataset = self._pictures()
         self.bad.total = len(self.dataset)

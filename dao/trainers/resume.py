@@ -122,7 +122,7 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
     for name, hook in _named(trainer.hooks):
         hook.load_state_dict(content["hooks"].get(name, {}))
-    trainer.task.facts |= {name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts}
+    trainer.task.take_over({name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts})
     trainer.start_epoch, trainer.start_iter = content["epoch"], content["iter"]
     if trainer.task.passes:  # what it had collected is not in the checkpoint
         trainer.start_iter = 0

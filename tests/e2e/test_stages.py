@@ -423,7 +423,7 @@ def test_hooks_of_a_config_take_part(tiny_config, write_config, tmp_path):
     changes = {"trainer.kwargs.max_epochs": 40, "optimizer.kwargs.lr": 0.0, "trainer.kwargs.amp": True}
     assert run("-c", write_config({**tiny_config, "hooks": hooks}, changes)) == 0
     log = (tmp_path / "runs" / "tiny" / "log.txt").read_text()
-    assert "early stop" in log and "the loss is now" in log and "epoch 40" not in log
+    assert "early stop" in log and "the loss is now" in log and "epoch 40/40" not in log
 
 
 EXPORTERS = """

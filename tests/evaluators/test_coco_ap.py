@@ -90,3 +90,21 @@ def test_nothing_found_and_nothing_to_find():
     assert precision([missed, empty], 2).ap() == 0
     assert precision([missed, empty], 2).curve(0.5, 1) is None
     assert np.isnan(precision([empty], 2).ap())
+
+
+def test_difficult_objects_cost_no_run_for_each_threshold(monkeypatch):
+    from dataclasses import replace
+
+    from dao.evaluators import coco_ap
+
+    pictures = made_up(8)
+    first = next(i for i, picture in enumerate(pictures) if len(picture.truth.labels))
+    truth = pictures[first].truth
+    difficult = np.arange(len(truth.labels)) == 0
+    pictures[first].truth = replace(truth, ignore=truth.ignore | difficult, difficult=difficult)
+    one_each = [coco_ap._run([coco_ap.without_difficult(p, t) for p in pictures], 4, (t,), 100)[0] for t in COCO_IOUS]
+    runs = []
+    whole = coco_ap._run
+    monkeypatch.setattr(coco_ap, "_run", lambda *given: (runs.append(given[2]), whole(*given))[1])
+    assert np.array_equal(precision(pictures, 4).values, np.stack(one_each))
+    assert sum(runs, ()) == COCO_IOUS and len(runs) <= 3  # the boxes on one object: with it, and without it

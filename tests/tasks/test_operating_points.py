@@ -407,11 +407,19 @@ def test_thresholds_of_single_classes_count_in_report_and_predictor_alike(bench)
         ("cls", {"class_thresholds": {"dnt": 0.4}}, "facts.class_thresholds.dnt +is not a class"),
         ("cls", {"class_thresholds": {"good": 0.4}}, "means a good part"),
         ("cls", {"bad_classes": ["dent", "good", "scratch"]}, "names every class"),
+        ("cls", {"bad_classes": "dent"}, 'facts.bad_classes +expected a list of classes, as ."scratch".'),
+        ("cls", {"bad_classes": 5}, "expected a list of classes"),
+        ("cls", {"bad_classes": ["dent", "dent"]}, "names 'dent' twice"),
         ("cls", {"threshold": 0}, "facts.threshold +expected above 0, at most 1"),
+        ("cls", {"threshold": 10**400}, "facts.threshold +expected above 0, at most 1"),
         ("seg", {"min_area": 0}, "facts.min_area +expected a number of pixels"),
         ("seg", {"class_thresholds": {"background": 0.4}}, "is the background"),
+        ("det", {"score": None}, "facts.score +expected above 0, at most 1, got None"),
+        ("det", {"score": "0.5"}, "facts.score +expected above 0, at most 1, got '0.5'"),
+        ("det", {"score": 2}, "facts.score +expected above 0, at most 1, got 2"),
         ("det", {"score": 0.001}, "facts.score +is below score_threshold"),
         ("det", {"max_detections": 5}, "facts.max_detections +is part of the file"),
+        ("anomaly", {"threshold": 10**400}, "facts.threshold +must be a number"),
         ("anomaly", {"threshold": "high"}, "facts.threshold +must be a number"),
         ("anomaly", {"set_by": {}}, "facts.set_by +is no fact"),
     ],
@@ -434,6 +442,50 @@ def test_a_threshold_set_by_hand_is_said_and_survives_calibration(bench):
     assert facts["calibration"].startswith("picture_threshold 123, set by evaluator.kwargs.threshold, not calibrated")
     bright = AnomalyByBrightness()
     assert task.normalised(bright(torch.full((1, 3, *HW), 123 / 255))[1], "picture") == pytest.approx(0.5)
+
+
+def test_a_threshold_of_the_config_holds_against_the_checkpoint_that_is_gone_on_from():
+    preprocess = Preprocess(size=list(HW), mean=[0.0] * 3, std=[1.0] * 3, resize="stretch")
+    task = build.task_class("anomaly")(AnomalyByBrightness(), preprocess, ["good", "bad"])
+    task.take_over({name: FACTS["anomaly"][name] for name in task.learned_facts})
+    assert task.facts["picture_threshold"] == 230 and not task.facts["set_by"]
+    task = task.with_facts({"threshold": 50.0}, "evaluator.kwargs")
+    task.take_over({name: FACTS["anomaly"][name] for name in task.learned_facts})
+    assert task.facts["picture_threshold"] == 50 > task.facts["picture_typical"]  # which was 70
+    assert task.facts["set_by"] == {"picture_threshold": "set by evaluator.kwargs.threshold"}
+
+
+def test_a_threshold_for_demo_and_export_leaves_the_models_bad_classes_as_they_are(bench):
+    """By their names scratches are bad as well; this model was told that they are not."""
+    own = bench("cls")
+    own.write_checkpoint({**FACTS["cls"], "bad_classes": ["dent"], "set_by": {"bad_classes": "hand"}})
+    expected = own.predicted(own.ckpt, {"threshold": 0.3})
+    assert own.demo(own.ckpt, "evaluator.kwargs.threshold=0.3") == expected
+    export = {"type": "SafetensorsExporter"}
+    few = "trainer.kwargs.parity_images=2"
+    folder = own.run("Export", own.ckpt, few, "evaluator.kwargs.threshold=0.3", evaluator=own.evaluator, export=export)
+    assert own.predicted(next(folder.glob("*.safetensors"))) == expected
+
+
+def test_taking_the_threshold_of_masks_away_asks_for_the_likeliest_class(bench):
+    """And not for the class map that the model made by the threshold that it had."""
+    own = bench("seg")
+    own.write_checkpoint({**FACTS["seg"], "threshold": 0.9})
+    without = own.predicted(own.ckpt, {"threshold": None})
+    own.write_checkpoint({**FACTS["seg"], "threshold": None})
+    assert without == own.predicted(own.ckpt) and mistakes(without) == (3, 2)
+
+
+def test_a_file_whose_own_verdict_or_class_map_differs_is_not_proven():
+    """Programs that read the file's arrays go by those, and our own decoding makes them anew."""
+    pixels = np.full((1, *HW, 3), GROUND, np.uint8)
+    pixels[:, 8:16, 8:16] = 240
+    for name, wrong in (("seg", "class_map"), ("anomaly", "is_bad")):
+        preprocess = Preprocess(size=list(HW), mean=[0.0] * 3, std=[1.0] * 3, resize="stretch")
+        task = build.task_class(name)(MODELS[name](), preprocess, CLASSES[name], facts=FACTS[name])
+        mine = task.run(pixels)
+        assert task.compare(mine, mine, task.card(), HW)["agree"]
+        assert not task.compare(mine, {**mine, wrong: np.zeros_like(mine[wrong])}, task.card(), HW)["agree"]
 
 
 def test_a_good_picture_of_a_model_scored_by_its_map_shows_no_region(bench):

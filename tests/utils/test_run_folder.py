@@ -8,7 +8,7 @@ import pytest
 
 import main
 from dao import launch, register
-from dao.errors import CheckpointError
+from dao.errors import CheckpointError, ConfigError
 from dao.utils import run_folder
 
 
@@ -23,10 +23,20 @@ def folder(tmp_path):
 
 
 @pytest.mark.parametrize("part", ["", "checkpoints", "checkpoints/latest.ckpt"])
-def test_resume_run_alone_takes_the_runs_own_config_and_modules(folder, part):
+def test_resume_run_alone_takes_the_runs_own_config(folder, part):
+    run_folder.write_json(folder / "environment.json", {"modules": None})
     args = main.parse_args(["--resume", str(folder / part)])
     launch.take_config_of_run(args)
-    assert (args.exp_file, args.cus_file) == (str(folder / "config.json"), "mine.json")
+    assert (args.exp_file, args.cus_file) == (str(folder / "config.json"), None)
+
+
+def test_modules_are_never_imported_on_the_word_of_a_run_folder(folder):
+    """A folder from elsewhere could name a file of its own, and resuming would run it."""
+    with pytest.raises(ConfigError, match=r"-m mine.json, which is code: say -m again"):
+        launch.take_config_of_run(main.parse_args(["--resume", str(folder)]))
+    args = main.parse_args(["--resume", str(folder), "-m", "other.json"])
+    launch.take_config_of_run(args)
+    assert args.cus_file == "other.json"
 
 
 def test_resume_of_a_folder_without_a_config_asks_for_one(folder):
@@ -40,7 +50,7 @@ def test_resume_of_a_folder_without_a_config_asks_for_one(folder):
 def test_environment_holds_date_commit_and_modules(tmp_path):
     extra = tmp_path / "extra.json"
     extra.write_text("[]")
-    register.import_all_modules_for_register(custom_dir=tmp_path / "none", cus_file=extra)
+    register.import_all_modules_for_register(cus_file=extra)
     found = run_folder.environment()
     age = datetime.now().astimezone() - datetime.fromisoformat(found["date"])
     assert 0 <= age.total_seconds() < 60 and found["modules"] == str(extra) and "commit" in found

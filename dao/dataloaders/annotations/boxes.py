@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 
-from dao.dataloaders.annotations.regions import FARTHEST, rle_box
+from dao.dataloaders.annotations.regions import FARTHEST, refuse_other_size, rle_box, runs_of
 from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObject, Box
 from dao.dataloaders.census import Census
+from dao.errors import DataError
 
 
 def usable_boxes(image: AnnotatedImage, census: Census) -> list[tuple[AnnotatedObject, Box]]:
@@ -16,6 +17,11 @@ def usable_boxes(image: AnnotatedImage, census: Census) -> list[tuple[AnnotatedO
     """
     found = []
     for number, marked in enumerate(image.objects):
+        if marked.rle is not None and image.hw is not None:
+            try:
+                refuse_other_size(runs_of(marked.rle)[1], image.hw)
+            except DataError as error:
+                raise DataError(f"{image.path} object {number} ({marked.label}): {error}") from None
         given = box_of(marked)
         box, wrong = clip_box(given, image.hw)
         if box is None:

@@ -34,6 +34,7 @@ def read_coco(json_file: str | Path, data_dir: str | Path | None = None) -> Anno
         images = _images(path, content["images"], Path(data_dir) if data_dir else path.parent)
         census = Census()
         _add_objects(path, content["annotations"], images, names, census)
+        _refuse_shares(path, list(images.values()))
         return Annotations(list(images.values()), list(names.values()), str(path), census)
 
 
@@ -95,6 +96,17 @@ def _add_objects(
             image.lost += marked is None
             image.objects += [] if marked is None else [marked]
     raise_listed(str(path), problems, "Every annotation needs an image_id, a category_id and a bbox that exist.")
+
+
+def _refuse_shares(path: Path, images: list[AnnotatedImage]) -> None:
+    """Raise DataError where all boxes lie within one pixel: they are parts of the picture's sides, as YOLO writes them."""
+    boxes = [marked.box_xyxy for image in images for marked in image.objects if marked.box_xyxy is not None]
+    numbers = [value for box in boxes for value in box]
+    if numbers and all(0 <= value <= 1 for value in numbers) and any(value % 1 for value in numbers):
+        raise DataError(
+            f"{path}: every bbox lies between 0 and 1, e.g. {list(boxes[0])}; COCO counts pixels: left, top, width, height. "
+            "Multiply by the pictures' width and height"
+        )
 
 
 def _need(entry: Any, key: str) -> Any:

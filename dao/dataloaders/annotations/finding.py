@@ -47,8 +47,8 @@ class Folders:
 
 
 def with_stem(stem: str, places: Sequence[Path], folders: Folders) -> str | None:
-    """The picture in one of the folders that has a file's own name."""
-    candidates = (resolve_path(stem + suffix, place) for suffix in _suffixes() for place in places)
+    """The picture that has a file's own name, in the first of the folders that holds one."""
+    candidates = (resolve_path(stem + suffix, place) for place in places for suffix in _suffixes())
     return next((found for found in map(folders.find, candidates) if found), None)
 
 

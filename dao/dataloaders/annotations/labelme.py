@@ -44,7 +44,7 @@ class _Pictures:
     def _places(self, file: Path) -> list[Path]:
         if self.images_dir is None:
             return [file.parent]
-        return [self.images_dir, self.images_dir / file.parent.relative_to(self.folder)]
+        return [self.images_dir / file.parent.relative_to(self.folder), self.images_dir]
 
 
 def read_labelme(

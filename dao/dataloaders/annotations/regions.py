@@ -158,12 +158,17 @@ def decode_rle(rle: dict[str, Any], hw: tuple[int, int]) -> NDArray[np.bool_]:
     counts: a list of lengths, or COCO's compressed text. Raises DataError where it does not fill the picture.
     """
     counts, size = runs_of(rle)
+    refuse_other_size(size, hw)
+    marked = np.arange(len(counts)) % 2 == 1
+    return np.repeat(marked, counts).reshape(size[1], size[0]).T
+
+
+def refuse_other_size(size: tuple[int, int], hw: tuple[int, int]) -> None:
+    """Raise DataError for a mask that is not as large as its picture: its pixels, and the box round them, lie elsewhere."""
     if size != tuple(hw):
         raise DataError(
             f"a run-length mask is {size[0]}x{size[1]} pixels (height x width), its picture {hw[0]}x{hw[1]}"
         )
-    marked = np.arange(len(counts)) % 2 == 1
-    return np.repeat(marked, counts).reshape(size[1], size[0]).T
 
 
 def rle_box(rle: dict[str, Any]) -> Box | None:

@@ -18,6 +18,7 @@ from dao.dataloaders.datasets.image_io import is_image_name, read_hw
 from dao.dataloaders.guard import noting, reading
 from dao.errors import DataError, nearest
 
+BOX = 5  # numbers of a box: class, centre, size
 FARTHEST = 2.0  # of a picture's side; a coordinate beyond it was written in pixels
 
 
@@ -44,11 +45,12 @@ def _read(
     problems: list[str] = []
     census = Census()
     files = LabelFiles(pictures)
+    keypoints = _keypoint_numbers(file, content)
     for path in pictures:
         hw, label_file = read_hw(path), files.find(path)
         image = AnnotatedImage(path, hw)
         if hw is not None and label_file is not None:
-            image.objects = _read_labels(label_file, hw, names, problems, census)
+            image.objects = _read_labels(label_file, hw, names, keypoints, problems, census)
         images.append(image)
     for file_of_none in files.unclaimed():
         census.omit("label files that belong to no picture", str(file_of_none))
@@ -95,8 +97,20 @@ def _entry(file: Path, entry: str, base: Path) -> list[str]:
     raise DataError(f"{file}: {place} is neither a folder nor a list of pictures (working directory: {Path.cwd()})")
 
 
+def _keypoint_numbers(file: Path, content: dict[str, Any]) -> int:
+    """How many numbers of keypoints follow each box: ``kpt_shape`` of a pose set; 0 where there is none."""
+    shape = content.get("kpt_shape")
+    if not shape:
+        return 0
+    if not isinstance(shape, list) or len(shape) != 2 or not all(isinstance(n, str) and n.isdecimal() for n in shape):
+        raise DataError(
+            f"{file}: 'kpt_shape' must be two numbers, of keypoints and of values for each; got {shape}"[:300]
+        )
+    return int(shape[0]) * int(shape[1])
+
+
 def _read_labels(
-    file: Path, hw: tuple[int, int], names: dict[int, str], problems: list[str], census: Census
+    file: Path, hw: tuple[int, int], names: dict[int, str], keypoints: int, problems: list[str], census: Census
 ) -> list[AnnotatedObject]:
     found = []
     for number, line in enumerate(read_text(file, "label file").splitlines(), start=1):
@@ -104,6 +118,11 @@ def _read_labels(
         if not fields:
             continue
         with noting(problems, f"{file} line {number}"):
+            if keypoints and len(fields) == BOX + keypoints:
+                census.adjust("objects with keypoints, which are passed over", f"{file} line {number}")
+                fields = fields[:BOX]
+            elif keypoints and len(fields) != BOX:
+                raise ValueError(f"expected a box and {keypoints} numbers of keypoints, got {len(fields)} numbers")
             found.append(_object(fields, hw, names))
     if len({bool(marked.polygons) for marked in found}) > 1:
         # no tool mixes them, but two boxes that lost the line end between them are an outline by their numbers
@@ -116,7 +135,7 @@ def _object(fields: list[str], hw: tuple[int, int], names: dict[int, str]) -> An
         values = [float(text) for text in fields]
     except ValueError:
         raise ValueError(f"expected numbers, got '{' '.join(fields)[:60]}'") from None
-    if len(values) != 5 and (len(values) < 7 or len(values) % 2 == 0):
+    if len(values) != BOX and (len(values) < 7 or len(values) % 2 == 0):
         raise ValueError(f"expected a class and a box (5 numbers) or an outline (7, 9, ...), got {len(values)} numbers")
     if values[0] not in names:
         raise ValueError(f"there is no class {fields[0]}")
@@ -124,7 +143,7 @@ def _object(fields: list[str], hw: tuple[int, int], names: dict[int, str]) -> An
         raise ValueError(f"coordinates are parts of the picture, 0 to 1; got {max(values[1:], key=abs):g}")
     height, width = hw
     label = names[int(values[0])]
-    if len(values) > 5:
+    if len(values) > BOX:
         return AnnotatedObject(label, polygons=[np.array(values[1:], np.float64).reshape(-1, 2) * (width, height)])
     x, y, w, h = values[1:]
     box = ((x - w / 2) * width, (y - h / 2) * height, (x + w / 2) * width, (y + h / 2) * height)

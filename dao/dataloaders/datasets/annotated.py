@@ -34,12 +34,16 @@ def refuse_all_lost(source: str, kept: Sequence[int], census: Census) -> None:
 
 
 def without_special(images: Sequence[AnnotatedImage], names: Sequence[str], census: Census) -> None:
-    """Take the areas that LabelMe's own labels mark, which are no objects, out of the pictures; said in the census."""
+    """Take the areas that LabelMe's own labels mark, which are no objects, out of the pictures; said in the census.
+
+    What is unlabelled may be anything: a picture of which nothing else is known shows no good part.
+    """
     special = {UNLABELLED, NOTHING} - set(names)
     for image in images:
         for marked in image.objects:
             if marked.label in special:
                 census.adjust(f"areas labelled {marked.label}, which boxes have no place for", image.path)
+                image.lost += marked.label == UNLABELLED
         image.objects = [marked for marked in image.objects if marked.label not in special]
 
 

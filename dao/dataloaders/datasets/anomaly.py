@@ -16,7 +16,8 @@ from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed, re
 from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.good_parts import GOOD, known_good, need_good, refuse_other_good
 from dao.dataloaders.datasets.image_io import read_image
-from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_other_size
+from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
+from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_faint, refuse_other_size
 from dao.dataloaders.files import folders_in
 from dao.dataloaders.splits import assign_splits
 from dao.errors import ConfigError, DataError, Problem
@@ -90,6 +91,8 @@ class AnomalyDataset(ImageDataset):
         raw = read_raw_mask(record.mask)
         refuse_other_size(raw, hw, record.mask, record.path)
         grey = raw.max(axis=2) if raw.ndim == 3 else raw
+        if self.mask_from is None and grey.max() > 1:
+            refuse_faint(grey, record.mask, "Save its marks as 255")
         least = self.mask_from or (BINARY_THRESHOLD if grey.max() > 1 else 1)
         return (grey >= least).astype(np.uint8)
 
@@ -279,20 +282,15 @@ def _need(parent: Path, name: str) -> Path:
 
 def _test_records(root: Path, folder: Path, good: str | None, census: Census) -> list[AnomalyRecord]:
     """good: the name of its good pictures' folder; a test may be without one."""
-    records, found = [], folders_in(folder)
+    records, truth, found = [], root / "ground_truth", folders_in(folder)
     if good is None:
         good = known_good(found, str(folder), "folder") or GOOD
     refuse_other_good(found, good, str(folder), "folder")
+    count_other_folders(truth, (*found, good), census)
     for name in found:
+        pictures = list(find_images(folder / name, census=census))
+        masks = {} if name == good else match_masks(truth / name, folder / name, pictures, census)
         kind = GOOD if name == good else name
-        masks = {} if kind == GOOD else masks_by_stem(root / "ground_truth" / kind)
-        for path in find_images(folder / name, census=census):
-            records.append(AnomalyRecord(path, kind=kind, mask=masks.get(Path(path).stem)))
+        for path in pictures:
+            records.append(AnomalyRecord(path, kind=kind, mask=masks.get(path)))
     return records
-
-
-def masks_by_stem(folder: Path) -> dict[str, str]:
-    """Picture name without ending -> mask file; "_mask" and "_gt" at its end belong to the mask."""
-    if not folder.is_dir():
-        return {}
-    return {Path(path).stem.removesuffix("_mask").removesuffix("_gt"): path for path in find_images(folder)}

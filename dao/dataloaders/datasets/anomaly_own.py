@@ -16,7 +16,6 @@ from dao.dataloaders.datasets.anomaly import (
     AnomalyRecord,
     Region,
     hold_out,
-    masks_by_stem,
     to_learn_from,
     training_problems,
 )
@@ -24,6 +23,7 @@ from dao.dataloaders.datasets.base import raise_listed, refuse_bad_config, resol
 from dao.dataloaders.datasets.csvfile import cell, read_table
 from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.good_parts import GOOD, need_good, refuse_other_good
+from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
 from dao.dataloaders.files import folders_in
 from dao.dataloaders.splits import assign_splits
 from dao.errors import DataError, Problem, nearest
@@ -172,10 +172,12 @@ class AnomalyFolderDataset(OwnAnomalyDataset):
         good, kinds = _good_and_kinds(root, good, bad, masks)
         census = Census()
         records = [AnomalyRecord(path) for path in find_images(root / good, census=census)]
+        if masks and bad is None:
+            count_other_folders(masks, (*kinds, good), census)
         for kind in kinds:
-            known = masks_by_stem(masks / kind) if masks else {}
-            found = find_images(root / kind, census=census)
-            records += [AnomalyRecord(path, kind=kind, mask=known.get(Path(path).stem)) for path in found]
+            found = list(find_images(root / kind, census=census))
+            known = match_masks(masks / kind, root / kind, found, census) if masks else {}
+            records += [AnomalyRecord(path, kind=kind, mask=known.get(path)) for path in found]
         names = [Path(record.path).relative_to(root).as_posix() for record in records]
         how = Learning(split, held_out, seed, shots, repeat, test_ratio)
         self.take(records, names, [""] * len(records), how, str(root), region)

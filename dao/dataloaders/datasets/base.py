@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -224,6 +225,14 @@ def some(items: Sequence[str]) -> str:
     """The first few of many, as text."""
     shown = ", ".join(items[:MAX_LISTED])
     return shown if len(items) <= MAX_LISTED else f"{shown}, ... ({len(items)} in all)"
+
+
+def once(names: Sequence[str], file: Path) -> list[str]:
+    """The names that a list holds. Raises DataError where one stands twice: its picture would weigh double."""
+    twice = [name for name, count in Counter(names).items() if count > 1]
+    if twice:
+        raise DataError(f"{file} lists names more than once: {some(twice)}. Every picture is listed once")
+    return list(names)
 
 
 def raise_listed(source: str, problems: Sequence[str], what_to_do: str) -> None:

@@ -25,7 +25,15 @@ from dao.dataloaders.datasets.annotated import (
     width_problems,
     without_special,
 )
-from dao.dataloaders.datasets.base import ImageDataset, Record, names_below, read_text, refuse_bad_config, take_split
+from dao.dataloaders.datasets.base import (
+    ImageDataset,
+    Record,
+    names_below,
+    once,
+    read_text,
+    refuse_bad_config,
+    take_split,
+)
 from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import DataError, Problem
 from dao.register import Registers
@@ -234,7 +242,8 @@ class VocDetection(BoxDataset):
 
 def read_stems(path: Path) -> list[str]:
     """Names of a VOC split list: the first word of each line (lists of one class add 1, 0 or -1 for its presence)."""
-    return [line.split()[0] for line in read_text(path, "list of the split", names=True).splitlines() if line.strip()]
+    lines = read_text(path, "list of the split", names=True).splitlines()
+    return once([line.split()[0] for line in lines if line.strip()], path)
 
 
 @Registers.datasets.register()

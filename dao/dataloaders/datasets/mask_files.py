@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from dao.dataloaders.annotations.finding import same_name
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.files import folders_in
+from dao.errors import DataError
 
 UNCLAIMED = "mask files that belong to no picture"
 
@@ -49,3 +52,43 @@ def _masks(folder: Path, suffix: str) -> dict[str, str]:
         return {}
     paths = ((Path(path).relative_to(folder).as_posix(), path) for path in find_images(folder))
     return {name.removesuffix(suffix): path for name, path in paths if name.endswith(suffix)}
+
+
+def match_masks(folder: Path, root: Path, pictures: Sequence[str], census: Census) -> dict[str, str]:
+    """Picture -> its mask, of pictures below ``root`` and masks in the same places below ``folder``.
+
+    "_mask" and "_gt" at the end of a name belong to the mask. A mask whose folders differ is taken where no other mask and
+    no other picture has its name. Masks that belong to no picture are named. Raises DataError for two of one picture.
+    """
+    masks: dict[str, str] = {}
+    for path in find_images(folder) if folder.is_dir() else ():
+        name = same_name(_below(path, folder).removesuffix("_mask").removesuffix("_gt"))
+        if name in masks:
+            raise DataError(f"{masks[name]} and {path} are masks of one picture; which of them is meant?")
+        masks[name] = path
+    names = {path: same_name(_below(path, root)) for path in pictures}
+    found = {path: masks[name] for path, name in names.items() if name in masks}
+    taken = set(names.values())
+    masks = {name: path for name, path in masks.items() if name not in taken}
+    by_stem: dict[str, list[str]] = {}
+    for name in masks:
+        by_stem.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+    stems = Counter(name.rsplit("/", 1)[-1] for name in names.values())
+    for path, name in names.items():
+        stem = name.rsplit("/", 1)[-1]
+        if path not in found and stems[stem] == 1 and len(by_stem.get(stem, ())) == 1:
+            found[path] = masks.pop(by_stem[stem][0])
+    for path in masks.values():
+        census.omit(UNCLAIMED, path)
+    return found
+
+
+def count_other_folders(folder: Path, known: Sequence[str], census: Census) -> None:
+    """Name the masks that lie in folders of no kind that there are pictures of."""
+    for name in folders_in(folder) if folder.is_dir() else ():
+        if name not in known:
+            match_masks(folder / name, folder / name, [], census)
+
+
+def _below(path: str, folder: Path) -> str:
+    return Path(path).relative_to(folder).with_suffix("").as_posix()

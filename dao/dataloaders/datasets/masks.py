@@ -19,6 +19,8 @@ IGNORE = 255  # the mask value of pixels that count for nothing
 BINARY_THRESHOLD = 128  # masks saved as JPEG, or scaled, have grey edges
 LOSSY, LOSSY_NOISE = (".jpg", ".jpeg", ".jpe", ".jfif", ".webp"), 16  # black is not quite 0 in files of these kinds
 PNG_PALETTE = 3  # colour type in a PNG's header
+INDEXING = ("PNG", "BMP", "TIFF")  # kinds whose pixels may be indices of few bits, or of a palette
+OR_INDEX = 'If its values are class indices, set "mask_format": "index"; else save its marks as 255'
 MaskFormat = Literal["index", "binary", "values"]
 Mask = NDArray[np.uint8]
 
@@ -45,7 +47,7 @@ class MaskCodec:
             return self._by_table(raw, path)
         grey = raw if raw.ndim == 2 else _one_channel(raw, path)
         if self.kind == "binary":
-            _refuse_faint(grey, path)
+            refuse_faint(grey, path)
             return np.where(grey >= BINARY_THRESHOLD, np.uint8(defect), np.uint8(0))
         self._refuse_strange(grey, path)
         return grey.astype(np.uint8)
@@ -79,14 +81,14 @@ class MaskCodec:
         return mask
 
 
-def _refuse_faint(grey: NDArray[Any], path: str) -> None:
+def refuse_faint(grey: NDArray[Any], path: str, advice: str = OR_INDEX) -> None:
     """Raise DataError for a mask that marks something, none of which counts: its picture would pass for a good part."""
     brightest = int(grey.max()) if grey.size else 0
     noise = LOSSY_NOISE if path.lower().endswith(LOSSY) else 0
     if noise < brightest < BINARY_THRESHOLD:
         raise DataError(
             f"{path}: the mask has values up to {brightest}, and as a 0/255 mask none from {BINARY_THRESHOLD} up, so nothing "
-            'is marked. If its values are class indices, set "mask_format": "index"; else save its marks as 255'
+            f"is marked. {advice}"
         )
 
 
@@ -111,9 +113,11 @@ def _one_channel(raw: NDArray[Any], path: str) -> NDArray[Any]:
     return first
 
 
-def read_raw_mask(path: str) -> NDArray[Any]:
+def read_raw_mask(path: str, indices: bool = False) -> NDArray[Any]:
     """A mask file's values: (H, W), the indices of a palette rather than its colours; or (H, W, 3) RGB.
 
+    indices: the values are class indices, so that 1 bit counts 0 and 1, not black and white, and the palettes of BMP and
+    TIFF are looked through as those of PNG and GIF are.
     Raises DataError when it is missing or cannot be read.
     """
     try:
@@ -123,6 +127,8 @@ def read_raw_mask(path: str) -> NDArray[Any]:
     head = head_of(data)
     refuse_unfit(data, path, head)
     raw = _indices_of_palette(data, path) if _has_palette(data) else None
+    if raw is None and indices and head is not None and head.kind in INDEXING:
+        raw = _indices_of_bits(data)
     if raw is None:
         packed = np.frombuffer(data, np.uint8)
         raw = cv2.imdecode(packed, cv2.IMREAD_UNCHANGED) if packed.size else None
@@ -162,6 +168,19 @@ def _indices_of_palette(data: bytes, path: str) -> NDArray[Any] | None:
             return np.array(picture) if picture.mode == "P" else None
     except (OSError, SyntaxError, ValueError) as error:
         raise DataError(f"{path}: the mask cannot be decoded: {error}") from None
+
+
+def _indices_of_bits(data: bytes) -> NDArray[Any] | None:
+    """The indices of 1 bit, or of another kind's palette; None for masks without, and for those that OpenCV alone knows."""
+    import io
+
+    from PIL import Image
+
+    try:
+        with Image.open(io.BytesIO(data)) as picture:
+            return np.array(picture).astype(np.uint8) if picture.mode in ("P", "1") else None
+    except (OSError, SyntaxError, ValueError):
+        return None
 
 
 def refuse_other_size(mask: NDArray[Any], hw: tuple[int, int], path: str, picture: str) -> None:

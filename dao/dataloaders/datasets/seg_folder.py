@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any
 
 from dao.dataloaders.census import Census
-from dao.dataloaders.datasets.base import ImageDataset, read_text, refuse_bad_config, some, take_split
+from dao.dataloaders.datasets.base import ImageDataset, once, read_text, refuse_bad_config, some, take_split
 from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.mask_files import MaskFiles
 from dao.dataloaders.datasets.masks import MaskFormat
 from dao.dataloaders.datasets.segmentation import SegDataset, SegRecord, codec_of, format_problems, with_background
 from dao.dataloaders.files import files_below, folders_in
-from dao.errors import DataError, Problem
+from dao.errors import DataError, Problem, nearest
 from dao.register import Registers
 
 
@@ -57,6 +57,8 @@ class SegFolderDataset(SegDataset):
         root = Path(data_dir)
         images, masks = _folder(root, image_dir, "image_dir"), _folder(root, mask_dir, "mask_dir")
         names = list(classes) if classes else _default_classes(masks, mask_format, mask_values, mask_per_class)
+        if mask_per_class:
+            _refuse_other_folders(masks, names)
         census = Census()
         pictures = _pictures(images, image_suffix, census)
         stems = _listed(root / sets_dir, image_set, images, pictures) if image_set else list(pictures)
@@ -121,6 +123,16 @@ def _default_classes(
     )
 
 
+def _refuse_other_folders(masks: Path, names: list[str]) -> None:
+    """Raise DataError for folders of masks that are no class's: what they mark would pass for background."""
+    unknown = [name for name in folders_in(masks) if name not in names]
+    if unknown:
+        raise DataError(
+            f"{masks} has folders that are not among the classes: {some(unknown)}. {nearest(unknown[0], names)}. "
+            "Rename or remove them, or name all classes in 'classes'"
+        )
+
+
 def _pictures(folder: Path, suffix: str | None, census: Census) -> dict[str, str]:
     """Name -> path of every picture. Raises DataError where two have the same name."""
     found: dict[str, str] = {}
@@ -149,4 +161,4 @@ def _listed(folder: Path, image_set: str, images: Path, pictures: Mapping[str, s
     missing = [stem for stem in stems if stem not in pictures]
     if missing:
         raise DataError(f"{file} lists pictures that {images} does not have: {some(missing)}")
-    return stems
+    return once(stems, file)

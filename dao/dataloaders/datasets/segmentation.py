@@ -74,15 +74,23 @@ class SegDataset(ImageDataset):
     def _refuse_empty(self) -> None:
         """Masks of 0 and 255 read as class indices would train on background and nothing else, without a word."""
         values: set[int] = set()
+        unlabelled: list[str] = []
         for index in np.unique(np.linspace(0, len(self) - 1, LOOKED_AT).astype(int)):
             try:
-                values |= set(np.unique(self.mask_of(int(index))).tolist())
+                found = set(np.unique(self.mask_of(int(index))).tolist())
             except DataError:  # told, and counted, when its turn comes
                 continue
+            values |= found
+            if IGNORE in found and not found - {0, IGNORE}:
+                unlabelled.append(self.records[int(index)].path)
         if IGNORE in values and not values - {0, IGNORE}:
             raise DataError(
                 f"{self.origin}: the masks looked at hold 0 and 255 and nothing else. As class indices that is background "
                 'and unlabelled; if 255 marks the defect, set "mask_format": "binary"'
+            )
+        for path in unlabelled:
+            self.census.adjust(
+                "masks (of those looked at) that mark nothing but unlabelled pixels, by the value 255", path
             )
 
     def read(self, index: int, in_channels: int = 3, bit_depth: int = 16) -> Sample:
@@ -106,7 +114,7 @@ class SegDataset(ImageDataset):
         if self.codec is None or not record.files():
             return np.zeros((1, 1), np.uint8)
         if not record.masks:
-            return self.codec.decode(read_raw_mask(record.mask), record.mask, record.defect)
+            return self.codec.decode(read_raw_mask(record.mask, self.codec.kind == "index"), record.mask, record.defect)
         layers = [(k, self.codec.decode(read_raw_mask(name), name, 1) > 0) for k, name in record.masks]
         for (_, layer), (_, name) in zip(layers, record.masks):
             refuse_other_size(layer, layers[0][1].shape, name, record.masks[0][1])

@@ -48,7 +48,7 @@ def test_only_the_bad_folders_that_are_named(folders):
     data = AnomalyFolderDataset(str(folders), "test", good="ok", bad=["hole"])
     assert data.kinds == ["hole"]
     with pytest.raises(DataError, match="no folder 'good'; it has: dent, hole, masks, ok"):
-        AnomalyFolderDataset(str(folders))
+        AnomalyFolderDataset(str(folders), good="good")
     with pytest.raises(DataError, match="no folder 'scratch'"):
         AnomalyFolderDataset(str(folders), good="ok", bad=["scratch"])
     (folders / "empty").mkdir()

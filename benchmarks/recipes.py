@@ -236,6 +236,8 @@ def one_run(name: str, title: str, pictures: int, seed: int, data: Path, out: Pa
     started = time.perf_counter()
     command = ["-c", str(config), "--seed", str(seed), "--device", "cpu", "-o"]
     code = entry.main([*command, *(f"{key}={json.dumps(value)}" for key, value in overrides.items())])
+    if code >= 128:  # a person has stopped it: the next recipe is not wanted either
+        sys.exit(code)
     row: dict[str, Any] = {
         "set": name,
         "recipe": title,

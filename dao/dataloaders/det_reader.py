@@ -8,12 +8,15 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.dataloaders import box_geometry as geometry
+from dao.dataloaders.census import sentence
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.datasets.detection import BoxDataset
+from dao.dataloaders.datasets.image_io import read_hw
 from dao.dataloaders.loader import ImageLoader
 from dao.dataloaders.reader import BatchReader
 from dao.dataloaders.transforms import Pipeline
@@ -21,7 +24,9 @@ from dao.errors import ConfigError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import BoxTargets, GroundTruth, Sample
+from dao.utils import dist
 
+THIN = 64.0  # pixels; pictures whose boxes are all thicker are not asked for their size
 ON_A_BOX = 0.5  # share of training windows of a big picture that are laid over one of its boxes
 
 
@@ -124,6 +129,19 @@ def _has_boxes(name: str) -> bool:
     return isinstance(component, type) and issubclass(component, BoxDataset)
 
 
+def lost_by_scaling(dataset: BoxDataset, preprocess: Preprocess) -> list[str]:
+    """Names of the boxes of a set that scaling to the model's input leaves less than a pixel of, in one direction."""
+    lost = []
+    for record in dataset.records:
+        sides = record.boxes_xyxy[:, 2:] - record.boxes_xyxy[:, :2]
+        if not len(sides) or sides.min() > THIN or (hw := record.hw or read_hw(record.path)) is None:
+            continue
+        place = preprocess.settings.place(hw)
+        small = (sides * (place.width / hw[1], place.height / hw[0]) < 1).any(axis=1) & ~record.crowd
+        lost += [f"{record.path} box {number}" for number in np.flatnonzero(small)]
+    return lost
+
+
 def window_over(
     box: NDArray[np.float32], hw: tuple[int, int], size: tuple[int, int], rng: np.random.Generator
 ) -> tuple[int, int]:
@@ -177,6 +195,14 @@ class DetDataloader(ImageLoader):
             prefetch_factor=prefetch_factor, keep_samples=keep_samples,
         )  # fmt: skip
         self.reader.keep_from(min_visible)
+        lost = lost_by_scaling(dataset, preprocess) if training and dist.is_main() else []
+        if lost:
+            size = " x ".join(map(str, preprocess.size))
+            logger.warning(
+                "{}. They are not learnt, and what shows nothing else passes for a good part: raise preprocess.size, or "
+                'set "resize": "tile"',
+                sentence(f"boxes thinner than a pixel in an input of {size}", lost),
+            )
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:

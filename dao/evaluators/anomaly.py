@@ -66,7 +66,8 @@ class AnomalyEvaluator(Evaluator):
     smaller regions are not outlined. None: the model's own. They go into the model's card, so demo, Predictor and exported
     files answer as was counted here.
     worst: pictures on the worst-N sheet. pixels: whether maps are judged as well (costs time on large pictures).
-    Pixels of defective pictures without a mask count for nothing, and neither do those outside a region of interest.
+    Pixels of defective pictures without a mask, or with one that marks nothing, count for nothing, and neither do those
+    outside a region of interest.
     """
 
     maximised = (
@@ -130,6 +131,8 @@ class AnomalyEvaluator(Evaluator):
         raw, mask = prediction.raw_map, truth.mask
         if raw.shape != mask.shape:
             raise DataError(f"{prediction.path}: the mask is {mask.shape}, the map {raw.shape} pixels")
+        if truth.bad and not mask.any():
+            return
         self.good_pixels.add(raw[~mask & prediction.looked_at])
         if not truth.bad:
             return

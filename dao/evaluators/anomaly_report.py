@@ -11,7 +11,8 @@ from loguru import logger
 from numpy.typing import NDArray
 
 from dao.errors import DataError
-from dao.evaluators.report import factory_png, finite, make_folder, new_figure, notes_of, save_figure, write_csv
+from dao.evaluators.files import new_figure, save_figure, write_csv
+from dao.evaluators.report import factory_png, finite, make_folder, notes_of
 from dao.evaluators.segmentation import from_png
 from dao.utils.run_folder import write_json
 

@@ -7,8 +7,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.evaluators import factory
-
 
 def ranks_of(scores: NDArray[np.float32], labels: NDArray[np.int64]) -> NDArray[np.int64]:
     """(N,) place of each picture's label among its scores, from 0. Of equal scores the lower class index comes first,
@@ -26,37 +24,36 @@ def per_class(
     classes: list[str], scores: NDArray[np.float32], truth: NDArray[np.bool_], predicted: NDArray[np.bool_]
 ) -> dict[str, dict[str, Any]]:
     """Precision, recall, F1, AUROC (one against the rest), average precision; None where the set cannot say."""
-    ap = average_precisions(scores, truth)
     found = {}
     for k, name in enumerate(classes):
         hits, said, are = (int(x.sum()) for x in (predicted[:, k] & truth[:, k], predicted[:, k], truth[:, k]))
-        area = factory.auroc(scores[:, k], truth[:, k])
+        area, steps = areas(scores[:, k], truth[:, k])
         found[name] = {
             "support": are,
             "precision": hits / said if said else None,
             "recall": hits / are if are else None,
             "f1": 2 * hits / (said + are) if are else None,
             "auroc": area if area == area else None,
-            "average_precision": ap[k] if are else None,
+            "average_precision": steps if are else None,
         }
     return found
 
 
-def average_precisions(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> list[float]:
-    """(K,) area under each class's precision-recall steps; NaN for a class without pictures."""
-    return [step_area(scores[:, k], truth[:, k]) for k in range(scores.shape[1])]
+def areas(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> tuple[float, float]:
+    """The area under the receiver operating curve of one class, and that under the steps of precision over recall.
 
-
-def step_area(scores: NDArray[np.float32], truth: NDArray[np.bool_]) -> float:
-    """Area under the steps of precision over recall of one class, (N,) each; equal scores come together."""
-    total = int(truth.sum())
+    scores, truth: (N,). Equal scores count half in the first and come together in the second. NaN: without pictures of the
+    class, and the first without others. Both from one sort, and from places of the class's own scores in it.
+    """
+    total, others = int(truth.sum()), int((~truth).sum())
     if not total:
-        return float("nan")
-    order = np.argsort(-scores, kind="stable")
-    ordered, hits = scores[order], np.cumsum(truth[order])
-    last_of_ties = np.append(np.flatnonzero(ordered[1:] != ordered[:-1]), len(ordered) - 1)
-    hits = hits[last_of_ties]
-    return float((np.diff(hits, prepend=0) * (hits / (last_of_ties + 1))).sum() / total)
+        return float("nan"), float("nan")
+    ordered, own = np.sort(scores), np.sort(scores[truth])
+    below, upto = np.searchsorted(ordered, own, "left"), np.searchsorted(ordered, own, "right")
+    ranks = (below + upto + 1) / 2  # mean place, from 1, of each group of equal scores
+    area = (ranks.sum() - total * (total + 1) / 2) / (total * others) if others else float("nan")
+    hits = total - np.searchsorted(own, own, "left")  # pictures of the class from each score up, of all that are called
+    return float(area), float((hits / (len(ordered) - below)).mean())
 
 
 def macro(rows: dict[str, dict[str, Any]]) -> dict[str, float]:

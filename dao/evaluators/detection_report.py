@@ -16,6 +16,8 @@ from dao.errors import DataError, RunError
 from dao.evaluators import box_counts, report
 from dao.evaluators.box_counts import FALSE_ALARM, HIT, IGNORED, Pairing
 from dao.evaluators.coco_ap import RECALL_POINTS, PictureBoxes
+from dao.evaluators.confusion import confusion_png, matrix_csv
+from dao.evaluators.files import new_figure, save_figure, write_csv
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
@@ -43,10 +45,10 @@ def write_report(evaluator: DetEvaluator, folder: Path) -> list[Path]:
         return written
     written.append(per_class_csv(folder / "per_class.csv", details["per_class"]))
     header = ["path", "verdict", "class", "score", "left", "top", "right", "bottom"]
-    written.append(report.write_csv(folder / "boxes.csv", header, box_rows(evaluator)))
+    written.append(write_csv(folder / "boxes.csv", header, box_rows(evaluator)))
     names, counts = [*classes, BACKGROUND], np.array(details["confusion_matrix"])
-    written.append(report.matrix_csv(folder / "confusion_matrix.csv", names, counts.tolist()))
-    written.append(report.confusion_png(folder / "confusion_matrix.png", names, counts, "boxes"))
+    written.append(matrix_csv(folder / "confusion_matrix.csv", names, counts.tolist()))
+    written.append(confusion_png(folder / "confusion_matrix.png", names, counts, "boxes"))
     written += precision_recall_png(folder / "precision_recall.png", evaluator)
     written += false_alarms_png(folder / "recall_vs_false_alarms.png", evaluator)
     written += report.factory_png(folder / "escape_vs_false_alarm.png", *evaluator.verdicts(), details["factory"])
@@ -65,7 +67,7 @@ def per_class_csv(path: Path, rows: dict[str, dict[str, Any]]) -> Path:
         unknown = value is None or value != value
         return "-" if unknown else f"{value:.6f}" if isinstance(value, float) else value
 
-    return report.write_csv(
+    return write_csv(
         path, ["class", *columns], ([name, *(cell(row[c]) for c in columns)] for name, row in rows.items())
     )
 
@@ -95,7 +97,7 @@ def precision_recall_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     curves = {k: curve for k, curve in curves.items() if curve is not None}
     if not curves:
         return []
-    figure = report.new_figure(7.2, 4.8)
+    figure = new_figure(7.2, 4.8)
     axes = figure.subplots()
     for k, curve in sorted(curves.items()):
         axes.plot(RECALL_POINTS, curve, label=f"{evaluator.classes[k]}  {curve.mean():.3f}")
@@ -106,7 +108,7 @@ def precision_recall_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     axes.set_ylabel("precision")
     axes.set_title(f"boxes that overlap by {evaluator.iou:g} and more; area under each curve")
     _frame(axes)
-    return [report.save_figure(figure, path)]
+    return [save_figure(figure, path)]
 
 
 def false_alarms_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
@@ -117,7 +119,7 @@ def false_alarms_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     if not total or not len(hits):
         return []
     here = details["at_score"]
-    figure = report.new_figure(6.4, 4.8)
+    figure = new_figure(6.4, 4.8)
     axes = figure.subplots()
     axes.step(np.append(0, alarms), np.append(0, hits / total), where="post", linewidth=2, label="by score")
     axes.plot(
@@ -133,7 +135,7 @@ def false_alarms_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     axes.set_ylabel("share of boxes found")
     axes.set_title(f"{total} boxes in {pictures} pictures")
     _frame(axes)
-    return [report.save_figure(figure, path)]
+    return [save_figure(figure, path)]
 
 
 def _frame(axes: Any) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
 import math
-import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,17 +13,13 @@ from numpy.typing import NDArray
 
 from dao.errors import DataError, RunError
 from dao.evaluators import factory, remarks
-from dao.utils import atomic
+from dao.evaluators.confusion import confusion_png, matrix_csv, row_rates
+from dao.evaluators.files import new_figure, save_figure, write_csv
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
     from dao.evaluators.base import Evaluator
     from dao.evaluators.classification import ClsEvaluator, Results
-
-CELL_TEXT_LIMIT = 100  # classes, up to which a confusion matrix has its numbers written in
-# how a formula begins, in both widths; "-" alone is none
-FORMULA = re.compile("\\s*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
-MAX_TICKS = 100  # class names along an axis; of more classes every second, third, ... is named
 
 
 def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
@@ -72,47 +66,14 @@ def finite(value: Any) -> Any:
     """The same with NaN and infinity as null: JSON has no such numbers."""
     if isinstance(value, dict):
         return {k: finite(v) for k, v in value.items()}
+    if isinstance(value, (list, tuple)) and set(map(type, value)) <= {int}:
+        return value  # a matrix of a thousand classes has a million
     if isinstance(value, (list, tuple)):
         return [finite(v) for v in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 # -- tables ----------------------------------------------------------------------------------------------------------
-
-
-def write_csv(
-    path: Path, header: Sequence[str], rows: Iterable[Sequence[Any]], numbers: NDArray[np.float32] | None = None
-) -> Path:
-    """A CSV file, its cells made harmless. Raises RunError when the disk refuses.
-
-    numbers: (N, K) that end the rows, a row at a time: five million cells one by one take longer than the evaluation. Nine
-    digits give the same float32 again.
-    """
-    with (
-        atomic.replacing(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8", errors="surrogateescape") as file,
-    ):
-        writer = csv.writer(file)
-        writer.writerow(map(harmless, header))
-        if numbers is None:
-            writer.writerows(map(harmless, row) for row in rows)
-            return path
-        form, first = ",%.9g" * numbers.shape[1] + "\r\n", csv.writer(file, lineterminator="")
-        for row, values in zip(rows, numbers, strict=True):
-            first.writerow(map(harmless, row))
-            file.write(form % tuple(values.tolist()))
-    return path
-
-
-def harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet runs: text that would begin a formula (a file's name can) gets an apostrophe before it."""
-    if not isinstance(cell, str) or not FORMULA.match(cell):
-        return cell
-    try:
-        float(cell)
-    except ValueError:
-        return f"'{cell}"
-    return cell
 
 
 def predictions_csv(path: Path, evaluator: ClsEvaluator) -> Path:
@@ -148,87 +109,7 @@ def per_class_csv(path: Path, rows: dict[str, dict[str, Any]]) -> Path:
     )
 
 
-def matrix_csv(path: Path, classes: Sequence[str], matrix: list[list[Any]]) -> Path:
-    """A square table with class names on both sides: rows the truth, columns what was said."""
-    return write_csv(path, ["truth \\ predicted", *classes], ([name, *row] for name, row in zip(classes, matrix)))
-
-
-def row_rates(counts: NDArray[np.int64]) -> list[list[Any]]:
-    """Share of each true class that was called what; "-" for a class without pictures."""
-    totals = counts.sum(1).tolist()  # once a row: summed for every cell, a thousand classes took half a minute
-    return [[round(c / total, 6) if total else "-" for c in row] for row, total in zip(counts.tolist(), totals)]
-
-
 # -- pictures --------------------------------------------------------------------------------------------------------
-
-
-def new_figure(width: float, height: float) -> Any:
-    """A matplotlib figure of its own, in inches; no pyplot, so nothing global and no window."""
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    FigureCanvasAgg(figure)
-    return figure
-
-
-def save_figure(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG. Raises RunError when the disk refuses."""
-    import warnings
-
-    with atomic.replacing(path) as temporary, warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # dao.utils.text has said so
-        figure.savefig(temporary, dpi=120, format="png")
-    return path
-
-
-def confusion_png(path: Path, classes: Sequence[str], counts: NDArray[np.int64], unit: str = "pictures") -> Path:
-    """Counts and row rates as text while there is room for it, row rates as colour. unit: what was counted."""
-    count = len(classes)
-    side = min(24.0, max(4.5, 0.62 * count + 2.2))
-    figure = new_figure(side + 0.8, side)
-    axes = figure.subplots()
-    rates = counts / np.maximum(counts.sum(1, keepdims=True), 1)
-    image = axes.imshow(rates, cmap="Blues", vmin=0, vmax=1)
-    figure.colorbar(image, ax=axes, fraction=0.04, pad=0.02, aspect=30, label="share of the true class")
-    size = 9 if count <= 20 else 8 if count <= 50 else 6
-    name_ticks(axes, classes, counts.sum(1).tolist(), size)
-    axes.set_xlabel("predicted")
-    axes.set_ylabel(f"truth ({unit})")
-    axes.set_title(f"{compact(np.trace(counts))} of {compact(counts.sum())} {unit} right")
-    if count <= CELL_TEXT_LIMIT:
-        for i, j in zip(*np.nonzero(counts)):
-            number = compact(counts[i, j])
-            text = f"{number}\n{rates[i, j] * 100:.0f} %" if count <= 50 else number
-            colour = "white" if rates[i, j] > 0.55 else "black"
-            axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=size - 1)
-    return save_figure(figure, path)
-
-
-def compact(number: float) -> str:
-    """A count in at most five characters from ten thousand up: 9999, 12k, 3.4M."""
-    for limit, divisor, suffix in ((10_000, 1, ""), (1_000_000, 1_000, "k"), (10_000_000_000, 1_000_000, "M")):
-        if number < limit:
-            value = number / divisor
-            return f"{value:.1f}{suffix}" if suffix == "M" and value < 10 else f"{value:.0f}{suffix}"
-    return f"{number / 1e9:.0f}G"
-
-
-def name_ticks(axes: Any, classes: Sequence[str], totals: Sequence[int], size: int) -> None:
-    """Class names along both axes, with each class's pictures on the vertical one, in fonts that have their letters."""
-    from matplotlib.font_manager import FontProperties
-
-    from dao.utils.text import font_path
-
-    count = len(classes)
-    places = range(0, count, math.ceil(count / MAX_TICKS))
-    names = [name if len(name) <= 24 else f"{name[:12]}…{name[-11:]}" for name in classes]
-    rotation = 0 if count <= 3 else 45 if count <= 20 else 90
-    align = {0: "center", 45: "right", 90: "center"}[rotation]
-    axes.set_xticks(places, [names[i] for i in places], rotation=rotation, ha=align, rotation_mode="default")
-    axes.set_yticks(places, [f"{names[i]} ({compact(totals[i])})" for i in places])
-    for label in (*axes.get_xticklabels(), *axes.get_yticklabels()):
-        label.set_fontproperties(FontProperties(fname=str(font_path(label.get_text())), size=size))
 
 
 def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:

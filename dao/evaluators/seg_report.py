@@ -10,18 +10,9 @@ from loguru import logger
 
 from dao.errors import DataError
 from dao.evaluators import defects
-from dao.evaluators.report import (
-    confusion_png,
-    factory_png,
-    finite,
-    make_folder,
-    matrix_csv,
-    new_figure,
-    notes_of,
-    row_rates,
-    save_figure,
-    write_csv,
-)
+from dao.evaluators.confusion import confusion_png, matrix_csv, row_rates
+from dao.evaluators.files import new_figure, save_figure, write_csv
+from dao.evaluators.report import factory_png, finite, make_folder, notes_of
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:

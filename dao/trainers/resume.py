@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dao.answers.operating import SET_BY
 from dao.dataloaders import fingerprint
 from dao.errors import CheckpointError, RunError
 from dao.tasks import build
 from dao.trainers import strategies
 from dao.trainers.base import kept
+from dao.trainers.evaluation import answering_as_counted
 from dao.trainers.update import updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
 
@@ -122,7 +124,7 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
         raise CheckpointError(f"{path} is of another model or optimizer: {str(error).splitlines()[0]}") from None
     for name, hook in _named(trainer.hooks):
         hook.load_state_dict(content["hooks"].get(name, {}))
-    trainer.task.take_over({name: card.facts[name] for name in trainer.task.learned_facts if name in card.facts})
+    take_over_facts(trainer, card.facts)
     trainer.start_epoch, trainer.start_iter = content["epoch"], content["iter"]
     if trainer.task.passes:  # what it had collected is not in the checkpoint
         trainer.start_iter = 0
@@ -136,6 +138,24 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
     logger.info("resumed from {}: epoch {}, iteration {}", path, trainer.start_epoch + 1, trainer.start_iter + 1)
     if trainer.start_epoch >= trainer.max_epochs:
         logger.warning("all {} epochs are done; raise trainer.kwargs.max_epochs to train on", trainer.max_epochs)
+
+
+def take_over_facts(trainer: TrainVal, known: Mapping[str, Any]) -> None:
+    """What training had found out goes on to hold, but for what the config sets by hand: that is what it is now.
+
+    known: the facts of the checkpoint's card.
+    """
+    task = trainer.task
+    task.facts |= {name: known[name] for name in task.learned_facts if name in known}
+    if getattr(trainer, "evaluator", None) is not None:
+        task.facts |= answering_as_counted(task, trainer.evaluator).facts
+        trainer.evaluator.model_facts = task.facts
+    for name in task.learned_facts:
+        how = known.get(SET_BY, {}).get(name)
+        if how and name not in task.facts[SET_BY]:
+            logger.warning(
+                "{} is no longer set by hand ({:g}, {}): it stays until it is calibrated anew", name, known[name], how
+            )
 
 
 def _named(hooks: Sequence[Hook]) -> Iterator[tuple[str, Hook]]:

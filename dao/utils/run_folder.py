@@ -17,6 +17,7 @@ from typing import Any
 from dao import __version__, failures, modules
 from dao.errors import CheckpointError, RunError
 from dao.utils import atomic
+from dao.utils.json_text import json_text
 
 ORPHANS_GONE = 10.0  # seconds in which the loader processes of a killed run notice it and let go of its folder
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "onnx", "onnxruntime")
@@ -140,7 +141,7 @@ def config_of_run(resume: str) -> tuple[Path, str | None]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON readable by people; whole or not at all. Raises RunError when the disk refuses."""
-    atomic.write_text(path, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    atomic.write_text(path, json_text(content) + "\n")
 
 
 def environment() -> dict[str, Any]:

@@ -289,3 +289,25 @@ def test_min_visible_is_a_share_and_a_transform_may_have_its_own(data):
         least_visible(Mosaic().min_visible, around) == 0.4
         and least_visible(Mosaic(min_visible=0.2).min_visible, around) == 0.2
     )
+
+
+def test_boxes_that_scaling_makes_thinner_than_a_pixel_are_named(tmp_path):
+    from loguru import logger
+
+    cv2.imwrite(str(tmp_path / "a.png"), np.zeros((512, 512, 3), np.uint8))
+    boxes = [(10, 10, 13, 300), (10, 10, 60, 60), (10, 10, 18, 300)]  # a scratch of 3 pixels; 8 become one
+    objects = [AnnotatedObject("a", box) for box in boxes]
+    data = BoxDataset(Annotations([AnnotatedImage(str(tmp_path / "a.png"), None, objects)], ["a"], "made up"))
+    lines: list[str] = []
+    sink = logger.add(lines.append, format="{message}", level="WARNING")
+    try:
+        batch = batches(loader(data))[0]
+        loader(data, training=False)
+        loader(data, resize="tile")
+    finally:
+        logger.remove(sink)
+    assert (batch.targets.labels >= 0).sum() == 2
+    assert [line for line in lines if "thinner than a pixel" in line] == [
+        f"1 boxes thinner than a pixel in an input of 64 x 64: {tmp_path / 'a.png'} box 0. They are not learnt, and what "
+        'shows nothing else passes for a good part: raise preprocess.size, or set "resize": "tile"\n'
+    ]

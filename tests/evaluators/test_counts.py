@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from dao.evaluators.counts import average_precisions, confusion, macro, ranks_of
+from dao.evaluators.counts import areas, confusion, macro, ranks_of
 
 
 def test_ranks_by_sorting():
@@ -40,8 +40,17 @@ def test_average_precision_of_each_class_equals_torchmetrics_ties_and_all():
     rng = np.random.default_rng(2)
     scores, truth = (rng.integers(0, 12, (60, 5)) / 12).astype(np.float32), rng.random((60, 5)) < 0.2
     truth[:, 4] = False
-    found = average_precisions(scores, truth)
+    found = [areas(scores[:, k], truth[:, k])[1] for k in range(5)]
     for k in range(4):
         expected = binary_average_precision(torch.from_numpy(scores[:, k]), torch.from_numpy(truth[:, k].astype(int)))
         assert found[k] == pytest.approx(float(expected), abs=1e-6)
     assert np.isnan(found[4])
+
+
+def test_the_area_under_the_receiver_operating_curve_counts_every_pair_and_ties_half():
+    rng = np.random.default_rng(3)
+    scores, truth = (rng.integers(0, 9, 70) / 9).astype(np.float32), rng.random(70) < 0.3
+    pairs = [(a > b) + 0.5 * (a == b) for a in scores[truth] for b in scores[~truth]]
+    assert areas(scores, truth)[0] == pytest.approx(sum(pairs) / len(pairs), abs=1e-12)
+    assert np.isnan(areas(scores, truth | True)[0]) and areas(scores, truth | True)[1] == 1
+    assert np.isnan(areas(scores, truth & False)).all()

@@ -4,7 +4,7 @@ import csv
 
 import numpy as np
 
-from dao.evaluators.report import write_csv
+from dao.evaluators.files import write_csv
 
 
 def test_numbers_written_a_row_at_a_time_read_as_the_same_float32_beside_quoted_names(tmp_path):

@@ -8,7 +8,8 @@ from sklearn import metrics as sk
 
 from dao.errors import RunError
 from dao.evaluators.classification import ClsEvaluator, Results
-from dao.evaluators.report import confusion_png, row_rates, worst_order
+from dao.evaluators.confusion import confusion_png, row_rates
+from dao.evaluators.report import worst_order
 
 CLASSES = ["good", "dent", "höhle", "never", "stain"]
 

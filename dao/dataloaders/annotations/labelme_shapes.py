@@ -83,9 +83,14 @@ def _shape(number: int, shape: Any, hw: Hw | None, line_width: float | None) -> 
     if group is not None and (isinstance(group, bool) or not isinstance(group, (int, str))):
         raise ValueError(f"shape {number} ({label}) has a group_id that is no number: {shown(group)}")
     try:
-        points = np.array(shape["points"], np.float64).reshape(-1, 2)
+        points = np.array(shape["points"], np.float64)
     except (KeyError, ValueError, TypeError, OverflowError):
         raise ValueError(f"shape {number} ({label}) has no list of points") from None
+    if points.ndim == 2 and points.shape[1] != 2:
+        raise ValueError(f"shape {number} ({label}) has points of {points.shape[1]} numbers; x and y are two")
+    if points.size % 2:
+        raise ValueError(f"shape {number} ({label}) has no list of points")
+    points = points.reshape(-1, 2)
     found = _object(f"shape {number} ({label})", label, kind, points, shape, hw, line_width)
     flags = shape.get("flags") or {}
     if found is not None and isinstance(flags, dict):

@@ -14,6 +14,7 @@ import numpy as np
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed, refuse_bad_config, some
 from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.datasets.good_parts import GOOD, known_good, need_good, refuse_other_good
 from dao.dataloaders.datasets.image_io import read_image
 from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
 from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_faint, refuse_other_size
@@ -24,7 +25,7 @@ from dao.register import Registers
 from dao.structures import Sample
 from dao.utils.roi import Parts, parts_of_mask, parts_of_polygons, polygon_problem
 
-GOOD, BAD = "good", "bad"
+BAD = "bad"
 CLASSES = [GOOD, BAD]
 MOST_HELD_OUT = 200  # pictures; more tell a threshold little better, and each of them is one less to learn from
 IN_SAMPLE = 64  # training pictures that thresholds come from where nothing else is to be had
@@ -229,6 +230,8 @@ class MVTecDataset(AnomalyDataset):
     seed: another seed holds out others. shots: learn from so many good pictures only; repeat: each so often, which with
     augmenting transforms makes many of few.
     region: where to look, see notes/AnomalyDetection.
+    good: what the folders of good pictures are called; without it, in train and in test, the one that means so (good, ok,
+    合格, i.O., bueno and the like).
     Masks are optional, with or without "_mask" in their names.
     """
 
@@ -241,17 +244,20 @@ class MVTecDataset(AnomalyDataset):
         shots: int | None = None,
         repeat: int = 1,
         region: Region | None = None,
+        good: str | None = None,
     ) -> None:
         refuse_bad_config(type(self), split=split, held_out=held_out, shots=shots, repeat=repeat, region=region)
         root = Path(data_dir)
         folder = _need(root, "test" if split == "test" else "train")
         census = Census()
         if split == "test":
-            super().__init__(_test_records(root, folder, census), f"test of {root}")
+            super().__init__(_test_records(root, folder, good, census), f"test of {root}")
             self.census.merge(census)
             return
-        good = [AnomalyRecord(path) for path in find_images(_need(folder, GOOD), census=census)]
-        super().__init__(to_learn_from(good, split, held_out, seed, shots, repeat), f"{split} of {root}")
+        if good is None:
+            good = need_good(folders_in(folder), str(folder), "folder", ". Expected train/good, test/<kind>, ...")
+        records = [AnomalyRecord(path) for path in find_images(_need(folder, good), census=census)]
+        super().__init__(to_learn_from(records, split, held_out, seed, shots, repeat), f"{split} of {root}")
         self.census.merge(census)
         self.judges_without = (
             (BAD,) if split == "val" else ()
@@ -274,13 +280,17 @@ def _need(parent: Path, name: str) -> Path:
     return parent / name
 
 
-def _test_records(root: Path, folder: Path, census: Census) -> list[AnomalyRecord]:
-    records, truth = [], root / "ground_truth"
-    kinds = folders_in(folder)
-    count_other_folders(truth, (*kinds, GOOD), census)
-    for kind in kinds:
-        pictures = list(find_images(folder / kind, census=census))
-        masks = {} if kind == GOOD else match_masks(truth / kind, folder / kind, pictures, census)
+def _test_records(root: Path, folder: Path, good: str | None, census: Census) -> list[AnomalyRecord]:
+    """good: the name of its good pictures' folder; a test may be without one."""
+    records, truth, found = [], root / "ground_truth", folders_in(folder)
+    if good is None:
+        good = known_good(found, str(folder), "folder") or GOOD
+    refuse_other_good(found, good, str(folder), "folder")
+    count_other_folders(truth, (*found, good), census)
+    for name in found:
+        pictures = list(find_images(folder / name, census=census))
+        masks = {} if name == good else match_masks(truth / name, folder / name, pictures, census)
+        kind = GOOD if name == good else name
         for path in pictures:
             records.append(AnomalyRecord(path, kind=kind, mask=masks.get(path)))
     return records

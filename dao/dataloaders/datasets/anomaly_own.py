@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +12,6 @@ from typing import Any
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.anomaly import (
     BAD,
-    GOOD,
     SPLITS,
     AnomalyDataset,
     AnomalyRecord,
@@ -23,6 +23,7 @@ from dao.dataloaders.datasets.anomaly import (
 from dao.dataloaders.datasets.base import raise_listed, refuse_bad_config, resolve_path, some
 from dao.dataloaders.datasets.csvfile import cell, read_table
 from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.datasets.good_parts import GOOD, need_good, refuse_other_good
 from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
 from dao.dataloaders.files import folders_in
 from dao.dataloaders.splits import assign_splits
@@ -143,7 +144,8 @@ def own_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
 class AnomalyFolderDataset(OwnAnomalyDataset):
     """Plain folders: ``data_dir/good/*`` and any number of others, each a kind of defect.
 
-    good: the name of the good pictures' folder; bad: those of the others, without it all there are.
+    good: the name of the good pictures' folder; without it the one that means so (good, ok, 合格, i.O., bueno and the like).
+    bad: those of the others, without it all there are.
     mask_dir: a folder with ``<kind>/<picture name>.png`` (or ``_mask.png``) below it; masks are optional.
     split: "train", "test" (all bad pictures and ``test_ratio`` of the good ones), or "val", the held-out ones.
     held_out, seed, shots, repeat: as MVTecDataset's. region: where to look, see notes/AnomalyDetection.
@@ -153,7 +155,7 @@ class AnomalyFolderDataset(OwnAnomalyDataset):
         self,
         data_dir: str,
         split: str = "train",
-        good: str = GOOD,
+        good: str | None = None,
         bad: list[str] | None = None,
         mask_dir: str | None = None,
         test_ratio: float = 0.2,
@@ -168,7 +170,7 @@ class AnomalyFolderDataset(OwnAnomalyDataset):
         )
         root = Path(data_dir)
         masks = Path(mask_dir) if mask_dir else None
-        kinds = _kinds(root, good, bad, masks)
+        good, kinds = _good_and_kinds(root, good, bad, masks)
         census = Census()
         records = [AnomalyRecord(path) for path in find_images(root / good, census=census)]
         if masks and bad is None:
@@ -188,19 +190,25 @@ class AnomalyFolderDataset(OwnAnomalyDataset):
         return own_problems(kwargs, where)
 
 
-def _kinds(root: Path, good: str, bad: Sequence[str] | None, masks: Path | None) -> list[str]:
-    """Folders of bad pictures. Raises DataError for folders that are not there."""
+def _good_and_kinds(
+    root: Path, good: str | None, bad: Sequence[str] | None, masks: Path | None
+) -> tuple[str, list[str]]:
+    """The folder of good pictures and those of bad ones. Raises DataError for folders that are not there."""
     if not root.is_dir():
         raise DataError(f"data_dir {root} is not a folder (working directory: {Path.cwd()})")
     if masks is not None and not masks.is_dir():
         raise DataError(f"mask_dir {masks} is not a folder (working directory: {Path.cwd()})")
     skip = masks.resolve() if masks else None
     found = [name for name in folders_in(root) if (root / name).resolve() != skip]
-    missing = [name for name in (good, *(bad or ())) if name not in found]
+    hint = "; it looks like MVTec's layout: use MVTecDataset" if {TRAIN, TEST} <= set(found) else ""
+    missing = [name for name in (good, *(bad or ())) if name is not None and name not in found]
     if missing:
-        hint = "; it looks like MVTec's layout: use MVTecDataset" if {TRAIN, TEST} <= set(found) else ""
         raise DataError(f"{root} has no folder '{missing[0]}'; it has: {some(found) or 'no folders'}{hint}")
-    return list(bad) if bad is not None else [name for name in found if name != good]
+    if good is None:
+        good = need_good(set(found) - set(bad or ()), str(root), "folder", hint)
+    kinds = list(bad) if bad is not None else [name for name in found if name != good]
+    refuse_other_good(kinds, good, str(root), "folder")
+    return good, kinds
 
 
 @Registers.datasets.register()
@@ -208,7 +216,8 @@ class AnomalyCsvDataset(OwnAnomalyDataset):
     """A CSV file with a header: a picture and its label in each row, and perhaps its mask, split and group.
 
     csv_file: the file; data_dir: folder that paths start from, without it the file's own folder.
-    good: the label of good pictures; every other label is a kind of defect.
+    good: the label of good pictures, without it the one that means so (good, ok, 合格, i.O., bueno and the like); every
+    other label is a kind of defect.
     image_column, label_column, mask_column (an empty cell: no mask), group_column: names in the header.
     split_column: says train, val or test; thresholds are taken from the good ones of val, if there are any. Without it
     all bad pictures and ``test_ratio`` of the good ones are the test. Pictures of one group lie on one side.
@@ -220,7 +229,7 @@ class AnomalyCsvDataset(OwnAnomalyDataset):
         csv_file: str,
         data_dir: str | None = None,
         split: str = "train",
-        good: str = GOOD,
+        good: str | None = None,
         image_column: str = "image",
         label_column: str = "label",
         mask_column: str | None = None,
@@ -253,12 +262,15 @@ class AnomalyCsvDataset(OwnAnomalyDataset):
         return own_problems(kwargs, where)
 
     def take_rows(
-        self, rows: list[AnomalyRow], path: Path, folder: Path, good: str, how: Learning, region: Region | None
+        self, rows: list[AnomalyRow], path: Path, folder: Path, good: str | None, how: Learning, region: Region | None
     ) -> None:
         """The pictures that rows name, below ``folder``."""
-        if not any(row.label == good for row in rows):
-            labels = sorted({row.label for row in rows})
+        labels = sorted({row.label for row in rows})
+        if good is None:
+            good = need_good(labels, str(path), "label")
+        elif good not in labels:
             raise DataError(f"{path}: no good pictures: no label is '{good}'. {nearest(good, labels)}: {some(labels)}")
+        refuse_other_good(labels, good, str(path), "label")
         records = [
             AnomalyRecord(
                 resolve_path(row.image, folder),
@@ -291,13 +303,14 @@ def read_rows(path: Path, columns: Mapping[str, str | None], delimiter: str) -> 
     first_seen: dict[str, int] = {}
     for line, cells in read_table(path, columns, delimiter):
         image, label, mask, split, group = (cell(cells, name) for name in columns.values())
+        picture = os.path.normpath(image.replace("\\", "/"))
         if not image or not label:
             problems.append(f"line {line}: needs a picture and its label, got '{image}' and '{label}'")
-        elif image in first_seen:
-            problems.append(f"line {line}: {image} is listed already in line {first_seen[image]}")
+        elif picture in first_seen:
+            problems.append(f"line {line}: {image} is listed already in line {first_seen[picture]}")
         elif columns["split_column"] and split not in SPLITS:
             problems.append(f"line {line}: expected the split to be {', '.join(SPLITS)}, got '{split}'")
-        first_seen.setdefault(image, line)
+        first_seen.setdefault(picture, line)
         rows.append(AnomalyRow(image, label, mask, split, group or None))
     raise_listed(str(path), problems, "Every picture once, with its label; a missing label is not taken for good.")
     if not rows:
@@ -310,6 +323,7 @@ class VisADataset(AnomalyCsvDataset):
     """VisA as published: pictures below ``data_dir`` and ``split_csv/1cls.csv`` (object, split, label, image, mask).
 
     object: which of its products. csv_file: another table of the same columns; paths start from data_dir.
+    good: its label of good pictures, without it the one that means so ("normal" as published).
     split, held_out, seed, shots, repeat: as MVTecDataset's. region: where to look, see notes/AnomalyDetection.
     """
 
@@ -326,6 +340,7 @@ class VisADataset(AnomalyCsvDataset):
         shots: int | None = None,
         repeat: int = 1,
         region: Region | None = None,
+        good: str | None = None,
     ) -> None:
         refuse_bad_config(type(self), split=split, held_out=held_out, shots=shots, repeat=repeat, region=region)
         path = Path(csv_file) if csv_file else Path(data_dir) / "split_csv" / "1cls.csv"
@@ -338,4 +353,4 @@ class VisADataset(AnomalyCsvDataset):
         if object not in objects:
             raise DataError(f"{path} has no object '{object}'. {nearest(object, objects)}; it has: {some(objects)}")
         rows = [AnomalyRow(r.image, r.label, r.mask, r.split, None) for r in rows if r.group == object]
-        self.take_rows(rows, path, Path(data_dir), "normal", Learning(split, held_out, seed, shots, repeat), region)
+        self.take_rows(rows, path, Path(data_dir), good, Learning(split, held_out, seed, shots, repeat), region)

@@ -138,6 +138,11 @@ def _to_records(
         if row.mask and row.label and row.label not in names[1:]:
             problems.append(f"line {row.number}: '{row.label}' is not a class. {nearest(row.label, names)}")
             continue
+        if not row.mask and row.label in names[1:]:
+            problems.append(
+                f"line {row.number}: {row.name} shows '{row.label}' and has no mask, which means a good part"
+            )
+            continue
         defect = names.index(row.label) if row.mask and row.label else 1
         mask = resolve_path(row.mask, folder) if row.mask else None
         known = (defect,) if row.mask and row.label else ()

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
+from dao.answers.operating import SET_BY
 from dao.evaluators.headline import two_numbers
 from dao.register import Registers
 from dao.structures import Batch
@@ -122,6 +123,13 @@ class FinalReport(Hook):
                 trainer.eval_bad.reasons.setdefault(picture.path, picture.reason)
 
         trainer.task.facts = {**facts, **{name: known[name] for name in trainer.task.learned_facts if name in known}}
+        moved = [name for name in facts.get(SET_BY, {}) if trainer.task.facts[name] != facts[name]]
+        if moved:  # before the run was resumed
+            logger.warning(
+                "the best checkpoint was saved with another {}, and is judged by that: to judge it by what is set now, run "
+                "Eval with the same evaluator.kwargs",
+                " and ".join(moved),
+            )
         try:
             with trainer.task.using(model):
                 evaluate(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device, seen=count)

@@ -48,7 +48,7 @@ def test_only_the_bad_folders_that_are_named(folders):
     data = AnomalyFolderDataset(str(folders), "test", good="ok", bad=["hole"])
     assert data.kinds == ["hole"]
     with pytest.raises(DataError, match="no folder 'good'; it has: dent, hole, masks, ok"):
-        AnomalyFolderDataset(str(folders))
+        AnomalyFolderDataset(str(folders), good="good")
     with pytest.raises(DataError, match="no folder 'scratch'"):
         AnomalyFolderDataset(str(folders), good="ok", bad=["scratch"])
     (folders / "empty").mkdir()
@@ -93,6 +93,7 @@ def test_a_csv_without_splits_keeps_groups_together(folders):
         (["ok/00.png,,,train,"], "line 2: needs a picture and its label"),
         (["ok/00.png,ok,,exam,"], "line 2: expected the split to be train, val, test, got 'exam'"),
         (["ok/00.png,ok,,train,", "ok/00.png,ok,,train,"], "listed already in line 2"),
+        (["ok/00.png,ok,,train,", "./ok\\00.png,ok,,test,"], "listed already in line 2"),
         (["ok/00.png,ok,,train,", "dent/1.png,dent,masks/no.png,test,"], "masks do not exist"),
         ([], "lists no pictures"),
     ],

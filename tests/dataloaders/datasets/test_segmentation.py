@@ -107,6 +107,13 @@ def test_wrong_rows_are_named(binary, row, words):
         SegCsvDataset(table(folder, [*rows[:2], row]), class_column="class", mask_format="binary", classes=classes)
 
 
+def test_a_row_that_names_a_defect_and_has_no_mask_is_no_good_part(binary):
+    folder, rows = binary
+    path = table(folder, [*rows[:2], ("c.png", "", "scratch", "train", "3")])
+    with pytest.raises(DataError, match="line 4: c.png shows 'scratch' and has no mask"):
+        SegCsvDataset(path, class_column="class", mask_format="binary")
+
+
 def test_a_row_that_ends_before_its_mask_is_no_good_part(binary):
     folder, rows = binary
     path = table(folder, [rows[0][:2], ("b.png",)], ("image", "mask"))

@@ -113,6 +113,15 @@ def coco(folder, size=True, **annotation):
     return str(folder / "a.json")
 
 
+@pytest.mark.parametrize(("points", "words"), [([[1, 1, 0]] * 4, "points of 3 numbers"), ([1, 1, 9], "no list of")])
+def test_labelme_points_of_other_than_two_numbers_are_refused(tmp_path, points, words):
+    write(tmp_path / "a.png")
+    shape = {"label": "dent", "shape_type": "polygon", "points": points}
+    (tmp_path / "a.json").write_text(json.dumps({"shapes": [shape], "imagePath": "a.png"}))
+    with pytest.raises(DataError, match=words):
+        LabelMeDetection(str(tmp_path))
+
+
 @pytest.mark.parametrize("size", [True, False])
 def test_a_coco_mask_of_another_size_gives_no_box(tmp_path, size):
     rle = {"size": [48, 48], "counts": [0, 100, 48 * 48 - 100]}

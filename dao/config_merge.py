@@ -159,7 +159,7 @@ def json_or_text(text: str, pairs: Any = None) -> Any:
     """The JSON value a text spells, or the text itself; ``pairs``: see json.loads's object_pairs_hook."""
     try:
         return json.loads(text, parse_constant=_refuse_constant, object_pairs_hook=pairs)
-    except ValueError:
+    except (ValueError, RecursionError):
         return text
 
 

@@ -77,6 +77,11 @@ def test_what_a_shell_makes_of_a_pair_is_said(pair, message):
         over(pair)
 
 
+def test_a_value_nested_beyond_what_can_be_read_is_refused_and_not_crashed_on():
+    with pytest.raises(ConfigError, match="is not JSON"):
+        override({}, ["a=" + "[" * 5000 + "]" * 5000])
+
+
 def test_text_that_is_meant_to_have_braces_can_still_be_said():
     assert over(r'name="{x}"')["name"] == "{x}" and over("name=a[0]b")["name"] == "a[0]b"
 

@@ -84,6 +84,8 @@ def _sweep(
 ) -> tuple[NDArray[np.int32], NDArray[np.int64]]:
     """(T,) false alarms at each level, and (T, N) how many pixels of each marked region are called there."""
     alarms, hits = np.zeros(len(levels), np.int32), np.zeros((len(levels), defects), np.int64)
+    explained, marked = np.flatnonzero(there), np.flatnonzero(which)  # most of a picture is neither
+    of_defect = which.reshape(-1)[marked]
     for row, level in enumerate(levels):
         called = heat >= least_float32(level)
         if not called.any():
@@ -91,10 +93,10 @@ def _sweep(
         _, labels, stats, _ = cv2.connectedComponentsWithStats(called.view(np.uint8), connectivity=8)
         large = stats[:, cv2.CC_STAT_AREA] >= min_area
         large[0] = False
-        touching = np.zeros(len(stats), bool)
-        touching[labels[there]] = True
+        labels, touching = labels.reshape(-1), np.zeros(len(stats), bool)
+        touching[labels[explained]] = True
         alarms[row] = (large & ~touching).sum()
-        hits[row] = np.bincount(which[large[labels] & (which > 0)], minlength=defects + 1)[1:]
+        hits[row] = np.bincount(of_defect[large[labels[marked]]], minlength=defects + 1)[1:]
     return alarms, hits
 
 

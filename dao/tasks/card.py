@@ -15,7 +15,7 @@ from dao.signature import check_kwargs
 
 DEEPEST = 40  # levels of a card's JSON; a region of interest has five
 LONGEST = 64 << 20  # characters of a card's JSON
-LARGEST_SIDE = 1 << 15  # pixels of a model's input
+LARGEST_SIDE, LARGEST_AREA = 1 << 15, 1 << 26  # pixels of a model's input
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +116,10 @@ def _problems(card: ModelCard) -> Iterator[str]:
     yield from (f"{problem.where} {problem.what}" for problem in wrong or (settings.problems() if settings else []))
     if settings and max(settings.size) > LARGEST_SIDE:
         yield f"preprocess.size is {list(settings.size)}, and {LARGEST_SIDE} is the most that a side may have"
+    elif (
+        settings and settings.size[0] * settings.size[1] > LARGEST_AREA
+    ):  # which would end this process for want of memory
+        yield f"preprocess.size is {list(settings.size)}, and {LARGEST_AREA} pixels are the most that it may have"
     kind = Registers.tasks.get(card.task)
     if card.preprocess.get("resize", "letterbox") not in kind.resizes:  # type: ignore[attr-defined]
         yield f"preprocess.resize '{card.preprocess['resize']}' is none of this task's"

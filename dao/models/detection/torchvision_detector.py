@@ -129,7 +129,7 @@ class TorchvisionDetector(nn.Module):
         with Witness(self.net, len(images)) as witness:
             padded = [_padded(found, settings.max_detections, self.shift) for found in self.net(images)]
         boxes, scores, labels = (torch.stack(column) for column in zip(*padded, strict=True))
-        return Answers(boxes, torch.where(witness.lost[:, None].to(scores.device), torch.nan, scores), labels)
+        return Answers(boxes, torch.where(witness.lost[:, None], torch.nan, scores), labels)
 
     def _answer_by(self, settings: AnswerSettings) -> None:
         """torchvision keeps these with the model, in its region head where it has one."""
@@ -145,7 +145,7 @@ class Witness:
     """
 
     def __init__(self, net: nn.Module, pictures: int) -> None:
-        self.net, self.lost = net, torch.zeros(pictures, dtype=torch.bool)
+        self.net, self.lost = net, torch.zeros(pictures, dtype=torch.bool, device=next(net.parameters()).device)
         self.counts: list[int] = []  # proposals of each picture, which a second stage judges all together
         self.hooks: list[Any] = []
 
@@ -167,11 +167,11 @@ class Witness:
 
     def _by_picture(self, module: nn.Module, given: Any, found: Any) -> None:
         for values in _tensors(found):
-            self.lost |= torch.isnan(values).flatten(1).any(dim=1).cpu()
+            self.lost |= torch.isnan(values).flatten(1).any(dim=1)
 
     def _by_proposal(self, module: nn.Module, given: Any, found: Any) -> None:
         for values in _tensors(found):
-            rows = torch.isnan(values).flatten(1).any(dim=1).cpu()
+            rows = torch.isnan(values).flatten(1).any(dim=1)
             self.lost |= torch.stack([part.any() for part in rows.split(self.counts)])
 
 

@@ -153,6 +153,23 @@ def curve(
     return scores[last_of_ties], hit.cumsum()[last_of_ties], (~hit).cumsum()[last_of_ties] / max(pictures, 1)
 
 
+def by_class(matches: Matches, num_classes: int) -> list[Matches]:
+    """The rows of each class, in their order: to look through all of them for each takes classes times boxes."""
+    found, true = (_places(labels, num_classes) for labels in (matches.label, matches.true_label))
+    return [
+        Matches(
+            *(getattr(matches, name)[rows] for name in ("picture", "label", "score", "verdict")),
+            *(getattr(matches, name)[true_rows] for name in ("true_picture", "true_label", "found_at")),
+        )
+        for rows, true_rows in zip(found, true)
+    ]
+
+
+def _places(labels: NDArray[np.int64], num_classes: int) -> list[NDArray[np.int64]]:
+    order = np.argsort(labels, kind="stable")
+    return np.split(order, np.searchsorted(labels[order], np.arange(1, num_classes)))
+
+
 def _of(matches: Matches, label: int | None) -> tuple[NDArray[np.bool_], NDArray[np.bool_]]:
     if label is None:
         return np.ones(len(matches.label), bool), np.ones(len(matches.true_label), bool)

@@ -181,7 +181,12 @@ class DetEvaluator(Evaluator):
         details |= {**average_precisions(self.precision, self.extra_iou), "ap_coco": self._coco_ap()}
         details["at_score"] = box_counts.at_score(self.matches, self.score, len(self.pictures), own=self.own)
         details["best_f1"] = box_counts.best_f1(self.matches)
-        details["per_class"] = {name: self._of_class(label) for label, name in enumerate(self.classes)}
+        details["per_class"] = {
+            name: self._of_class(label, own)
+            for (label, name), own in zip(
+                enumerate(self.classes), box_counts.by_class(self.matches, len(self.classes)), strict=True
+            )
+        }
         matrix = box_counts.confusion(self.pictures, self.pairings, len(self.classes), self.iou, self.score, self.own)
         details["confusion_matrix"] = matrix.tolist()
         details["factory"] = self._factory()
@@ -194,10 +199,11 @@ class DetEvaluator(Evaluator):
             return self.precision.ap()
         return precision(self.pictures, len(self.classes)).ap()
 
-    def _of_class(self, label: int) -> dict[str, Any]:
+    def _of_class(self, label: int, matches: Matches) -> dict[str, Any]:
+        """matches: of that class."""
         found = average_precisions(self.precision, self.extra_iou, label)
-        counts = box_counts.at_score(self.matches, self.score, len(self.pictures), label, self.own)
-        best = box_counts.best_f1(self.matches, label)
+        counts = box_counts.at_score(matches, self.score, len(self.pictures), label, self.own)
+        best = box_counts.best_f1(matches, label)
         return {**found, **counts, "best_f1": best["f1"], "best_f1_score": best["score"]}
 
     def _factory(self) -> dict[str, Any]:

@@ -45,7 +45,8 @@ def write_report(evaluator: DetEvaluator, folder: Path) -> list[Path]:
         return written
     written.append(per_class_csv(folder / "per_class.csv", details["per_class"]))
     header = ["path", "verdict", "class", "score", "left", "top", "right", "bottom"]
-    written.append(write_csv(folder / "boxes.csv", header, box_rows(evaluator)))
+    rows = list(box_rows(evaluator))
+    written.append(write_csv(folder / "boxes.csv", header, (row[:3] for row in rows), (row[3:] for row in rows)))
     names, counts = [*classes, BACKGROUND], np.array(details["confusion_matrix"])
     written.append(matrix_csv(folder / "confusion_matrix.csv", names, counts.tolist()))
     written.append(confusion_png(folder / "confusion_matrix.png", names, counts, "boxes"))
@@ -75,15 +76,29 @@ def per_class_csv(path: Path, rows: dict[str, dict[str, Any]]) -> Path:
 def box_rows(evaluator: DetEvaluator) -> Iterator[list[Any]]:
     """Every found box with its verdict, and every true box that was not found from the chosen score on."""
     for picture, pairing in zip(evaluator.pictures, evaluator.pairings):
-        rows = zip(pairing.verdict, picture.labels, picture.scores, picture.boxes_xyxy)
-        for verdict, label, score, box in rows:
-            yield _row(picture, VERDICTS[int(verdict)], evaluator.classes[label], f"{score:.6g}", box)
+        found = (
+            pairing.verdict.tolist(),
+            picture.labels.tolist(),
+            picture.scores.tolist(),
+            picture.boxes_xyxy.tolist(),
+        )
+        for verdict, label, score, box in zip(*found):
+            yield [
+                picture.path,
+                VERDICTS[verdict],
+                evaluator.classes[label],
+                f"{score:.6g}",
+                *(f"{value:.6g}" for value in box),
+            ]
         for i in np.flatnonzero(missed_boxes(picture, pairing, evaluator.score, evaluator.own)):
-            yield _row(picture, "missed", evaluator.classes[picture.truth.labels[i]], "", picture.truth.boxes_xyxy[i])
-
-
-def _row(picture: PictureBoxes, verdict: str, name: str, score: str, box: NDArray[np.float32]) -> list[Any]:
-    return [picture.path, verdict, name, score, *(f"{value:.6g}" for value in box)]
+            box = picture.truth.boxes_xyxy[i].tolist()
+            yield [
+                picture.path,
+                "missed",
+                evaluator.classes[picture.truth.labels[i]],
+                "",
+                *(f"{value:.6g}" for value in box),
+            ]
 
 
 # -- curves ----------------------------------------------------------------------------------------------------------

@@ -37,9 +37,11 @@ class KnownPictures:
     def __init__(self, training: Any, **others: Any) -> None:
         """others: the sets that calibrate and judge, by name; None for one that the config does not name."""
         self.paths = teaching_paths(training)
-        self.prints = content.of_files(self.paths)
+        every = paths_of(training)
+        prints = dict(zip(every, content.of_files(every)))
+        self.prints = np.array([prints[path] for path in self.paths], np.int64)
         self.taught = torch.from_numpy(np.unique(self.prints[self.prints != content.UNREADABLE]))
-        self.sets = {"training": _described(content.of_files(paths_of(training)))}
+        self.sets = {"training": _described(np.array(list(prints.values()), np.int64))}
         for name, dataset in others.items():
             if dataset is not None:
                 self._compare(name, paths_of(dataset))

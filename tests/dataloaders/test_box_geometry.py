@@ -50,3 +50,12 @@ def test_scale_and_shift_and_areas():
     assert moved[0].tolist() == [5, 0.5, 17, 1.5]
     assert geometry.areas(np.array([[5, 5, 2, 9]], np.float32))[0] == 0
     assert math.isclose(geometry.areas(BOXES)[1], 200)
+
+
+def test_what_earlier_cuts_have_left_of_a_box_counts():
+    from dao.dataloaders.box_geometry import keep_visible
+
+    box = np.array([[0, 0, 10, 10]], np.float32)
+    for seen, stays in ((1.0, True), (0.5, False), (0.7, True)):  # half of it is cut here: 0.5, 0.25, 0.35 are left
+        after, keep = keep_visible(box, (5, 20), 0.3, np.array([seen], np.float32))
+        assert after.tolist() == [[0, 0, 10, 5]] and keep.tolist() == [stays]

@@ -30,6 +30,7 @@ def deep_set(root, values: np.ndarray, ending: str = ".png") -> FolderDataset:
         (4095, 12, ""),
         (4095, 10, 'brighter than 1023 is clipped to white; "preprocess": {"bit_depth": 12}'),
         (40000, 16, ""),
+        (16383, 16, '4 times too dark; "preprocess": {"bit_depth": 14}'),
         (32767, 16, ""),  # a picture may be half as bright as it could be
     ],
 )

@@ -154,3 +154,15 @@ def test_confusion_agrees_with_the_counts(seed):
         assert found[label].sum() == counts["boxes"]
         assert found[:, label].sum() == counts["recall"]["count"] + counts["false_alarms"]
     assert found[3, 3] == 0
+
+
+def test_the_rows_of_each_class_count_as_all_rows_asked_for_that_class():
+    rng = np.random.default_rng(0)
+    found, true = 200, 90
+    matches = box_counts.Matches(
+        rng.integers(0, 9, found), rng.integers(0, 5, found), rng.random(found), rng.integers(-1, 2, found),
+        rng.integers(0, 9, true), rng.integers(0, 4, true), np.where(rng.random(true) < 0.5, -1, rng.random(true)),
+    )  # fmt: skip
+    for label, own in enumerate(box_counts.by_class(matches, 6)):  # class 5 has no box at all, class 4 no true one
+        assert box_counts.at_score(own, 0.4, 9, label) == box_counts.at_score(matches, 0.4, 9, label)
+        assert box_counts.best_f1(own, label) == box_counts.best_f1(matches, label)

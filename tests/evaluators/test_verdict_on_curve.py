@@ -86,7 +86,7 @@ def test_of_masks_both_of_pictures_and_of_defects(threshold, own):
     assert 0 < here["recall"]["value"] < 1 and here["false_alarms"] > 0
 
 
-@pytest.mark.parametrize("own", [None, {"dent": 0.8}])
+@pytest.mark.parametrize("own", [None, {"dent": 0.8}, {"dent": 0.2}])
 def test_of_boxes_both_of_pictures_and_of_boxes(own):
     rng = np.random.default_rng(3)
     evaluator = DetEvaluator(["scratch", "dent"], score=0.4, class_thresholds=own)

@@ -5,8 +5,10 @@ from __future__ import annotations
 import collections
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from difflib import SequenceMatcher
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -254,11 +256,29 @@ def _to_records(path: Path, rows: list[Row], names: list[str], folder: Path, mul
     return records
 
 
+def is_slip(text: str, name: str) -> bool:
+    """Whether a name is another by its case or a letter or two, and not by a number: "Train", "tarin", but not "fold2".
+
+    >>> [is_slip(text, "train") for text in ("Train", "tarin", "train", "val", "train2", "")]
+    [True, True, False, False, False, False]
+    """
+    if text == name or re.sub(r"\d+", "", text) == name or re.sub(r"\d+", "", text) == re.sub(r"\d+", "", name):
+        return False
+    return text.casefold() == name.casefold() or SequenceMatcher(None, text.casefold(), name.casefold()).ratio() >= 0.8
+
+
 def rows_of_split(path: Path, splits: Sequence[str], records: Sequence[R], column: str, split: str | None) -> list[R]:
     """The records whose row says ``split``; of "all" every one. Raises DataError naming the splits there are where none
-    does."""
+    does, and where some are written otherwise than ``split`` by their case or a slip: they would belong to no split."""
     if split == ALL and ALL not in splits:
         return list(records)
+    slips = sorted({where for where in splits if is_slip(where, str(split))})
+    if slips:
+        count = sum(where in slips for where in splits)
+        raise DataError(
+            f"{path}: {count} rows say {some(slips)} in column '{column}', which is not '{split}': they would belong to no "
+            "split. Write them alike, or another name if another split is meant"
+        )
     taken = Taken((record for where, record in zip(splits, records) if where == split), len(records))
     if not taken:
         known = some(sorted({where or "(empty)" for where in splits}))

@@ -29,6 +29,7 @@ ChannelOrder = Literal["rgb", "bgr"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 NARROW = 16  # pixels; below it torch's antialiased uint8 kernel was seen to be off by 175 levels (torch 2.15)
+MOST_OVERLAP = 0.9  # each pixel is then in a hundred windows
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,8 +85,9 @@ class PreprocessSettings:
             found.append(Problem("preprocess.channel_order", "a grey input has one channel and no order; leave it out"))
         if not 8 <= self.bit_depth <= 16:
             found.append(Problem("preprocess.bit_depth", f"must lie in 8..16, got {self.bit_depth}"))
-        if not 0 <= self.overlap < 1:
-            found.append(Problem("preprocess.overlap", f"must be at least 0 and below 1, got {self.overlap}"))
+        if not 0 <= self.overlap <= MOST_OVERLAP:
+            message = f"must lie in 0..{MOST_OVERLAP}, got {self.overlap}: beyond, a picture has windows without number"
+            found.append(Problem("preprocess.overlap", message))
         return found
 
     @property

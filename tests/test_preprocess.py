@@ -157,6 +157,7 @@ def test_masks_lie_where_their_pictures_do_and_maps_come_back(kind, hw):
     assert back.shape == hw and ((back > 0.5) != (mask == 1)).mean() < 0.03
 
 
-def test_overlap_out_of_range_is_refused():
+@pytest.mark.parametrize("overlap", [1.0, 0.9999, -0.1])
+def test_overlap_out_of_range_is_refused(overlap):
     with pytest.raises(ConfigError, match="preprocess.overlap"):
-        Preprocess(size=[6, 8], resize="tile", overlap=1.0)
+        Preprocess(size=[6, 8], resize="tile", overlap=overlap)

@@ -336,6 +336,7 @@ class Task(ABC):
         settable = [name for name in known if name != SET_BY]
         places = {cls.aliases.get(name, name): f"{where}.{name}" for name in facts}
         given = {cls.aliases.get(name, name): value for name, value in facts.items()}
+        cls._refuse_given_twice(facts, where)
         unknown = [name for name in given if name not in settable]
         if unknown:
             message = f"is no fact of this model; it has: {', '.join(settable) or 'none'}"
@@ -344,6 +345,14 @@ class Task(ABC):
         if problems:
             raise ConfigError(problems)
         return changed(known, given, {name: f"set by {places[name]}" for name in given})
+
+    @classmethod
+    def _refuse_given_twice(cls, facts: Mapping[str, Any], where: str) -> None:
+        first: dict[str, str] = {}
+        for name in facts:
+            other = first.setdefault(cls.aliases.get(name, name), name)
+            if other != name:
+                raise ConfigError(Problem(f"{where}.{name}", f"is given twice, also as '{other}'"))
 
     @classmethod
     def at(cls, card: ModelCard, facts: Mapping[str, Any], where: str = "facts") -> ModelCard:

@@ -27,6 +27,8 @@ def describe(trainer: TrainVal) -> None:
     )  # fmt: skip
     if trainer.scheduler is not None:
         logger.info("rate: {}", rates(trainer))
+    if window := window_of(trainer):
+        logger.info("{}", window)
     if tail := tail_of(trainer):
         logger.info("{}", tail)
     if trainer.options.detail and dist.is_main():
@@ -43,6 +45,16 @@ def rates(trainer: TrainVal) -> str:
         f" (the slowest of {len(bases)} groups: x {min(bases) / max(bases):.2g})" if min(bases) < max(bases) else ""
     )
     return trainer.scheduler.describe(max(bases)) + slowest
+
+
+def window_of(trainer: TrainVal) -> str:
+    """How many iterations make an update, and what that may cost; "" where each makes one, or nothing is passed twice."""
+    if trainer.window is None or trainer.task.loss is None:
+        return ""
+    return (
+        f"{trainer.accumulate} iterations make an update; where the loss counts pixels, positives or weights they pass forward "
+        "twice (some half of the time more; trainer.kwargs.whole_windows: false for a mean of means)"
+    )
 
 
 def tail_of(trainer: TrainVal) -> str:

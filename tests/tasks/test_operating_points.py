@@ -419,6 +419,8 @@ def test_thresholds_of_single_classes_count_in_report_and_predictor_alike(bench)
         ("cls", {"threshold": 10**400}, "facts.threshold +expected above 0, at most 1"),
         ("seg", {"min_area": 0}, "facts.min_area +expected a number of pixels"),
         ("seg", {"class_thresholds": {"background": 0.4}}, "is the background"),
+        ("det", {"score": 0.4, "shown_threshold": 0.5}, "facts.shown_threshold +is given twice, also as 'score'"),
+        ("det", {"score": 0.4, "threshold": 0.5}, "facts.threshold +is given twice, also as 'score'"),
         ("det", {"score": None}, "facts.score +expected above 0, at most 1, got None"),
         ("det", {"score": "0.5"}, "facts.score +expected above 0, at most 1, got '0.5'"),
         ("det", {"score": 2}, "facts.score +expected above 0, at most 1, got 2"),

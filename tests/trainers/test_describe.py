@@ -6,7 +6,7 @@ import pytest
 
 from dao.schedulers.decay import WarmCosLR
 from dao.trainers.base import Options
-from dao.trainers.describe import rates, tail_of
+from dao.trainers.describe import rates, tail_of, window_of
 from dao.trainers.hooks.batch import in_tail
 from dao.trainers.trainval import TrainVal
 
@@ -39,3 +39,18 @@ def test_the_rates_of_a_run_are_those_of_its_fastest_layers():
     assert rates(trainer) == f"{said} (the slowest of 3 groups: x 0.1)"
     trainer.optimizer.param_groups = groups[1:]
     assert rates(trainer) == said
+
+
+def test_a_run_says_that_its_windows_may_pass_forward_twice():
+    said = [
+        window_of(trainer_of(accumulate=4)),
+        window_of(trainer_of(accumulate=4, whole_windows=False)),
+        window_of(trainer_of()),
+    ]
+    assert said[0].startswith("4 iterations make an update") and "whole_windows" in said[0] and said[1:] == ["", ""]
+
+
+def trainer_of(**kwargs):
+    trainer = TrainVal({}, Options(), **kwargs)
+    trainer.task = SimpleNamespace(loss=object())
+    return trainer

@@ -281,4 +281,6 @@ def test_mistakes_are_drawn_in_their_colours():
     scale = detection_report.TILE / 200
     report = detection_report
     for left, colour in ((40, report.FOUND), (120, report.MISSED), (160, report.ALARM)):
-        assert tuple(drawn[round(10 * scale), round(left * scale)]) == colour
+        row, edge = drawn[round(10 * scale)], round(left * scale)
+        beside = {tuple(int(v) for v in pixel) for pixel in row[edge - 8 : edge + 1]}  # frames lie outside their box
+        assert colour in beside, (left, beside)

@@ -13,7 +13,7 @@ setup: $(READY)  ## make the environment in .venv
 
 $(READY): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "AICore needs Python 3.11 or newer; found %d.%d. Set PYTHON=/path/to/python3.11" % sys.version_info[:2])'
-	@echo 'Setting up $(VENV): some gigabytes of packages, a minute or more without a word.'
+	@echo 'Setting up $(VENV): 6 GB of packages; some minutes without a word, a quarter of an hour on a slow line.'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[dev]'
 	@touch $(READY)

@@ -36,20 +36,29 @@ def badness(
     """(N,) how bad each part looks, 0..1.
 
     scores: (N, K); bad: classes that mean a defect; own: thresholds of single classes; several: labels a picture.
-    The sum of the bad classes' scores (the highest where pictures carry several labels); those with a threshold of their
-    own have no part in it, and make it `SURE` from there on. Added class by class: the same sum, bit for bit, for one
-    picture and for many.
+    With one label a picture, the likeliest bad class against the likeliest good one, as a share of both: 0.5 is where the
+    likeliest class of all turns from good to bad, however many kinds of defect share the probability (their sum passes 0.5
+    where every one of them is less likely than good). With several labels the highest of the bad classes' scores.
+    Classes with a threshold of their own have no part in it, and make it `SURE` from there on.
     """
-    found = np.zeros(len(scores), np.float64)
-    for k in bad:
-        of_class = scores[:, k].astype(np.float64)
-        if k in own:
-            continue
-        found = np.maximum(found, of_class) if several else found + of_class
+    shared = [k for k in bad if k not in own]
+    found = _highest(scores, shared)
+    if not several:
+        found = against_good(found, _highest(scores, [k for k in range(scores.shape[1]) if k not in bad]))
     for k in bad:
         if k in own:
             found[scores[:, k].astype(np.float64) >= own[k]] = SURE
     return found
+
+
+def _highest(scores: NDArray[np.floating], classes: Sequence[int]) -> NDArray[np.float64]:
+    """(N,) the highest score of some classes; 0 of none."""
+    return scores[:, list(classes)].astype(np.float64).max(1) if classes else np.zeros(len(scores), np.float64)
+
+
+def against_good(bad: NDArray[np.float64], good: NDArray[np.float64]) -> NDArray[np.float64]:
+    """(N,) bad / (bad + good), and 0 where both are 0."""
+    return np.divide(bad, bad + good, out=np.zeros_like(bad), where=bad + good > 0)
 
 
 def part_label(
@@ -67,9 +76,9 @@ def part_label(
     least = 0.5 if threshold is None else threshold
     shared = [k for k in bad if k not in own]
     sides = [k for k in bad if k in own and float(scores[k]) >= own[k]]
-    if shared and badness(scores[None], shared, {}, False)[0] >= least:
-        sides += shared
     good = [k for k in range(len(scores)) if k not in bad]
+    if shared and against_good(_highest(scores[None], shared), _highest(scores[None], good))[0] >= least:
+        sides += shared
     return max(sides or good or [best], key=lambda k: (scores[k], -k)), bool(sides)
 
 

@@ -57,7 +57,7 @@ class ClsEvaluator(Evaluator):
     positive: classes that mean a defect; good: classes that mean a good part. Naming one side gives the other; without
     either, classes called good, OK, 合格, i.O., bueno and the like (dao/utils/good_names.py) are the good ones. Where
     pictures carry several labels, a part without any positive one is good, so that every class may be positive.
-    threshold: from which probability of being bad (the sum of the bad classes' scores) on a part is bad; where pictures
+    threshold: from which badness (`dao.answers.verdicts.badness`) on a part is bad; where pictures
     carry several labels, from which score on each label is given. class_thresholds: by name, of classes that are to be
     judged by their own score. None: the model's own (0.5 unless trained with another). They go into the model's card, so
     demo, Predictor and exported files answer as was counted here.
@@ -242,9 +242,9 @@ class ClsEvaluator(Evaluator):
     ) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """(N,) how bad each part looks, 0..1, and (N,) whether it is: whether one of its labels is a bad class.
 
-        Badness is the sum of the bad classes' scores: 1 - those of the good ones, without the rounding that makes all
-        sure cases equal. Where pictures carry several labels it is the highest of the bad classes' scores. Classes with a
-        threshold of their own have no part in it: where they reach it, the part is bad at any other threshold.
+        Badness is `dao.answers.verdicts.badness`: the likeliest bad class against the likeliest good one, or the highest of
+        the bad classes' scores where pictures carry several labels. Classes with a threshold of their own have no part in
+        it: where they reach it, the part is bad at any other threshold.
         """
         own = own_thresholds(self.model_facts, self.classes)
         bad = [self.classes.index(name) for name in self.bad]

@@ -27,7 +27,7 @@ class ClassificationTask(Task):
     """Logits in, softmax scores out (sigmoid scores where pictures carry several labels).
 
     Facts in the card: ``multi_label``; ``bad_classes``, those that mean a bad part, where that is known; ``threshold``: with
-    one label a picture, from which probability of being bad on (the sum over the bad classes) it is bad and carries the
+    one label a picture, from which badness on (`dao.answers.verdicts.badness`) it is bad and carries the
     likeliest bad class, else the likeliest good one (None: the likeliest of all); with several, from which score on a
     label is given; ``class_thresholds``: the same for single classes, which are then judged by their own score alone.
     """

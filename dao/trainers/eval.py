@@ -171,7 +171,7 @@ class Eval(Trainer):
         logger.success("{}", self.evaluator.headline(self.metrics))
         logger.success("report: {}", self.run_dir)
         for line in two_numbers(self.evaluator.details):
-            logger.success("{}", line)
+            logger.info("{}", line)
 
     def unfinished(self) -> str:
         return "no report was written: an evaluation counts every picture or none"

@@ -47,24 +47,28 @@ def test_regions_below_min_area_are_taken_away_whatever_their_classes():
     assert np.array_equal(verdicts.large_regions(mask, 1), mask)
 
 
-def test_the_sum_of_bad_classes_is_the_same_for_one_picture_and_for_many():
+def test_half_is_where_the_likeliest_class_turns_bad_however_many_kinds_of_defect_there_are():
     scores = np.random.default_rng(0).dirichlet(np.ones(20), 500).astype(np.float32)
     bad = list(range(1, 20))
     together = verdicts.badness(scores, bad, {}, False)
     alone = [verdicts.badness(row[None], bad, {}, False)[0] for row in scores]
     assert together.tolist() == alone
-    np.testing.assert_allclose(together, 1 - scores[:, 0], atol=1e-6)
+    assert ((together >= 0.5) == (scores.argmax(1) > 0)).all()
+    assert 0 < (together < 0.5).sum() < len(scores)
+    two = verdicts.badness(np.array([[0.7, 0.3], [0.2, 0.8]], np.float64), [1], {}, False)
+    np.testing.assert_allclose(two, [0.3, 0.8])  # of one good and one bad class, the bad one's probability
 
 
 @pytest.mark.parametrize(
     ("scores", "threshold", "own", "expected"),
     [
         ([0.4, 0.3, 0.3], None, {}, (0, False)),  # the likeliest class
-        ([0.4, 0.3, 0.3], 0.5, {}, (1, True)),  # bad by 0.6; of two equal ones the first
+        ([0.4, 0.3, 0.3], 0.5, {}, (0, False)),  # no bad class is as likely as good
+        ([0.3, 0.35, 0.35], 0.5, {}, (1, True)),  # of two equal ones the first
         ([0.4, 0.35, 0.25], 0.61, {}, (0, False)),
         ([0.1, 0.2, 0.7], 0.95, {}, (0, False)),  # good, and labelled as a good one
         ([0.7, 0.1, 0.2], 0.5, {2: 0.2}, (2, True)),  # by a threshold of its own alone
-        ([0.2, 0.1, 0.7], 0.5, {2: 0.9}, (0, False)),  # which leaves it out of the sum
+        ([0.2, 0.1, 0.7], 0.5, {2: 0.9}, (0, False)),  # which leaves it out of the others
         ([0.1, 0.6, 0.3], 0.5, {2: 0.3}, (1, True)),  # both reach theirs: the likelier
         ([0.4, 0.3, 0.3], None, {2: 0.9}, (0, False)),
     ],

@@ -80,7 +80,7 @@ def test_saved_config_runs_again_by_itself_in_a_folder_beside(trained):
     assert (folder.parent / "tiny-2" / "checkpoints" / "latest.ckpt").is_file()
 
 
-def test_a_run_knows_its_pictures_and_an_evaluation_on_them_says_so(trained, tiny_data, tmp_path, capsys):
+def test_a_run_knows_its_pictures_and_an_evaluation_on_them_says_so(evaluated, trained, tiny_data, tmp_path, capsys):
     folder, _ = trained
     data = json.loads((folder / "environment.json").read_text())["data"]
     assert [data[name]["pictures"] for name in ("training", "validation")] == [24, 12]
@@ -342,7 +342,7 @@ def test_help_imports_nothing_heavy():
 
 def test_list_and_schema(capsys):
     assert run("--list", "losses") == 0
-    assert "FocalLoss(gamma=2.0" in capsys.readouterr().out
+    assert "FocalLoss: (1 - p_t)^gamma times the cross entropy\n      gamma=2.0" in capsys.readouterr().out
     assert run("--schema") == 0
     assert json.loads(capsys.readouterr().out)["title"] == "AICore config"
     assert run("--list", "loses") == 2

@@ -39,7 +39,7 @@ def smooth(rng, strength):
 
 @pytest.mark.parametrize("threshold", [0.2, 0.5, 0.73])
 def test_of_a_classifier_with_several_kinds_of_defect(threshold):
-    """Good 0.4, scratch 0.3, dent 0.3: the likeliest class is good, and the part is more probably bad."""
+    """At 0.5 the label is the likeliest class; at another threshold it follows the verdict."""
     rng = np.random.default_rng(0)
     evaluator = ClsEvaluator(["good", "scratch", "dent"], threshold=threshold)
     evaluator.model_facts = {"bad_classes": ["scratch", "dent"], "threshold": threshold, "class_thresholds": {}}
@@ -49,7 +49,7 @@ def test_of_a_classifier_with_several_kinds_of_defect(threshold):
     card = ModelCard("cls", evaluator.classes, {}, {"multi_label": False, **evaluator.model_facts})
     predictions = ClassificationTask.decode({"scores": scores}, card, [HW] * 80)
     feed(evaluator, predictions, torch.from_numpy(truth))
-    assert (scores.argmax(1) == 0).sum() != sum(p.label == 0 for p in predictions)
+    assert ((scores.argmax(1) == 0).sum() == sum(p.label == 0 for p in predictions)) == (threshold == 0.5)
     assert on_curve(*evaluator.scored(), evaluator.details["factory"])
 
 

@@ -85,6 +85,7 @@ def loop(targets: list[Target], args: argparse.Namespace) -> int:
             seed = f"{args.seed}/{round_}/{target.name}"
             findings += in_process(target, seed, args.keep, until)
             tries[target.name] += A_PROCESS
+            print(f"{target.name}: {tries[target.name]} tries, {findings} findings so far", flush=True)
             if time.monotonic() > until:
                 break
         round_ += 1

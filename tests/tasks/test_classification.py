@@ -9,6 +9,7 @@ from dao.losses import cross_entropy, focal  # noqa: F401 (registered)
 from dao.losses.weighted_sum import build_loss
 from dao.models.classification.timm_classifier import timm_classifier
 from dao.preprocess import Preprocess
+from dao.register import import_all_modules_for_register
 from dao.structures import Batch
 from dao.tasks.base import ModelCard
 from dao.tasks.classification import ClassificationTask
@@ -72,6 +73,7 @@ def test_facts_that_are_refused(several, facts, what):
 
 
 def test_softmax_losses_are_refused_for_several_labels():
+    import_all_modules_for_register()  # what can be used instead is looked up among all losses
     loss = build_loss({"type": "CrossEntropyLoss"}, num_classes=3, class_counts=[1, 1, 1])
     with pytest.raises(ConfigError, match="use BCEWithLogitsLoss"):
         make(loss, multi_label=True)

@@ -98,7 +98,7 @@ class FinalReport(Hook):
             logger.success("best {} {:.4f} in epoch {}", best["metric"], best["value"], int(best["epoch"]))
         logger.success("all of it lies in {}", trainer.run_dir)
         for line in two_numbers(trainer.evaluator.details) if judged else ():
-            logger.success("{}", line)
+            logger.info("{}", line)
 
     def report(self, trainer: TrainVal, best: Path) -> None:
         """Every table and picture of the best checkpoint; evaluated anew unless the last validation was of its weights."""

@@ -88,9 +88,8 @@ def test_metadata_and_checker(tmp_path):
     onnx.checker.check_model(model, full_check=True)
     metadata = {entry.key: entry.value for entry in model.metadata_props}
     card = json.loads(metadata["aicore"])
-    assert (
-        card["classes"] == task.classes and card["facts"] == {"multi_label": True, "threshold": 0.5} and card["version"]
-    )
+    assert card["classes"] == task.classes and card["version"]
+    assert card["facts"].items() >= {"multi_label": True, "threshold": 0.5}.items()
     assert model.opset_import[0].version == 20
     prediction = Predictor(tmp_path / "m.onnx")(pictures()[0][0])
     assert prediction.labels == [i for i, s in enumerate(prediction.scores) if s >= 0.5]

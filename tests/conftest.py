@@ -3,6 +3,7 @@
 import copy
 import json
 import os
+import sys
 import tempfile
 
 import cv2
@@ -10,6 +11,22 @@ import numpy as np
 import pytest
 
 os.environ["AICORE_CACHE"] = tempfile.mkdtemp(prefix="aicore-cache-")  # what runs remember is not the user's
+
+
+@pytest.fixture(scope="module", autouse=True)
+def registers_as_they_were():
+    """What a module's tests register, and their users' files, is gone with it; ``dao`` and libraries register late."""
+    from dao.register import Registers
+
+    before = {kind: set(register) for kind, register in Registers.all().items()}
+    yield
+    for kind, register in Registers.all().items():
+        for name in set(register) - before[kind]:
+            module = register.get(name).__module__
+            file = getattr(sys.modules.get(module), "__file__", None) or ""
+            if not module.startswith("dao.") and "site-packages" not in file:
+                del register._components[name]
+
 
 CLASSES = ("blue", "green", "red")
 

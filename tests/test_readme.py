@@ -2,7 +2,6 @@
 
 import json
 import re
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -37,14 +36,6 @@ def shown(tmp_path_factory):
         if found := re.match(r"# custom_modules/(\w+\.py)\n", block):
             (folder / found[1]).write_text(block, encoding="utf-8")
             modules.import_file(folder / found[1])
-    yield
-    for register in Registers.all().values():  # as it was: other tests go through all that is registered
-        for name in [n for n in register if str(folder) in str(file_of(register.get(n)))]:
-            del register._components[name]
-
-
-def file_of(component):
-    return getattr(sys.modules.get(component.__module__), "__file__", "")
 
 
 def test_the_loss_of_the_readme_is_what_its_formula_says(shown):

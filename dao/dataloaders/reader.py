@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dao.dataloaders import decoding_budget
 from dao.dataloaders.box_geometry import MIN_VISIBLE
 from dao.dataloaders.cache import PictureCache
 from dao.dataloaders.datasets.base import ImageDataset
@@ -130,8 +131,9 @@ class BatchReader:
 
     def read_uncached(self, index: int) -> Sample:
         """`read_one` from disk; what the cache is filled with."""
-        sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
-        return self.resize_sample(sample) if self.training and self.resize_first else sample
+        with decoding_budget.shared():
+            sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
+            return self.resize_sample(sample) if self.training and self.resize_first else sample
 
     def resize_sample(self, sample: Sample) -> Sample:
         """A training Sample at the model's size. A task whose target has pixels resizes it here as well."""

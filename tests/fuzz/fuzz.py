@@ -179,6 +179,8 @@ class Reader:
             return 0
 
     def close(self) -> None:
+        self.line.close()  # it leaves by itself
+        self.process.join(5)
         self.process.kill()
         self.process.join()
 

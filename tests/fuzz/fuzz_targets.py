@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import shutil
 from collections.abc import Callable
@@ -60,6 +61,7 @@ def picture_targets(folder: Path, image: Any) -> list[Target]:
 
 def label_targets(folder: Path) -> list[Target]:
     """Label files of every format, each beside pictures that exist."""
+    from dao.dataloaders.datasets.image_io import read_image
     from dao.register import Registers
 
     def dataset(kind: str, **kwargs: Any) -> Callable[[], object]:
@@ -104,6 +106,11 @@ def label_targets(folder: Path) -> list[Target]:
     }  # fmt: skip
     data = put("yolo/data.yaml", "path: .\ntrain: images\nval: images\nnames: {0: dent, 1: hole}\n")
     put("yolo/images/none.txt", "").unlink()
+    packed = base64.b64encode((folder / "a.png").read_bytes()).decode()
+    embedded = put("embedded/a.json", json.dumps({**labelme, "imageData": packed, "imagePath": "nowhere.png"}))
+    (folder / "embedded" / "a.png").unlink()
+    parts = put("parts/x.csv", "image,label,split,mask\na.png,good,train,\nb.png,dent,test,mask.png\n")
+    shutil.copy(folder / "mask.png", parts.parent / "mask.png")
     masks = put("masks/x.csv", "image,mask\na.png,mask.png\nb.png,\n")
     shutil.copy(folder / "mask.png", masks.parent / "mask.png")
     return [
@@ -111,10 +118,13 @@ def label_targets(folder: Path) -> list[Target]:
         Target("coco-masks", files["coco"], dataset("CocoSegmentation", json_file=str(files["coco"]))),
         Target("labelme", files["labelme"], dataset("LabelMeDetection", annotations_dir=str(folder / "labelme"))),
         Target("labelme-masks", files["labelme"], dataset("LabelMeSegmentation", data_dir=str(folder / "labelme"))),
+        Target("embedded", embedded, dataset("LabelMeDetection", annotations_dir=str(folder / "embedded"))),
+        Target("embedded-picture", embedded, lambda: read_image(str(embedded))),
         Target("voc", files["voc"], dataset("VocDetection", annotations_dir=str(folder / "voc"))),
         Target("yolo", files["yolo"], dataset("YoloDetection", data_yaml=str(data))),
         Target("yolo-yaml", data, dataset("YoloDetection", data_yaml=str(data))),
         Target("csv", files["csv"], dataset("CsvDataset", csv_file=str(files["csv"]))),
+        Target("parts", parts, dataset("AnomalyCsvDataset", csv_file=str(parts), split="test", split_column="split", mask_column="mask")),
         Target("list", files["list"], dataset("ListDataset", list_file=str(files["list"]), classes=["good", "bad"])),
         Target("seg-csv", masks, dataset("SegCsvDataset", csv_file=str(masks), mask_format="binary", classes=["background", "dent"])),
     ]  # fmt: skip
@@ -179,5 +189,66 @@ def model_targets(folder: Path) -> list[Target]:
     checkpoint.save(content, files[0])
     OnnxExporter().export(task, files[1])
     SafetensorsExporter().export(task, files[2])
+    torch.save({"state_dict": model.state_dict()}, folder / "x.pth")
     picture = np.zeros((32, 32, 3), np.uint8)
-    return [Target(file.suffix[1:], file, lambda file=file: Predictor(file, "cpu")(picture)) for file in files]
+    targets = [Target(file.suffix[1:], file, lambda file=file: Predictor(file, "cpu")(picture)) for file in files]
+    targets.append(Target("pth", folder / "x.pth", lambda: checkpoint.load_weights(folder / "x.pth")))
+    return targets + inside_targets(folder, content, lambda path: Predictor(path, "cpu")(picture))
+
+
+def inside_targets(folder: Path, content: dict[str, Any], answer: Callable[[Path], object]) -> list[Target]:
+    """What lies inside a model's file, damaged before the file is made whole round it: damage to the file itself rarely
+    comes as far as that."""
+    import onnx
+    from safetensors import safe_open
+    from safetensors.torch import save_file
+
+    from dao.utils import checkpoint
+
+    inside, card = folder / "content.json", folder / "card.json"
+    plain = {key: value for key, value in content.items() if key != "model"}
+    inside.write_text(
+        json.dumps({**plain, "card": json.loads(content["card"]), "config": json.loads(content["config"])})
+    )
+    card.write_text(content["card"])
+    graph = onnx.load(folder / "x.onnx")
+    with safe_open(folder / "x.safetensors", "pt") as file:
+        weights, metadata = {name: file.get_tensor(name) for name in file.keys()}, file.metadata()  # noqa: SIM118
+
+    def text_of(file: Path) -> str:
+        return file.read_bytes().decode("utf-8", "replace")
+
+    def in_checkpoint() -> object:
+        text = text_of(inside)
+        try:
+            found = json.loads(text)
+        except (ValueError, RecursionError):
+            found = {**plain, "card": text}
+        if not isinstance(found, dict):
+            found = {**plain, "config": text}
+        found = {key: _dumped(value) if key in ("card", "config") else value for key, value in found.items()}
+        checkpoint.save({**found, "model": content["model"]}, folder / "inside.ckpt")
+        return answer(folder / "inside.ckpt")
+
+    def in_onnx() -> object:
+        onnx.helper.set_model_props(graph, {"aicore": text_of(card), "layout": "nhwc"})
+        (folder / "inside.onnx").write_bytes(graph.SerializeToString())
+        return answer(folder / "inside.onnx")
+
+    def in_safetensors() -> object:
+        save_file(weights, folder / "inside.safetensors", metadata={**metadata, "aicore": text_of(card)})
+        return answer(folder / "inside.safetensors")
+
+    return [
+        Target("inside.ckpt", inside, in_checkpoint),
+        Target("inside.onnx", card, in_onnx),
+        Target("inside.safetensors", card, in_safetensors),
+    ]
+
+
+def _dumped(value: Any) -> Any:
+    """As text, where that can be: nested deeper than Python writes, it is left as it is."""
+    try:
+        return value if isinstance(value, str) else json.dumps(value)
+    except RecursionError:
+        return value

@@ -16,14 +16,14 @@ from dao.trainers.evaluation import evaluate
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "faults"))
 
-import faults  # a script in no package, which draws small sets for every task
+import faults_sets  # a script in no package, which draws small sets for every task
 
 LOST = (1, 3)  # of four pictures: all that the second of two processes sees
 
 
 def judge(folder, kind):
     """Metrics of a model that was not trained, and the pictures that this process left out."""
-    config = faults.config(kind, Path(folder), Path(folder))
+    config = faults_sets.config(kind, Path(folder), Path(folder))
     section = config["evaluator"].pop("dataloader")
     section["kwargs"]["batch_size"] = 1
     data = build.build_dataset(section["dataset"], "evaluator.dataloader.dataset", announce=False)
@@ -43,7 +43,7 @@ def judge(folder, kind):
 
 def work(rank, folder):
     torch_dist.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
-    torch.save({kind: judge(folder, kind) for kind in faults.TASKS}, f"{folder}/{rank}.pt")
+    torch.save({kind: judge(folder, kind) for kind in faults_sets.TASKS}, f"{folder}/{rank}.pt")
     torch_dist.destroy_process_group()
 
 
@@ -51,13 +51,13 @@ def work(rank, folder):
 def folder(tmp_path_factory):
     import_all_modules_for_register()
     torch.set_num_threads(1)
-    folder = faults.write_data(tmp_path_factory.mktemp("two"))
+    folder = faults_sets.write_data(tmp_path_factory.mktemp("two"))
     start_processes(work, args=(str(folder),), nprocs=2, start_method="fork")
     return folder
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="forks a process that has imported torch")
-@pytest.mark.parametrize("kind", faults.TASKS)
+@pytest.mark.parametrize("kind", faults_sets.TASKS)
 def test_a_process_whose_pictures_all_have_no_answer_counts_with_the_other_as_one_process_does(folder, kind):
     alone, left_out = judge(folder, kind)
     assert left_out == LOST and alone["pictures"] == 2

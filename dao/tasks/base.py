@@ -458,6 +458,11 @@ class Task(ABC):
         return thumbnail(image)
 
     @classmethod
+    def legend(cls, prediction: Prediction, card: ModelCard) -> dict[str, tuple[int, int, int]]:
+        """The colours on `thumbnail` that have a meaning, by class: RGB."""
+        return {}
+
+    @classmethod
     def files(cls, prediction: Prediction, card: ModelCard) -> dict[str, NDArray[np.uint8]]:
         """Pictures by a word for their names, grey (H, W) or colour (H, W, 3), that a demo saves beside the drawn one."""
         return {}

@@ -226,6 +226,12 @@ class DetectionTask(Task):
         return small_boxes(image, shown.xyxy, shown.labels)
 
     @classmethod
+    def legend(cls, prediction: Prediction, card: ModelCard) -> dict[str, tuple[int, int, int]]:
+        from dao.utils.visualize import color_of
+
+        return {card.classes[k]: color_of(k) for k in np.unique(_shown(prediction, card).labels).tolist()}
+
+    @classmethod
     def tables(cls, described: Sequence[Mapping[str, Any]], card: ModelCard) -> dict[str, Any]:
         """COCO's result format: ids of pictures count from 1 in their order, those of categories from 1 in class order."""
         rows = [

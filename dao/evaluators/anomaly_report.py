@@ -118,7 +118,10 @@ def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool
     axes.set_xlabel("score (normalised: 0.1 a usual good part, 0.5 the threshold)")
     axes.set_ylabel("share of the pictures (%)")
     escapes, alarms = rates["escape_rate"]["count"], rates["false_alarm_rate"]["count"]
-    axes.set_title(f"{escapes} of {bad.sum()} bad parts escape, {alarms} of {(~bad).sum()} good ones are called bad")
+    axes.set_title(
+        f"escapes: {escapes} of {counted(int(bad.sum()), 'bad part')}, false alarms: {alarms} of "
+        f"{counted(int((~bad).sum()), 'good one')}"
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     return save_figure(figure, path)

@@ -152,7 +152,7 @@ def worst_words(evaluator: ClsEvaluator, results: Results, i: int, badness: floa
     score; where a threshold of badness had the say, not the highest score, that as well."""
     classes, scores = evaluator.classes, results.scores[i]
     said, true = int(results.said[i].argmax()), int(results.truth[i].argmax())
-    lines = [f"is {classes[true]}: score {scores[true]:.2f}", f"said {classes[said]}: score {scores[said]:.2f}"]
+    lines = [f"said {classes[said]}: score {scores[said]:.2f}", f"is {classes[true]}: score {scores[true]:.2f}"]
     if badness is not None and said != int(scores.argmax()):
         lines.append(badness_words(badness, evaluator.operating_point.get("threshold")))
     return tuple(lines)

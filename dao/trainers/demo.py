@@ -76,7 +76,7 @@ class Demo(Trainer):
         self.run_dir = stage_folder(self.ckpt, "demo", "pictures")
         log.to_file(self.run_dir / "log.txt")
         run_folder.write_json(self.run_dir / "config.json", kept(self.config))
-        logger.info("{} on {} pictures -> {}", self.ckpt, len(self.dataset), self.run_dir)
+        logger.info("{} on {} -> {}", self.ckpt, counted(len(self.dataset), "picture"), self.run_dir)
 
     def fetch(self) -> Iterator[Any]:
         """One picture after the other; those that cannot be read are named and left out."""
@@ -125,9 +125,8 @@ class Demo(Trainer):
         for name, table in self.predictor.task_class.tables(self.results, self.predictor.card).items():
             run_folder.write_json(self.run_dir / name, table)
         if not self.results:
-            raise DataError(
-                f"not one of {len(self.dataset)} pictures could be read and answered; see {self.run_dir / 'results.json'}"
-            )
+            total, told = counted(len(self.dataset), "picture"), self.run_dir / "results.json"
+            raise DataError(f"not one of {total} could be read and answered; see {told}")
         if self.cells:
             title = f"{len(self.cells)} of {counted(len(self.results), 'picture')} shown"
             legend = {name: self.legend[name] for name in self.predictor.classes if name in self.legend}
@@ -143,7 +142,7 @@ class Demo(Trainer):
         return {name: known[name] for name in (*kind.operating, SET_BY)}
 
     def unfinished(self) -> str:
-        drawn = f"{len(self.results)} of {self.iters_per_epoch} pictures were drawn"
+        drawn = f"{len(self.results)} of {counted(self.iters_per_epoch, 'picture')} drawn"
         return f"{drawn}; results.json and the contact sheet were not written"
 
     def close(self) -> None:

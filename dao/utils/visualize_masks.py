@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.utils.counted import counted
 from dao.utils.regions import ROWS, count_pixels
 from dao.utils.text import Color, Image, draw_text, fit_text, text_width
 from dao.utils.visualize import FAINT, INK, PAPER, enlarge, text_unit, thumbnail, to_rgb
@@ -89,7 +90,7 @@ def _legend_rows(mask: Mask, classes: Sequence[str]) -> list[tuple[int, str, str
     for k in sorted((k for k in range(1, len(classes)) if counts[k]), key=lambda k: -counts[k]):
         regions = cv2.connectedComponents((mask == k).view(np.uint8), connectivity=8)[0] - 1
         share = f"{counts[k] / mask.size:.2%}" if counts[k] / mask.size >= 0.0001 else f"{counts[k]} px"
-        rows.append((k, classes[k], f"{share} in {regions} region{'s' if regions != 1 else ''}"))
+        rows.append((k, classes[k], f"{share} in {counted(regions, 'region')}"))
     return rows or [(0, "no defect found", "")]
 
 

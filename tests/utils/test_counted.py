@@ -2,7 +2,7 @@
 
 import pytest
 
-from dao.utils.counted import counted, of_number
+from dao.utils.counted import counted, of_number, of_one
 
 
 @pytest.mark.parametrize(
@@ -19,3 +19,20 @@ def test_one_is_one_and_all_others_are_many(count, word, expected):
 
 def test_an_irregular_plural_is_given():
     assert (counted(1, "is", "are"), of_number(2, "is", "are")) == ("1 is", "are")
+
+
+@pytest.mark.parametrize(
+    ("many", "one"),
+    [
+        ("boxes without area left out", "box without area left out"),
+        ("label files that belong to no picture", "label file that belongs to no picture"),
+        ("bad pictures of the train split, which teach nothing, left out", "bad picture of the train split, which teaches nothing, left out"),
+        ("boxes without area, taken round their outline", "box without area, taken round its outline"),
+        ("objects are marked 'difficult'", "object is marked 'difficult'"),
+        ("outlines or masks: VOC has boxes alone", "outline or mask: VOC has boxes alone"),
+        ("areas labelled x, which boxes have no place for", "area labelled x, which boxes have no place for"),
+        ("things that nobody knows", "things that nobody knows"),
+    ],
+)  # fmt: skip
+def test_what_a_reader_says_of_many_is_said_of_one(many, one):
+    assert of_one(many) == one

@@ -25,7 +25,7 @@ PER_KIND = ("auroc", "average_precision", "f1_max")
 PER_KIND_PIXELS = (*PER_KIND, "aupro", "regions")
 BINS = 40
 HEADS = ("picture", "truth", "heat map")  # what is beside each other on the worst-N sheet
-TILE = 220  # pixels to a side, about, of each
+TILE = 210  # pixels to a side, about, of each
 UNKNOWN = 255
 NO_MASK, EMPTY_MASK = "bad, no mask given", "bad, its mask marks nothing"
 

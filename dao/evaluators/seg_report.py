@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from dao.evaluators.segmentation import PictureRow, SegEvaluator
 
 HEADS = ("picture", "truth", "prediction")  # what is beside each other on the worst-N sheet
-TILE = 220  # pixels to a side, about, of each
+TILE = 210  # pixels to a side, about, of each
 PER_CLASS = ("iou", "dice", "boundary_f1", "precision", "recall", "pixels")
 
 
@@ -126,7 +126,9 @@ def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
     if not cells:
         return []
     total = counted(len(evaluator.all_rows), "picture")
-    title = f"The {len(cells)} of {total} that fit worst, sorted by IoU, the lowest first"
+    least = evaluator.operating_point.get("threshold")
+    known = f"; bad from score {least:g}" if least else ""
+    title = f"The {len(cells)} of {total} that fit worst, sorted by IoU, the lowest first{known}"
     legend = mask_legend(shown, evaluator.classes)
     write_image(path, contact_sheet(cells, tile=TILE, title=title, heads=HEADS, legend=legend))
     return [path]

@@ -115,24 +115,31 @@ def fit_text(text: str, width: int, size: int, bold: bool = False) -> str:
 def wrap_text(text: str, width: int, size: int, bold: bool = False, indent: int = 0) -> list[str]:
     """The text in lines of at most ``width`` pixels, the first ``indent`` less: none of its letters is left out.
 
-    It breaks between words; a word that is longer than a line after a mark such as _ or -, else within.
+    It breaks after a comma, where what stands between two is longer than a line between words, and a word that is longer
+    than a line after a mark such as _ or -, else within.
     """
     lines = [""]
-    for word in text.split():
-        rest = word
-        while rest:
-            room = width - (indent if len(lines) == 1 else 0)
-            longer = f"{lines[-1]} {rest}" if lines[-1] else rest
-            if text_width(longer, size, bold) <= room:
-                lines[-1] = longer
-                break
-            before = f"{lines[-1]} " if lines[-1] else ""
-            whole = text_width(rest, size, bold) <= width and (before or room < width)  # on the next line it is
-            piece = "" if whole else _beginning(before, rest, room, size, bold)
-            lines[-1] = before + piece if piece else lines[-1]
-            rest = rest[len(piece) :]
-            lines += [""] if rest else []
+    for part in text.replace(", ", ",\n").split("\n"):
+        words = part.split()
+        room = width - (indent if lines == [""] else 0)
+        for piece in [" ".join(words)] if text_width(" ".join(words), size, bold) <= room else words:
+            _append(lines, piece, width, size, bold, indent)
     return lines
+
+
+def _append(lines: list[str], rest: str, width: int, size: int, bold: bool, indent: int) -> None:
+    """Write on the last line, or as much of it as there is room for, and what is left on new ones."""
+    while rest:
+        room = width - (indent if len(lines) == 1 else 0)
+        before = f"{lines[-1]} " if lines[-1] else ""
+        if text_width(before + rest, size, bold) <= room:
+            lines[-1] = before + rest
+            return
+        better_below = text_width(rest, size, bold) <= width and (before or room < width)
+        piece = "" if better_below else _beginning(before, rest, room, size, bold)
+        lines[-1] = before + piece if piece else lines[-1]
+        rest = rest[len(piece) :]
+        lines += [""] if rest else []
 
 
 def _beginning(before: str, word: str, width: int, size: int, bold: bool) -> str:

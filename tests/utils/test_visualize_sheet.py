@@ -113,6 +113,7 @@ def test_no_letter_of_classes_and_scores_is_cut_and_every_line_fits(shape, bad):
 
 def test_lines_break_between_words_and_long_words_after_a_mark():
     assert wrap_text("one two three", text_width("one two", 14), 14) == ["one two", "three"]
+    assert wrap_text("a b, c dd", text_width("a b, c", 14), 14) == ["a b,", "c dd"]  # after a comma before all
     assert wrap_text("is ab_cd_ef", text_width("ab_cd_ef", 14), 14) == ["is", "ab_cd_ef"]  # whole on a line of its own
     assert wrap_text("is ab_cd_efghij", text_width("is ab_cd_", 14), 14) == ["is ab_cd_", "efghij"]
     assert "".join(wrap_text("划伤压痕", text_width("划伤", 14), 14)) == "划伤压痕"

@@ -27,6 +27,7 @@ from dao.dataloaders.transforms import Pipeline, transform_seed
 from dao.errors import AICoreError, ConfigError, DataError
 from dao.preprocess import Preprocess
 from dao.structures import Batch, Sample, Unreadable
+from dao.utils.counted import counted
 from dao.utils.seeding import mix
 
 BEGINNING = 0xB  # sets the random numbers of `BatchReader.begin` apart from those of the transforms
@@ -157,7 +158,9 @@ class BatchReader:
                 bad += skipped
                 return sample
         rows = "\n".join(f"  {entry.path}: {entry.reason}" for entry in skipped[:10])
-        raise DataError(f"{tries} of {count} pictures in a row cannot be read, so training cannot go on:\n{rows}")
+        raise DataError(
+            f"{tries} of {counted(count, 'picture')} in a row cannot be read, so training cannot go on:\n{rows}"
+        )
 
     def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
         transforms = self.transforms if key.augment else self.preparation

@@ -59,7 +59,7 @@ def test_files_of_several_pages_are_said(tmp_path, make_picture):
     data = FolderDataset(str(tmp_path))
     survey.look_at(data)
     (said,) = data.census.adjustments()
-    assert said.startswith("1 files of several pages or frames, of which the first alone is read") and "2.tif" in said
+    assert said.startswith("1 file of several pages or frames, of which the first alone is read") and "2.tif" in said
     assert data.read(1).image.max() == 10
 
 

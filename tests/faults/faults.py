@@ -30,7 +30,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faults_judge import ALL, FAULTS, Fault, fingerprint, torn, wrong_words
+from faults_judge import ALL, FAULTS, Fault, fingerprint, shown, torn, wrong_words
 from faults_sets import TASKS, config, export_config, write_data
 
 ROOT = Path(__file__).parents[2]
@@ -203,7 +203,7 @@ class Trial:
 
     def exported(self, folder: Path) -> list[str]:
         """A file under its final name must be a proven one."""
-        finals = [path for path in folder.rglob("*.onnx") if not path.name.startswith(".")]
+        finals = [path for path in shown(folder) if path.suffix == ".onnx"]
         return [*torn(folder), *(f"{path.name} lies there without its proof" for path in finals
                                  if not (path.parent / "parity.json").is_file())]  # fmt: skip
 

@@ -35,6 +35,7 @@ from faults_sets import TASKS, config, export_config, write_data
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 180  # seconds for one try
+NAMES = {"o": "open", "r": "read", "w": "write", "s": "fsync", "n": "rename", "d": "mkdir, unlink"}
 UNREACHED = 2**31  # an operation that no run comes to
 
 
@@ -150,7 +151,8 @@ class Trial:
         if name != "export":
             whole = fingerprint(runs / task)
         shutil.rmtree(watched, ignore_errors=True)
-        print(f"{name}: {sum(operations.values())} operations", flush=True)
+        told = ", ".join(f"{NAMES[kind]} {count}" for kind, count in operations.items())
+        print(f"{name}: {sum(operations.values())} operations ({told})", flush=True)
         return Stage(name, path, runs, watched, operations, whole)
 
     def undisturbed(self, name: str, path: Path, watched: Path | None) -> dict[str, int]:

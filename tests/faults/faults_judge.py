@@ -24,12 +24,14 @@ class Fault:
     lasting: bool = False
 
 
+CHANGES = b"owsnd"  # between two of these a kill at a read leaves what a kill at the next of them does
 FAULTS = (
-    Fault("full disk", b"owsnd", errno.ENOSPC, lasting=True),
-    Fault("I/O error", ALL, errno.EIO),
+    Fault("full disk", CHANGES, errno.ENOSPC, lasting=True),
+    Fault("I/O error", CHANGES, errno.EIO),
+    Fault("read error", b"r", errno.EIO),
     Fault("no more files", b"o", errno.EMFILE),
     Fault("short write", b"w", SHORT),
-    Fault("SIGKILL", ALL, KILL),
+    Fault("SIGKILL", CHANGES, KILL),
 )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dao.answers import operating as points
@@ -15,6 +15,13 @@ from dao.signature import check_kwargs
 
 DEEPEST = 40  # levels of a card's JSON; a region of interest has five
 LONGEST = 64 << 20  # characters of a card's JSON
+STATED = (
+    "size",
+    "resize",
+    "mean",
+    "std",
+    "in_channels",
+)  # by every card: a default in their place would answer otherwise
 LARGEST_SIDE, LARGEST_AREA = 1 << 15, 1 << 26  # pixels of a model's input
 
 
@@ -39,7 +46,8 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: Any, source: str = "the model") -> ModelCard:
-        """The card that `to_json` wrote; unknown keys of newer versions are ignored.
+        """The card that `to_json` wrote; unknown keys of newer versions are ignored, settings that older ones did not have are
+        what they were then.
 
         source: the file, for messages. Raises CheckpointError for what is no card, or says what cannot be.
         """
@@ -51,6 +59,7 @@ class ModelCard:
         try:
             card = cls(**{k: v for k, v in content.items() if k in cls.__slots__})
             wrong = next(_problems(card), None)
+            card = replace(card, preprocess=Preprocess(**card.preprocess).to_dict()) if wrong is None else card
         except AICoreError as error:  # a task's own word about its facts
             wrong = "; ".join(str(error).splitlines()[1:-1]).strip() or str(error)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError, IndexError) as error:
@@ -111,6 +120,7 @@ def _problems(card: ModelCard) -> Iterator[str]:
     if not isinstance(card.preprocess, dict) or not isinstance(card.facts, dict):
         yield "its preprocess or facts are no object"
         return
+    yield from (f"preprocess.{name} is missing" for name in STATED if name not in card.preprocess)
     wrong = check_kwargs(PreprocessSettings, card.preprocess, "preprocess")
     settings = None if wrong else Preprocess(**card.preprocess).settings
     yield from (f"{problem.where} {problem.what}" for problem in wrong or (settings.problems() if settings else []))
@@ -121,7 +131,7 @@ def _problems(card: ModelCard) -> Iterator[str]:
     ):  # which would end this process for want of memory
         yield f"preprocess.size is {list(settings.size)}, and {LARGEST_AREA} pixels are the most that it may have"
     kind = Registers.tasks.get(card.task)
-    if card.preprocess.get("resize", "letterbox") not in kind.resizes:  # type: ignore[attr-defined]
+    if card.preprocess["resize"] not in kind.resizes:  # type: ignore[attr-defined]
         yield f"preprocess.resize '{card.preprocess['resize']}' is none of this task's"
     facts = kind.completed(card.facts)  # type: ignore[attr-defined]
     wrong = points.problems(facts, card.classes, {name: f"facts.{name}" for name in facts})

@@ -85,6 +85,11 @@ class AnomalyTask(Task):
         self.pictures: TrainingPictures | None = None
 
     @classmethod
+    def fewest_classes(cls, facts: Mapping[str, Any]) -> int:
+        """A good part and a bad one."""
+        return 2
+
+    @classmethod
     def check_facts(cls, facts: Mapping[str, Any]) -> None:
         """A threshold of NaN would call every part good."""
         for level in ("picture", "pixel"):

@@ -83,6 +83,11 @@ class Task(ABC):
         return {}
 
     @classmethod
+    def fewest_classes(cls, facts: Mapping[str, Any]) -> int:
+        """How many classes a model must have to answer at all. facts: as `completed` gives them."""
+        return 1
+
+    @classmethod
     def check_facts(cls, facts: Mapping[str, Any]) -> None:
         """Raise ValueError, KeyError, TypeError or ConfigError for facts out of a file that no model of ours has.
 

@@ -128,6 +128,9 @@ def _problems(card: ModelCard) -> Iterator[str]:
     yield from (f"{problem.where} {problem.what}" for problem in wrong)
     require(facts, points.SET_BY, isinstance(facts.get(points.SET_BY, {}), dict))
     kind.check_facts(facts)  # type: ignore[attr-defined]
+    fewest = kind.fewest_classes(facts)  # type: ignore[attr-defined]
+    if len(card.classes) < fewest:
+        yield f"it names {len(card.classes)} class, and a model of this kind has at least {fewest}"
 
 
 def require(facts: Mapping[str, Any], name: str, right: bool) -> None:

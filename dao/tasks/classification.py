@@ -75,6 +75,11 @@ class ClassificationTask(Task):
         return {"multi_label": bool(dataset.multi_label), "threshold": EVEN}
 
     @classmethod
+    def fewest_classes(cls, facts: Mapping[str, Any]) -> int:
+        """Something to tell apart, unless each class is a question of its own."""
+        return 1 if facts["multi_label"] else 2
+
+    @classmethod
     def check_facts(cls, facts: Mapping[str, Any]) -> None:
         require(facts, "multi_label", isinstance(facts["multi_label"], bool))
         require(facts, "threshold", facts["threshold"] is not None or not facts["multi_label"])

@@ -18,6 +18,7 @@ from dao import __version__, failures, modules
 from dao.errors import CheckpointError, RunError
 from dao.utils import atomic
 from dao.utils.json_text import json_text
+from dao.utils.printable import printable_json
 
 ORPHANS_GONE = 10.0  # seconds in which the loader processes of a killed run notice it and let go of its folder
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "onnx", "onnxruntime")
@@ -141,7 +142,7 @@ def config_of_run(resume: str) -> tuple[Path, str | None]:
 
 def write_json(path: Path, content: Any) -> None:
     """Write JSON readable by people; whole or not at all. Raises RunError when the disk refuses."""
-    atomic.write_text(path, json_text(content) + "\n")
+    atomic.write_text(path, printable_json(json_text(content)) + "\n")
 
 
 def environment() -> dict[str, Any]:

@@ -13,6 +13,7 @@ from torchvision.ops import nms
 
 from dao.errors import ConfigError, Problem
 
+LARGEST = torch.finfo(torch.float32).max
 CANDIDATES = 1000  # best-scored boxes of a picture among which overlaps are resolved, unless more are to be answered
 
 
@@ -65,6 +66,11 @@ class Answers(NamedTuple):
     labels: Tensor
 
 
+def not_finite(values: Tensor) -> Tensor:
+    """(B, ...) -> (B,) bool: of which something is NaN or infinite; by a comparison, which every runtime has."""
+    return (~(values.float().abs() <= LARGEST)).flatten(1).any(dim=1)
+
+
 def choose(
     boxes: Tensor,
     scores: Tensor,
@@ -77,10 +83,11 @@ def choose(
     """Score threshold, non-maximum suppression within each class, and a limit on how many.
 
     boxes: (B, A, 4) float32 x0, y0, x1, y1 in input pixels; scores: (B, A) 0..1; labels: (B, A) int64.
-    lost: (B,) bool, pictures of which something was NaN before it came to these scores. A picture with a NaN anywhere has
-    nothing but NaN for scores: thresholds drop it in silence, and runtimes differ in what their maxima make of it.
+    lost: (B,) bool, pictures of which something was not finite before it came to these scores. A picture with a NaN or an
+    infinity anywhere has nothing but NaN for scores: thresholds drop the one in silence, the picture's border cuts the
+    other, and runtimes differ in what their maxima make of them.
     """
-    unsound = torch.isnan(scores).any(dim=1) | torch.isnan(boxes).flatten(1).any(dim=1)
+    unsound = not_finite(scores) | not_finite(boxes)
     unsound = unsound if lost is None else unsound | lost
     candidates = min(scores.shape[1], max(CANDIDATES, 2 * settings.max_detections))
     scores, order = scores.topk(candidates, dim=1)

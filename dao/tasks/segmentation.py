@@ -11,12 +11,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.answers.operating import EVEN, MIN_AREA, SET_BY, own_thresholds
+from dao.answers.peaks import region_peak
 from dao.answers.verdicts import (
     class_map,
     defect_probability,
     large_regions,
     least_float32,
-    region_peak,
     verdict,
 )
 from dao.errors import ConfigError, Problem

@@ -15,6 +15,7 @@ from dao.errors import DataError
 from dao.secret_values import hidden
 from dao.tasks import build
 from dao.trainers import rehearsal
+from dao.utils.counted import counted
 from dao.utils.printable import printable
 
 # what trains, what finds thresholds and what judges must not share pictures; a demo or a proof may show any
@@ -50,9 +51,7 @@ def check(raw: Raw, device: str) -> int:
         say(tried)
     count = sum(len(report.problems) for report in reports.values()) + len(shared) + len(strange)
     if count:
-        raise DataError(
-            f"--check found {count} problem{'s' if count != 1 else ''}, listed above; nothing was trained or changed"
-        )
+        raise DataError(f"--check found {counted(count, 'problem')}, listed above; nothing was trained or changed")
     say("no problems found; nothing was trained")
     return 0
 

@@ -17,6 +17,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
+from dao.utils.counted import counted
+
 
 class AICoreError(Exception):
     """Base of all errors that are shown to the user as one message."""
@@ -55,7 +57,7 @@ class ConfigError(AICoreError):
         title = f"config error in {self.source}" if self.source else "config error"
         width = max((len(p.where) for p in self.problems), default=0)
         rows = [f"  {p.where:<{width}}  {p.what}" if width else f"  {p.what}" for p in self.problems]
-        count = f"{len(self.problems)} problem{'s' if len(self.problems) != 1 else ''}; nothing was started."
+        count = f"{counted(len(self.problems), 'problem')}; nothing was started."
         return "\n".join([title, *rows, count])
 
 

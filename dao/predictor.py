@@ -96,6 +96,10 @@ class Predictor:
         """The small picture of a contact sheet."""
         return self.task_class.thumbnail(image, prediction, self.card)
 
+    def legend(self, prediction: Prediction) -> dict[str, tuple[int, int, int]]:
+        """The colours on `thumbnail` that have a meaning, by class: RGB."""
+        return self.task_class.legend(prediction, self.card)
+
     def caption(self, prediction: Prediction) -> str:
         """The prediction in a few words."""
         return self.task_class.caption(prediction, self.card)

@@ -67,6 +67,35 @@ def test_a_checkpoint_that_names_a_hub_is_built_offline(content, tmp_path, monke
     assert answered(tmp_path / "a.ckpt").scores.sum() == pytest.approx(1)
 
 
+NESTED = {
+    "det": ("YOLOXWithBackbone", lambda name: {"size": "nano", "backbone": {"type": "TimmFeatures", "kwargs": {"model_name": name}}}),
+    "seg": ("Unet", lambda name: {"encoder_name": f"tu-{name}", "encoder_depth": 3, "decoder_channels": [8, 8, 8]}),
+    "anomaly": ("STFPM", lambda name: {"backbone": name, "layers": ["layer1", "layer2"]}),
+}  # fmt: skip
+PLAIN = {"det": "mobilenetv3_small_050", "seg": "test_resnet", "anomaly": "test_resnet"}
+
+
+@pytest.mark.parametrize("hub", ["hf-hub:evil/", "HF_hub:evil/x/", "local-dir:/etc/", "hf-hub:"])
+@pytest.mark.parametrize("kind", NESTED)
+def test_a_hub_that_is_named_inside_a_models_settings_is_not_asked_either(kind, hub, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", None)
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    (name, settings), classes = NESTED[kind], ["good", "bad"]
+
+    def section(model_name, **more):
+        return {"type": name, "kwargs": {**settings(model_name), **more}}
+
+    model = build.build_model({"type": kind, "model": section(PLAIN[kind])}, classes, 3)
+    task = build.task_class(kind)(model.eval(), Preprocess(size=(64, 64)), classes)
+    named = section(hub + PLAIN[kind], **({"encoder_weights": "imagenet"} if kind == "seg" else {}))
+    if kind == "det":
+        named["kwargs"]["backbone"]["kwargs"] |= {"pretrained": True, "checkpoint_path": "/dev/zero"}
+    content = {"model": model.state_dict(), "ema": None, "card": task.card().to_json(),
+               "config": json.dumps({"type": kind, "model": named})}  # fmt: skip
+    built = build.task_from_checkpoint(content, "a.ckpt")
+    assert built.section == section(PLAIN[kind])
+
+
 def test_whatever_asks_the_network_while_a_checkpoint_is_built_is_refused():
     with offline.no_network("a.ckpt"):
         for ask in (lambda: socket.getaddrinfo("localhost", 80), lambda: socket.create_connection(("127.0.0.1", 9))):

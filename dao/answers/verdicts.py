@@ -27,6 +27,12 @@ def verdict(bad: bool) -> str:
     return "bad" if bad else "good"
 
 
+def badness_words(badness: float, threshold: float | None) -> str:
+    """How bad a part looks, and from which badness on it is bad."""
+    known = f", bad from {threshold:g}" if threshold is not None else ""
+    return f"badness {badness:.3f}{known}"
+
+
 # -- one score a class -------------------------------------------------------------------------------------------------
 
 

@@ -14,6 +14,7 @@ from dao.errors import DataError, Problem
 from dao.evaluators import ranking
 from dao.evaluators.score_histogram import aligned, score_of
 from dao.register import Registers
+from dao.utils.counted import counted
 
 FEW = 10  # held-out pictures, below which a threshold is hardly more than a guess
 
@@ -64,7 +65,7 @@ class FalseAlarmRate(Calibrator):
         else:
             value = fitted
         how = "their scores' quantile" if self.method == "quantile" and enough else "an extreme-value fit"
-        text = f"{how} of {len(good)} good pictures at {self.rate:.2%} false alarms"
+        text = f"{how} of {counted(len(good), 'good picture')} at {self.rate:.2%} false alarms"
         if len(good) < FEW:
             text += f" (so few that it is hardly more than a guess; {FEW} or more would do)"
         return Threshold(above_typical(value, good), text)
@@ -126,7 +127,7 @@ class EscapeRate(Calibrator):
         room = MARGIN * max(abs(lowest_caught), 1e-6)
         value = between(float(below.max()) if len(below) else lowest_caught - room, lowest_caught)
         alarms = float((scores.good >= value).mean()) if len(scores.good) else float("nan")
-        text = f"{self.rate:.2%} escapes of {len(ordered)} bad pictures, {alarms:.2%} false alarms among the good ones"
+        text = f"{self.rate:.2%} escapes of {counted(len(ordered), 'bad picture')}, {alarms:.2%} false alarms among the good ones"
         return Threshold(value, text)
 
     def pixel(self, scores: CalibrationScores) -> Threshold:

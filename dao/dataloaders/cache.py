@@ -18,6 +18,7 @@ from torch import Tensor
 from dao.errors import DataError, RunError
 from dao.structures import Sample
 from dao.utils import dist
+from dao.utils.counted import counted
 
 PAGE_BYTES = 256 * 2**20
 SIZED_FROM = 32  # pictures that are decoded to estimate the size of all
@@ -61,7 +62,7 @@ class PictureCache:
         self._page_bytes = min(PAGE_BYTES, max(needed, 1))
         for outcome in _read_all(read_one, count):
             self._places.append(outcome if isinstance(outcome, str) else self._keep(outcome))
-        logger.info("cache: {} pictures in {:.2f} GiB of memory", count, self.nbytes / GIB)
+        logger.info("cache: {} in {:.2f} GiB of memory", counted(count, "picture"), self.nbytes / GIB)
 
     @property
     def nbytes(self) -> int:

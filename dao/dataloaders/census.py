@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from loguru import logger
 
+from dao.utils.counted import of_one
+
 MAX_NAMED = 10  # how many names a sentence shows
 
 
@@ -55,4 +57,4 @@ def sentence(kind: str, names: Sequence[str]) -> str:
     """A number, what of, and up to ten names: "3 boxes without area left out: a.png object 2, ..."."""
     shown = ", ".join(names[:MAX_NAMED])
     more = f", ... and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
-    return f"{len(names)} {kind}: {shown}{more}"
+    return f"{len(names)} {of_one(kind) if len(names) == 1 else kind}: {shown}{more}"

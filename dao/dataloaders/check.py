@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dao.dataloaders import content
+from dao.dataloaders import content, decoding_budget
 from dao.dataloaders.datasets.base import ImageDataset, some
 from dao.dataloaders.datasets.image_io import decode_all_bits, to_uint8
 from dao.dataloaders.files import read_file
 from dao.dataloaders.survey import describe_depth
 from dao.errors import DataError
+from dao.utils.counted import counted, of_number
 
 
 @dataclass(slots=True)
@@ -57,7 +58,7 @@ class DatasetReport:
 
     def render(self) -> list[str]:
         """The report as lines of text."""
-        lines = [f"{self.name}: {self.total} pictures, {len(self.classes)} classes"]
+        lines = [f"{self.name}: {counted(self.total, 'picture')}, {counted(len(self.classes), 'class')}"]
         width = max((len(name) for name in self.classes), default=0)
         lines += [f"  {name:<{width}}  {count:>7}" for name, count in zip(self.classes, self.class_counts)]
         if self.smallest_hw and self.largest_hw:
@@ -104,12 +105,13 @@ def _look_at(dataset: ImageDataset, index: int) -> Picture:
     record = dataset.records[index]
     picture = Picture(record.path, record.labels)
     try:
-        decoded = decode_all_bits(read_file(record.path), record.path)
-        picture.pixels = content.of_pixels(decoded)
-        if decoded.dtype == np.uint16:
-            picture.brightest = max(1, int(decoded.max()))
-        picture.hw = to_uint8(decoded, record.path).shape[:2]
-        picture.reason = dataset.picture_problem(index, picture.hw)
+        with decoding_budget.shared():
+            decoded = decode_all_bits(read_file(record.path), record.path)
+            picture.pixels = content.of_pixels(decoded)
+            if decoded.dtype == np.uint16:
+                picture.brightest = max(1, int(decoded.max()))
+            picture.hw = to_uint8(decoded, record.path).shape[:2]
+            picture.reason = dataset.picture_problem(index, picture.hw)
     except DataError as error:
         picture.missing = not Path(record.path).exists()
         picture.reason = str(error).removeprefix(f"{record.path}: ")
@@ -155,7 +157,12 @@ def cross_split_duplicates(reports: Sequence[DatasetReport], allowed: Set[str] =
                 and not (known[pixels] in allowed and os.path.realpath(known[pixels]) == os.path.realpath(path))
             ]
             if shared and len(shared) == len(second.fingerprints):
-                problems.append(f"all {len(shared)} pictures of {second.name} are in {first.name}")
+                many = of_number(
+                    len(shared),
+                    f"the one picture of {second.name} is",
+                    f"all {len(shared)} pictures of {second.name} are",
+                )
+                problems.append(f"{many} in {first.name}")
             else:
                 problems += [f"in {first.name} and in {second.name}: {one} = {other}" for one, other in shared]
     return problems

@@ -29,6 +29,7 @@ from dao.dataloaders.datasets.embedded import is_embedded, unwrapped
 from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import AICoreError, ConfigError, DataError, Problem
 from dao.pipes import until_closed
+from dao.utils.counted import counted
 
 FORMATS = tuple(WRITERS)
 
@@ -86,7 +87,8 @@ def convert(options: argparse.Namespace) -> str:
         bring(Path(image.path), place.path, options.pictures)
     lost = write(options, cleaned, places)
     count = sum(len(image.objects) for image in cleaned.images)
-    lines = [f"{len(places)} pictures with {count} objects of {len(names)} classes written to {options.out}"]
+    objects = f"{counted(count, 'object')} of {counted(len(names), 'class')}"
+    lines = [f"{counted(len(places), 'picture')} with {objects} written to {options.out}"]
     lines += [f"lost: {sentence}" for sentence in lost] or ["nothing was lost"]
     return "\n".join(lines)
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.dataloaders import box_geometry as geometry
+from dao.dataloaders import decoding_budget
 from dao.dataloaders.census import sentence
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.datasets.detection import BoxDataset
@@ -55,11 +56,12 @@ class DetReader(BatchReader):
         return self._without_crowds(sample) if self.training else sample
 
     def read_uncached(self, index: int) -> Sample:
-        sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
         settings = self.preprocess.settings
-        if not self.training or not self.resize_first or settings.resize in ("tile", "crop"):
-            return sample  # cutting comes last: a transform may bring the ends of a picture into the frame
-        return self._boxes_follow(replace(sample, image=self.preprocess.scale_uint8(sample.image)))
+        with decoding_budget.shared():
+            sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
+            if not self.training or not self.resize_first or settings.resize in ("tile", "crop"):
+                return sample  # cutting comes last: a transform may bring the ends of a picture into the frame
+            return self._boxes_follow(replace(sample, image=self.preprocess.scale_uint8(sample.image)))
 
     @staticmethod
     def _boxes_follow(sample: Sample) -> Sample:

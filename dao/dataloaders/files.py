@@ -23,7 +23,7 @@ KINDS = {
     stat.S_IFDIR: "a folder",
 }  # fmt: skip
 SEEN_TWICE = "folders that links lead to once more (read once)"
-NO_FILES = "entries that are no files (pipes, sockets, devices) left out"
+NO_FILES = "files of other kinds (pipes, sockets, devices) left out"
 
 Entered = set[tuple[int, int]]
 Listing = tuple[str, list[str], list[str]]

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from dao.dataloaders.datasets.base import Record
+from dao.utils.counted import counted
 
 
 def fingerprint(records: Sequence[Record]) -> Tensor:
@@ -73,4 +74,4 @@ def changes(before: Tensor, now: Tensor) -> str:
         "carry another date": sum(old[name][0] == new[name][0] and old[name][1] != new[name][1] for name in both),
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    return f"of {len(old)} pictures {told} (now {len(new)})" if told else ""
+    return f"of {counted(len(old), 'picture')} {told} (now {len(new)})" if told else ""

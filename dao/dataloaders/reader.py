@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dao.dataloaders import decoding_budget
 from dao.dataloaders.box_geometry import MIN_VISIBLE
 from dao.dataloaders.cache import PictureCache
 from dao.dataloaders.datasets.base import ImageDataset
@@ -26,6 +27,7 @@ from dao.dataloaders.transforms import Pipeline, transform_seed
 from dao.errors import AICoreError, ConfigError, DataError
 from dao.preprocess import Preprocess
 from dao.structures import Batch, Sample, Unreadable
+from dao.utils.counted import counted
 from dao.utils.seeding import mix
 
 BEGINNING = 0xB  # sets the random numbers of `BatchReader.begin` apart from those of the transforms
@@ -130,8 +132,9 @@ class BatchReader:
 
     def read_uncached(self, index: int) -> Sample:
         """`read_one` from disk; what the cache is filled with."""
-        sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
-        return self.resize_sample(sample) if self.training and self.resize_first else sample
+        with decoding_budget.shared():
+            sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
+            return self.resize_sample(sample) if self.training and self.resize_first else sample
 
     def resize_sample(self, sample: Sample) -> Sample:
         """A training Sample at the model's size. A task whose target has pixels resizes it here as well."""
@@ -155,7 +158,9 @@ class BatchReader:
                 bad += skipped
                 return sample
         rows = "\n".join(f"  {entry.path}: {entry.reason}" for entry in skipped[:10])
-        raise DataError(f"{tries} of {count} pictures in a row cannot be read, so training cannot go on:\n{rows}")
+        raise DataError(
+            f"{tries} of {counted(count, 'picture')} in a row cannot be read, so training cannot go on:\n{rows}"
+        )
 
     def _transform(self, sample: Sample, key: BatchKey, bad: list[Unreadable]) -> Sample:
         transforms = self.transforms if key.augment else self.preparation

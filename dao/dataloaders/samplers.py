@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.errors import RunError
+from dao.utils.counted import counted
 
 
 class BatchKey(NamedTuple):
@@ -49,7 +50,7 @@ class TrainSampler:
     ) -> None:
         if num_samples < world_size:
             raise RunError(
-                f"{num_samples} training pictures cannot be shared among {world_size} processes; "
+                f"{counted(num_samples, 'training picture')} cannot be shared among {world_size} processes; "
                 "start fewer processes (--devices)"
             )
         self.num_samples, self.batch_size, self.seed = num_samples, batch_size, seed

@@ -21,6 +21,7 @@ from dao.evaluators.segmentation import as_png
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Batch, Prediction
 from dao.utils import dist
+from dao.utils.visualize_masks import shrunk
 
 SIDE_KEPT = 256  # pixels to a side, at most, of the maps that are kept for the worst-N sheet
 
@@ -283,5 +284,5 @@ def _small_maps(prediction: Prediction, truth: AnomalyTruth) -> tuple[bytes, byt
     mask = np.full((height, width), 255, np.uint8) if truth.mask is None else truth.mask.astype(np.uint8)
     return (
         as_png(cv2.resize(grey, size, interpolation=cv2.INTER_AREA)),
-        as_png(cv2.resize(mask, size, interpolation=cv2.INTER_NEAREST_EXACT)),
+        as_png(shrunk(mask, size)),
     )

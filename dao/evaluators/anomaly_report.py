@@ -10,10 +10,12 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
+from dao.answers.verdicts import verdict
 from dao.errors import DataError
 from dao.evaluators.files import new_figure, save_figure, write_csv
 from dao.evaluators.report import factory_png, finite, make_folder, notes_of
 from dao.evaluators.segmentation import from_png
+from dao.utils.counted import counted
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
@@ -22,6 +24,10 @@ if TYPE_CHECKING:
 PER_KIND = ("auroc", "average_precision", "f1_max")
 PER_KIND_PIXELS = (*PER_KIND, "aupro", "regions")
 BINS = 40
+HEADS = ("picture", "truth", "heat map")  # what is beside each other on the worst-N sheet
+TILE = 210  # pixels to a side, about, of each
+UNKNOWN = 255
+NO_MASK, EMPTY_MASK = "bad, no mask given", "bad, its mask marks nothing"
 
 
 def write_report(evaluator: AnomalyEvaluator, folder: Path) -> list[Path]:
@@ -112,7 +118,10 @@ def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool
     axes.set_xlabel("score (normalised: 0.1 a usual good part, 0.5 the threshold)")
     axes.set_ylabel("share of the pictures (%)")
     escapes, alarms = rates["escape_rate"]["count"], rates["false_alarm_rate"]["count"]
-    axes.set_title(f"{escapes} of {bad.sum()} bad parts escape, {alarms} of {(~bad).sum()} good ones are called bad")
+    axes.set_title(
+        f"escapes: {escapes} of {counted(int(bad.sum()), 'bad part')}, false alarms: {alarms} of "
+        f"{counted(int((~bad).sum()), 'good one')}"
+    )
     axes.grid(alpha=0.3)
     axes.legend()
     return save_figure(figure, path)
@@ -121,33 +130,38 @@ def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool
 def worst_png(path: Path, evaluator: AnomalyEvaluator) -> list[Path]:
     """Contact sheet of the bad pictures that score lowest and the good ones that score highest: picture, truth, map."""
     from dao.dataloaders.datasets.image_io import read_image
-    from dao.utils.visualize import contact_sheet, write_image
+    from dao.utils.visualize import write_image
+    from dao.utils.visualize_sheet import Cell, contact_sheet
 
     chosen = sorted((row for row in evaluator.all_rows if row.maps), key=lambda row: row.rank)[: evaluator.worst]
-    tiles, captions = [], []
+    cells = []
     for row in chosen:
         try:
-            tiles.append(_tile(read_image(row.path), *(from_png(data) for data in row.maps or ())))
+            views = worst_views(read_image(row.path), *(from_png(data) for data in row.maps or ()), row.bad)
         except DataError as error:  # readable a minute ago; the table still lists it
             logger.warning("not on the worst-N sheet: {}", error)
             continue
-        said = "bad" if row.called_bad else "good"
-        captions.append(f"{row.kind}: score {row.score:.2f}, called {said}\n{Path(row.path).name}")
-    if not tiles:
+        said = f"said {verdict(row.called_bad)}: score {row.score:.3f}"
+        cells.append(Cell(views, (said, f"is {row.kind}"), Path(row.path).name, row.called_bad))
+    if not cells:
         return []
-    title = f"The {len(tiles)} of {len(evaluator.all_rows)} pictures that fit worst: picture, truth, heat map"
-    write_image(path, contact_sheet(tiles, captions, columns=min(3, len(tiles)), tile=420, title=title))
+    which = f"The {len(cells)} of {counted(len(evaluator.all_rows), 'picture')} that fit worst"
+    title = f"{which}: bad ones by how low they score, good ones by how high (bad from 0.5)"
+    write_image(path, contact_sheet(cells, tile=TILE, title=title, heads=HEADS))
     return [path]
 
 
-def _tile(image: NDArray[np.uint8], heat: NDArray[np.uint8], mask: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Picture, truth (as it is where no mask is known) and heat map side by side."""
-    from dao.utils.visualize import PAPER, to_rgb
+def worst_views(
+    image: NDArray[np.uint8], heat: NDArray[np.uint8], mask: NDArray[np.uint8], bad: bool
+) -> tuple[NDArray[np.uint8] | str, ...]:
+    """Picture, truth and heat map. heat: (h, w) of the normalised map; mask: (h, w), 1 marked, 255 where it is not known."""
+    from dao.utils.visualize import thumbnail
     from dao.utils.visualize_anomaly import heat_overlay, outlined
+    from dao.utils.visualize_masks import shrunk
 
-    small = to_rgb(cv2.resize(image, (heat.shape[1], heat.shape[0]), interpolation=cv2.INTER_AREA))
-    truth = outlined(small, (mask == 1).astype(np.uint8), 1)
-    views = [small, truth, heat_overlay(small, heat.astype(np.float32) / 255)]
-    wide = small.shape[1] > 2 * small.shape[0]
-    gap = np.full((4, small.shape[1], 3) if wide else (small.shape[0], 4, 3), PAPER, np.uint8)
-    return np.concatenate([part for view in views for part in (view, gap)][:-1], axis=0 if wide else 1)
+    small = thumbnail(image, TILE)
+    size = (small.shape[1], small.shape[0])
+    hot = heat_overlay(small, cv2.resize(heat.astype(np.float32) / 255, size, interpolation=cv2.INTER_LINEAR))
+    if bad and not (mask == 1).any():
+        return small, NO_MASK if (mask == UNKNOWN).any() else EMPTY_MASK, hot
+    return small, outlined(small, shrunk(mask, size) == 1), hot

@@ -21,6 +21,7 @@ from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
+from dao.utils.counted import counted
 from dao.utils.good_names import good_names
 
 # place in the dataset, path, scores, truth (None: unlabelled), indices of the labels that were given
@@ -337,7 +338,7 @@ def refuse_not_finite(results: Results) -> None:
     wrong = np.flatnonzero(~np.isfinite(results.scores).all(1))
     if len(wrong):
         raise RunError(
-            f"the model's scores are not finite for {len(wrong)} of {len(results.paths)} pictures, the first is "
+            f"the model's scores are not finite for {len(wrong)} of {counted(len(results.paths), 'picture')}, the first is "
             f"{results.paths[wrong[0]]}; the weights have diverged (lower the rate, or clip gradients) or, with AMP, "
             "overflow"
         )

@@ -24,6 +24,7 @@ from dao.models.detection.answers import AnswerSettings
 from dao.register import Registers
 from dao.structures import Batch, GroundTruth, Prediction
 from dao.utils import dist
+from dao.utils.counted import counted
 
 
 @Registers.evaluators.register()
@@ -237,7 +238,7 @@ class DetEvaluator(Evaluator):
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         marked = self.details.get("at_score", {}).get("recall")
-        found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
+        found = f"found {marked['count']} of {counted(marked['total'], 'defect')}" if marked else ""
         return line_of(metrics, ("ap", "ap50"), self.details, found)
 
     def remarks(self) -> list[str]:
@@ -272,6 +273,6 @@ def refuse_not_finite(pictures: Sequence[PictureBoxes]) -> None:
     wrong = [p.path for p in pictures if not (np.isfinite(p.boxes_xyxy).all() and np.isfinite(p.scores).all())]
     if wrong:
         raise RunError(
-            f"the model's boxes or scores are not finite for {len(wrong)} of {len(pictures)} pictures, the first is "
+            f"the model's boxes or scores are not finite for {len(wrong)} of {counted(len(pictures), 'picture')}, the first is "
             f"{wrong[0]}; the weights have diverged (lower the rate, or clip gradients) or, with AMP, overflow"
         )

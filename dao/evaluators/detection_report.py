@@ -2,32 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-from dao.answers.verdicts import shown_boxes
-from dao.errors import DataError, RunError
+from dao.errors import RunError
 from dao.evaluators import box_counts, report
-from dao.evaluators.box_counts import FALSE_ALARM, HIT, IGNORED, Pairing
-from dao.evaluators.coco_ap import RECALL_POINTS, PictureBoxes
+from dao.evaluators.box_counts import FALSE_ALARM, HIT, IGNORED
+from dao.evaluators.coco_ap import RECALL_POINTS
 from dao.evaluators.confusion import confusion_png, matrix_csv
+from dao.evaluators.detection_worst import missed_boxes, worst_png
 from dao.evaluators.files import new_figure, save_figure, write_csv
+from dao.utils.counted import counted
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
     from dao.evaluators.detection import DetEvaluator
 
 BACKGROUND = "background"
-NO_OWN: Mapping[int, float] = MappingProxyType({})
 VERDICTS = {HIT: "found", FALSE_ALARM: "false alarm", IGNORED: "ignored"}
-FOUND, MISSED, ALARM = (0, 158, 115), (213, 94, 0), (0, 114, 178)  # green, vermilion, blue of Okabe & Ito
-TILE = 384  # pixels of a picture on the worst-N sheet
 MAX_CURVES = 12  # classes whose curves are drawn
 
 
@@ -148,7 +143,7 @@ def false_alarms_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     axes.set_xlim(left=0)
     axes.set_xlabel("false alarms per picture")
     axes.set_ylabel("share of boxes found")
-    axes.set_title(f"{total} boxes in {pictures} pictures")
+    axes.set_title(f"{counted(total, 'box')} in {counted(pictures, 'picture')}")
     _frame(axes)
     return [save_figure(figure, path)]
 
@@ -157,101 +152,3 @@ def _frame(axes: Any) -> None:
     axes.set_ylim(-0.02, 1.02)
     axes.grid(alpha=0.3)
     axes.legend(fontsize=8)
-
-
-# -- pictures --------------------------------------------------------------------------------------------------------
-
-
-def missed_boxes(
-    picture: PictureBoxes, pairing: Pairing, score: float, own: Mapping[int, float] = NO_OWN
-) -> NDArray[np.bool_]:
-    """(G,) the true boxes that are not found from ``score`` on; own: scores of single classes."""
-    return ~picture.truth.ignore & ~shown_boxes(picture.truth.labels, pairing.found_at, score, own)
-
-
-def false_alarms(
-    picture: PictureBoxes, pairing: Pairing, score: float, own: Mapping[int, float] = NO_OWN
-) -> NDArray[np.bool_]:
-    """(N,) the boxes shown from ``score`` on that are none."""
-    return (pairing.verdict == FALSE_ALARM) & shown_boxes(picture.labels, picture.scores, score, own)
-
-
-def worst_order(
-    pictures: Sequence[PictureBoxes], pairings: Sequence[Pairing], score: float, own: Mapping[int, float] = NO_OWN
-) -> tuple[list[int], int]:
-    """Pictures with the most mistakes first (of equal ones, the surest false alarms); and how many have any."""
-    keys = []
-    for i, (picture, pairing) in enumerate(zip(pictures, pairings)):
-        alarms = picture.scores[false_alarms(picture, pairing, score, own)]
-        missed = int(missed_boxes(picture, pairing, score, own).sum())
-        keys.append((-(len(alarms) + missed), -float(alarms.sum()), i))
-    return [i for _, _, i in sorted(keys)], sum(key[0] < 0 for key in keys)
-
-
-def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
-    """Contact sheet of the pictures with the most mistakes; of the first ones where there are none."""
-    from dao.dataloaders.datasets.image_io import read_image
-    from dao.utils.visualize import contact_sheet, write_image
-
-    order, wrong = worst_order(evaluator.pictures, evaluator.pairings, evaluator.score, evaluator.own)
-    tiles, captions = [], []
-    for i in order[: min(evaluator.worst, wrong) if wrong else evaluator.worst]:
-        picture, pairing = evaluator.pictures[i], evaluator.pairings[i]
-        try:
-            image = read_image(picture.path)
-        except DataError:  # it was readable a minute ago; the table still lists it
-            continue
-        tiles.append(draw_verdicts(image, picture, pairing, evaluator.classes, evaluator.score, evaluator.own))
-        captions.append(f"{Path(picture.path).name}\n{_caption(picture, pairing, evaluator.score, evaluator.own)}")
-    if not tiles:
-        return []
-    shown = f"{len(tiles)} of {len(order)} pictures"
-    title = f"{wrong} with mistakes, the most first: {shown}" if wrong else f"No mistakes; {shown}"
-    write_image(
-        path,
-        contact_sheet(tiles, captions, tile=TILE, title=f"{title}. Green: found. Orange: missed. Blue: false alarm."),
-    )
-    return [path]
-
-
-def _caption(picture: PictureBoxes, pairing: Pairing, score: float, own: Mapping[int, float] = NO_OWN) -> str:
-    missed = int(missed_boxes(picture, pairing, score, own).sum())
-    alarms = int(false_alarms(picture, pairing, score, own).sum())
-    return f"{missed} missed, {alarms} false alarms"
-
-
-def draw_verdicts(
-    image: NDArray[np.uint8],
-    picture: PictureBoxes,
-    pairing: Pairing,
-    classes: Sequence[str],
-    score: float,
-    own: Mapping[int, float] = NO_OWN,
-) -> NDArray[np.uint8]:
-    """A small copy of the picture with true boxes (found or missed) and false alarms, each with its class."""
-    from dao.utils.visualize import to_rgb
-
-    scale = TILE / max(image.shape[:2])
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    canvas = np.ascontiguousarray(to_rgb(cv2.resize(image, size, interpolation=cv2.INTER_AREA)))
-    truth, missed = picture.truth, missed_boxes(picture, pairing, score, own)
-    for i in np.flatnonzero(~truth.ignore):
-        found = not missed[i]
-        text = "" if found else classes[truth.labels[i]]
-        _draw_box(canvas, truth.boxes_xyxy[i] * scale, FOUND if found else MISSED, text)
-    for i in np.flatnonzero(false_alarms(picture, pairing, score, own)):
-        _draw_box(canvas, picture.boxes_xyxy[i] * scale, ALARM, f"{classes[picture.labels[i]]} {picture.scores[i]:.2f}")
-    return canvas
-
-
-def _draw_box(canvas: NDArray[np.uint8], box: NDArray[np.float32], colour: tuple[int, int, int], text: str) -> None:
-    from dao.utils.text import draw_text, text_width
-    from dao.utils.visualize_boxes import frame_of
-
-    (left, top, right, bottom), width = frame_of(box, 2, canvas.shape[:2])
-    cv2.rectangle(canvas, (left, top), (right, bottom), colour, width)
-    if text:
-        size = 11
-        x = max(0, min(left, canvas.shape[1] - text_width(text, size)))
-        y = top - 3 if top > size + 4 else min(bottom + size + 2, canvas.shape[0] - 2)
-        draw_text(canvas, text, (x, y), size, colour, anchor="ls")

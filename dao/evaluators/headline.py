@@ -7,6 +7,7 @@ from typing import Any
 
 from dao.evaluators.factory import Rate
 from dao.evaluators.remarks import verdict_of
+from dao.utils.counted import counted
 
 NUMBERS = {"escapes": "escape_rate", "false alarms": "false_alarm_rate"}
 
@@ -27,7 +28,7 @@ def line_of(metrics: Mapping[str, float], names: Sequence[str], details: Mapping
     return "  ".join(
         [
             *words,
-            *(told or [f"({int(metrics.get('pictures', 0))} pictures)"]),
+            *(told or [f"({counted(int(metrics.get('pictures', 0)), 'picture')})"]),
             *([f"(no finding: {hollow})"] if hollow else []),
         ]
     )

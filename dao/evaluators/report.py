@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +10,12 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
+from dao.answers.verdicts import badness_words
 from dao.errors import DataError, RunError
 from dao.evaluators import factory, remarks
 from dao.evaluators.confusion import confusion_png, matrix_csv, row_rates
 from dao.evaluators.files import new_figure, save_figure, write_csv
+from dao.utils.counted import counted
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
@@ -25,7 +26,7 @@ if TYPE_CHECKING:
 def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
     """Everything an evaluation of a classifier has to show; returns the files."""
     make_folder(folder)
-    classes, details, results = evaluator.classes, evaluator.details, evaluator.results
+    classes, details = evaluator.classes, evaluator.details
     told = {"classes": classes, "operating_point": evaluator.operating_point, "notes": notes_of(evaluator)}
     write_json(folder / "metrics.json", finite({**told, **details}))
     written = [folder / "metrics.json", predictions_csv(folder / "predictions.csv", evaluator)]
@@ -37,9 +38,9 @@ def write_report(evaluator: ClsEvaluator, folder: Path) -> list[Path]:
         written.append(matrix_csv(folder / "confusion_matrix.csv", classes, counts.tolist()))
         written.append(matrix_csv(folder / "confusion_matrix_rates.csv", classes, row_rates(counts)))
         written.append(confusion_png(folder / "confusion_matrix.png", classes, counts))
-        written += worst_png(folder / "worst.png", classes, results.only_labelled(), evaluator.worst)
+        written += worst_png(folder / "worst.png", evaluator)
     if evaluator.bad:
-        known = results.only_labelled()
+        known = evaluator.results.only_labelled()
         verdicts = evaluator.verdicts(known.scores, known.truth)
         written += factory_png(folder / "escape_vs_false_alarm.png", *verdicts, details["factory"])
     return written
@@ -113,35 +114,48 @@ def per_class_csv(path: Path, rows: dict[str, dict[str, Any]]) -> Path:
 
 
 def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:
-    """Pictures from most confidently wrong to least, then from least sure to surest, and how many of them are wrong."""
-    wrong = results.said.argmax(1) != results.truth.argmax(1)
-    sure = results.scores.max(1)
-    order = np.lexsort((np.where(wrong, -sure, sure), ~wrong))
-    return order, int(wrong.sum())
+    """Wrong pictures first, each side by the score of its true class, the lowest first; and how many of them are wrong."""
+    truth = results.truth.argmax(1)
+    wrong = results.said.argmax(1) != truth
+    return np.lexsort((results.scores[np.arange(len(truth)), truth], ~wrong)), int(wrong.sum())
 
 
-def worst_png(path: Path, classes: Sequence[str], results: Results, limit: int) -> list[Path]:
-    """Contact sheet of the most confidently wrong pictures; of the least sure ones where none is wrong."""
+def worst_png(path: Path, evaluator: ClsEvaluator) -> list[Path]:
+    """Contact sheet of the wrong pictures whose true class scores lowest; of the least sure ones where none is wrong."""
     from dao.dataloaders.datasets.image_io import read_image
-    from dao.utils.visualize import contact_sheet, thumbnail, write_image
+    from dao.utils.visualize import thumbnail, write_image
+    from dao.utils.visualize_sheet import Cell, contact_sheet
 
+    results = evaluator.results.only_labelled()  # type: ignore[union-attr]
     order, wrong = worst_order(results)
-    chosen = order[: min(limit, wrong) if wrong else limit]
-    tiles, captions = [], []
-    for i in chosen:
-        said, true = int(results.said[i].argmax()), int(results.truth[i].argmax())
+    badness = evaluator.verdicts(results.scores, results.truth)[0] if evaluator.bad else None
+    cells = []
+    for i in order[: min(evaluator.worst, wrong) if wrong else evaluator.worst]:
         try:
-            tiles.append(thumbnail(read_image(results.paths[i])))
+            picture = thumbnail(read_image(results.paths[i]))
         except DataError:  # it was readable a minute ago; the table still lists it
             continue
-        said_so = f"said {classes[said]} {results.scores[i, said]:.2f}"
-        captions.append(f"is {classes[true]}, {said_so}\n{Path(results.paths[i]).name}")
-    if not tiles:
+        said = worst_words(evaluator, results, int(i), None if badness is None else float(badness[i]))
+        bad = evaluator.classes[int(results.said[i].argmax())] in evaluator.bad if evaluator.bad else None
+        cells.append(Cell((picture,), said, Path(results.paths[i]).name, bad))
+    if not cells:
         return []
-    shown = f"{len(tiles)} of {len(order)} pictures"
-    title = f"{wrong} wrong, the surest first: {shown}" if wrong else f"None is wrong; the least sure: {shown}"
-    write_image(path, contact_sheet(tiles, captions, title=title))
+    shown = f"{len(cells)} of {counted(len(order), 'picture')}"
+    which = f"{wrong} wrong" if wrong else "None is wrong; the least sure"
+    title = f"{which}, sorted by the score of the true class, the lowest first: {shown}"
+    write_image(path, contact_sheet(cells, title=title))
     return [path]
+
+
+def worst_words(evaluator: ClsEvaluator, results: Results, i: int, badness: float | None) -> tuple[str, ...]:
+    """What the worst-N sheet says of picture ``i``, a line each: the true class and the one that was said, each with its
+    score; where a threshold of badness had the say, not the highest score, that as well."""
+    classes, scores = evaluator.classes, results.scores[i]
+    said, true = int(results.said[i].argmax()), int(results.truth[i].argmax())
+    lines = [f"said {classes[said]}: score {scores[said]:.2f}", f"is {classes[true]}: score {scores[true]:.2f}"]
+    if badness is not None and said != int(scores.argmax()):
+        lines.append(badness_words(badness, evaluator.operating_point.get("threshold")))
+    return tuple(lines)
 
 
 def factory_png(path: Path, badness: NDArray[np.floating], bad: NDArray[np.bool_], rates: dict[str, Any]) -> list[Path]:

@@ -7,17 +7,22 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from loguru import logger
+from numpy.typing import NDArray
 
 from dao.errors import DataError
 from dao.evaluators import defects
 from dao.evaluators.confusion import confusion_png, matrix_csv, row_rates
 from dao.evaluators.files import new_figure, save_figure, write_csv
 from dao.evaluators.report import factory_png, finite, make_folder, notes_of
+from dao.evaluators.segmentation import from_png
+from dao.utils.counted import counted
 from dao.utils.run_folder import write_json
 
 if TYPE_CHECKING:
     from dao.evaluators.segmentation import PictureRow, SegEvaluator
 
+HEADS = ("picture", "truth", "prediction")  # what is beside each other on the worst-N sheet
+TILE = 210  # pixels to a side, about, of each
 PER_CLASS = ("iou", "dice", "boundary_f1", "precision", "recall", "pixels")
 
 
@@ -92,7 +97,8 @@ def froc_png(path: Path, froc: defects.Froc, details: dict[str, Any]) -> Path:
     axes.set_ylim(-2, 102)
     axes.set_xlabel("false alarms per picture (regions in which nothing is marked)")
     axes.set_ylabel("marked defects that were found (%)")
-    axes.set_title(f"{here['recall']['total']} defects in {details['pictures']} pictures")
+    marked = counted(here["recall"]["total"], "defect")
+    axes.set_title(f"{marked} in {counted(details['pictures'], 'picture')}")
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")
     return save_figure(figure, path)
@@ -101,32 +107,43 @@ def froc_png(path: Path, froc: defects.Froc, details: dict[str, Any]) -> Path:
 def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
     """Contact sheet of the pictures whose masks fit worst: picture, truth and prediction side by side."""
     from dao.dataloaders.datasets.image_io import read_image
-    from dao.evaluators.segmentation import from_png
-    from dao.utils.visualize import contact_sheet, write_image
-    from dao.utils.visualize_masks import side_by_side
+    from dao.utils.visualize import write_image
+    from dao.utils.visualize_masks import mask_legend, views
+    from dao.utils.visualize_sheet import Cell, contact_sheet
 
     chosen = sorted((row for row in evaluator.all_rows if row.masks), key=lambda row: row.rank)[: evaluator.worst]
-    tiles, captions = [], []
+    cells, shown = [], []
     for row in chosen:
         truth, mask = (from_png(data) for data in row.masks or ())
         try:
-            image = read_image(row.path)
-            tiles.append(side_by_side(image, [truth, mask]))
+            pictures = views(read_image(row.path), [truth, mask], TILE)
         except (DataError, ValueError) as error:  # readable a minute ago; the table still lists it
             logger.warning("not on the worst-N sheet: {}", error)
             continue
-        captions.append(_caption(row, evaluator.classes))
-    if not tiles:
+        shown += [truth, mask]
+        said = worst_words(row, evaluator.classes, mask)
+        cells.append(Cell(pictures, said, Path(row.path).name, row.called_bad))
+    if not cells:
         return []
-    title = f"The {len(tiles)} of {len(evaluator.all_rows)} pictures that fit worst: picture, truth, prediction"
-    write_image(path, contact_sheet(tiles, captions, columns=min(3, len(tiles)), tile=420, title=title))
+    total = counted(len(evaluator.all_rows), "picture")
+    least = evaluator.operating_point.get("threshold")
+    known = f"; bad from score {least:g}" if least else ""
+    title = f"The {len(cells)} of {total} that fit worst, sorted by IoU, the lowest first{known}"
+    legend = mask_legend(shown, evaluator.classes)
+    write_image(path, contact_sheet(cells, tile=TILE, title=title, heads=HEADS, legend=legend))
     return [path]
 
 
-def _caption(row: PictureRow, classes: list[str]) -> str:
+def worst_words(row: PictureRow, classes: list[str], mask: NDArray[np.uint8]) -> tuple[str, ...]:
+    """What the worst-N sheet says of a picture, a line each: what was called, what is marked, how both fit. mask: the
+    prediction, class indices."""
+    called = ", ".join(classes[k] for k in np.unique(mask).tolist() if k) or "good"
     kinds = sorted({defect.label for defect in row.counted.defects})
     marked = ", ".join(classes[k] for k in kinds) or ("below min_area" if row.counted.undecided else "good")
-    found = sum(defect.found for defect in row.counted.defects)
-    alarms = f", {row.counted.alarms} false alarm{'s' if row.counted.alarms != 1 else ''}" if row.counted.alarms else ""
-    defects_found = f"found {found} of {len(row.counted.defects)}" if row.counted.defects else "nothing to find"
-    return f"{marked}: IoU {row.iou:.2f}, {defects_found}{alarms}\n{Path(row.path).name}"
+    fit = [f"IoU {row.iou:.2f}"]
+    if row.counted.defects:
+        found = sum(defect.found for defect in row.counted.defects)
+        fit.append(f"found {found} of {counted(len(row.counted.defects), 'defect')}")
+    if row.counted.alarms:
+        fit.append(counted(row.counted.alarms, "false alarm"))
+    return f"said {called}: score {row.score:.2f}", f"is {marked}", ", ".join(fit)

@@ -22,6 +22,7 @@ from dao.evaluators.headline import line_of
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
+from dao.utils.counted import counted
 
 ALARM_POINTS = (0.02, 0.05, 0.1, 0.5, 1.0)  # false alarms per picture at which recall is reported
 
@@ -263,7 +264,7 @@ class SegEvaluator(Evaluator):
 
     def headline(self, metrics: Mapping[str, float]) -> str:
         marked = self.details.get("defects", {}).get("recall")
-        found = f"found {marked['count']} of {marked['total']} defects" if marked else ""
+        found = f"found {marked['count']} of {counted(marked['total'], 'defect')}" if marked else ""
         return line_of(metrics, ("foreground/miou",), self.details, found)
 
     def remarks(self) -> list[str]:

@@ -402,7 +402,7 @@ class AnomalyTask(Task):
 
     @classmethod
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
-        said = f"{card.classes[prediction.label]}  {prediction.anomaly_score:.2f}"
+        said = f"{card.classes[prediction.label]}: score {prediction.anomaly_score:.2f}"
         suspect = cls._suspect(prediction, card)
         if difference := differing(prediction):
             return f"{said}, {difference}"

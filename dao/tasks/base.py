@@ -453,7 +453,7 @@ class Task(ABC):
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
         """A few words for a contact sheet."""
         described = cls.describe(prediction, card)
-        return f"{described.get('label', '')} {described.get('score', 0):.2f}".strip()
+        return f"{described.get('label', '')}: score {described.get('score', 0):.2f}"
 
     @classmethod
     def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
@@ -461,6 +461,11 @@ class Task(ABC):
         from dao.utils.visualize import thumbnail
 
         return thumbnail(image)
+
+    @classmethod
+    def legend(cls, prediction: Prediction, card: ModelCard) -> dict[str, tuple[int, int, int]]:
+        """The colours on `thumbnail` that have a meaning, by class: RGB."""
+        return {}
 
     @classmethod
     def files(cls, prediction: Prediction, card: ModelCard) -> dict[str, NDArray[np.uint8]]:

@@ -18,6 +18,7 @@ from dao.register import Registers, to_plain
 from dao.tasks.base import ModelCard, Task
 from dao.tasks.card import plain_json
 from dao.utils import checkpoint, dist, offline
+from dao.utils.counted import counted
 
 # what a model starts from, or is trained with
 WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "teacher_path", "penalty_folder", "freeze")
@@ -80,7 +81,7 @@ def build_model(raw: Mapping[str, Any], classes: Sequence[str], in_channels: int
     """The model of a config; its number of classes is the data's, and a config that says otherwise is refused."""
     given = raw["model"].get("kwargs", {}).get("num_classes")
     if given is not None and given != len(classes):
-        message = f"is {given}, but the data has {len(classes)} classes: {', '.join(classes)}"
+        message = f"is {given}, but the data has {counted(len(classes), 'class')}: {', '.join(classes)}"
         raise ConfigError(Problem("model.kwargs.num_classes", message))
     chans = raw["model"].get("kwargs", {}).get("in_chans")
     if chans is not None and chans != in_channels:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from dao.answers.operating import EVEN, SET_BY, bad_indices, own_thresholds
-from dao.answers.verdicts import badness, labels_given, part_label, verdict
+from dao.answers.verdicts import badness, badness_words, labels_given, part_label, verdict
 from dao.errors import ConfigError, DataError, Problem
 from dao.preprocess import Preprocess
 from dao.register import Registers
@@ -163,8 +163,9 @@ class ClassificationTask(Task):
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
         if prediction.labels is None:
             by_threshold = prediction.bad is not None and prediction.label != int(prediction.scores.argmax())
-            why = f" ({verdict(prediction.bad)}: {cls._badness(prediction, card):.2f} bad)" if by_threshold else ""
-            return super().caption(prediction, card) + why
+            said = super().caption(prediction, card)
+            known = cls.completed(card.facts)["threshold"]
+            return f"{said}, {badness_words(cls._badness(prediction, card), known)}" if by_threshold else said
         return ", ".join(f"{card.classes[i]} {prediction.scores[i]:.2f}" for i in prediction.labels) or "no label"
 
     @classmethod

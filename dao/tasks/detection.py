@@ -25,6 +25,7 @@ from dao.tasks.base import ModelCard, Outputs, Task
 from dao.tasks.card import require
 from dao.tiling import Window
 from dao.utils.boxes import cxcywh_to_xyxy
+from dao.utils.counted import counted
 from dao.utils.matching import SAME_PLACE, Boxes, iou, match, same_boxes
 from dao.utils.tiled_boxes import merge_windows
 
@@ -226,6 +227,12 @@ class DetectionTask(Task):
         return small_boxes(image, shown.xyxy, shown.labels)
 
     @classmethod
+    def legend(cls, prediction: Prediction, card: ModelCard) -> dict[str, tuple[int, int, int]]:
+        from dao.utils.visualize import color_of
+
+        return {card.classes[k]: color_of(k) for k in np.unique(_shown(prediction, card).labels).tolist()}
+
+    @classmethod
     def tables(cls, described: Sequence[Mapping[str, Any]], card: ModelCard) -> dict[str, Any]:
         """COCO's result format: ids of pictures count from 1 in their order, those of categories from 1 in class order."""
         rows = [
@@ -279,7 +286,7 @@ class DetectionTask(Task):
     def nothing_shown(self, pictures: int) -> str:
         least = self.facts["score_threshold"]
         return (
-            f"the model finds no box from score {least:g} on in any of {pictures} picture{'' if pictures == 1 else 's'}, "
+            f"the model finds no box from score {least:g} on in any of {counted(pictures, 'picture')}, "
             'and a file that never finds one would pass. Name pictures with objects in the section "images", set a '
             "lower export.kwargs.facts.score_threshold, or train the model further"
         )

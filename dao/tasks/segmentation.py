@@ -204,6 +204,12 @@ class SegmentationTask(Task):
         return small_overlay(image, prediction.mask)
 
     @classmethod
+    def legend(cls, prediction: Prediction, card: ModelCard) -> dict[str, tuple[int, int, int]]:
+        from dao.utils.visualize_masks import mask_legend
+
+        return mask_legend([prediction.mask], card.classes)
+
+    @classmethod
     def files(cls, prediction: Prediction, card: ModelCard) -> dict[str, NDArray[np.uint8]]:
         """The class map, to be saved as a picture of class indices."""
         return {"mask": prediction.mask}

@@ -20,6 +20,7 @@ from dao.tasks import build
 from dao.tasks.base import ModelCard
 from dao.trainers.base import BadPictures, plain
 from dao.utils import checkpoint, dist, run_folder
+from dao.utils.counted import of_number
 
 # what a stage takes over from the config that a checkpoint was trained with
 INHERITED = ("name", "type", "fullName", "preprocess", "limits", "model", "evaluator")
@@ -56,7 +57,9 @@ def say_left_out(dataset: Any, section: Mapping[str, Any], known: Mapping[str, A
     if whole <= len(dataset):
         return
     kwargs, trained = section.get("kwargs", {}), _dataset_kwargs(known)
-    what = f"{whole - len(dataset)} of {whole} pictures belong to another split than '{kwargs.get('split')}' and are left out"
+    out = whole - len(dataset)
+    belong, are = of_number(out, "belongs", "belong"), of_number(out, "is", "are")
+    what = f"{out} of {whole} pictures {belong} to another split than '{kwargs.get('split')}' and {are} left out"
     ratio, column = kwargs.get("split_ratio"), kwargs.get("split_column")
     inherited = trained.get("split_ratio") == ratio and trained.get("split_column") == column
     where = {k: v for k, v in kwargs.items() if k not in ("split", "split_ratio", "split_column", "split_seed")}

@@ -19,6 +19,7 @@ from dao.errors import AICoreError, DataError
 from dao.structures import Batch, Unreadable
 from dao.trainers.hooks.base import Hook
 from dao.utils import dist
+from dao.utils.counted import counted
 from dao.utils.printable import one_line
 
 
@@ -225,7 +226,7 @@ class BadPictures:
     def _refuse_too_many(self) -> None:
         if len(self.reasons) > self.max_fraction * max(self.total, 1):
             raise DataError(
-                self._render(f"more than max_bad_fraction = {self.max_fraction:g} of {self.total} pictures")
+                self._render(f"more than max_bad_fraction = {self.max_fraction:g} of {counted(self.total, 'picture')}")
             )
 
     def gather(self) -> None:
@@ -237,13 +238,15 @@ class BadPictures:
     def summary(self) -> None:
         """Say at the end how many were left out."""
         if self.reasons:
-            logger.warning(self._render(f"of {self.total} pictures, left out of this run"))
+            logger.warning(self._render(f"of {counted(self.total, 'picture')}, left out of this run"))
 
     def _render(self, what: str) -> str:
         shown = [f"  {one_line(path)}: {one_line(reason)}" for path, reason in list(self.reasons.items())[: self.SHOWN]]
         more = len(self.reasons) - len(shown)
         tail = [f"  ... and {more} more"] if more > 0 else []
-        return "\n".join([f"{len(self.reasons)} pictures cannot be read or answered, {what}:", *shown, *tail])
+        return "\n".join(
+            [f"{counted(len(self.reasons), 'picture')} cannot be read or answered, {what}:", *shown, *tail]
+        )
 
 
 def kept(config: Any) -> Any:

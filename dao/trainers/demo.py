@@ -22,8 +22,11 @@ from dao.trainers.answering import complete_from_checkpoint, facts_as_configured
 from dao.trainers.base import Options, Trainer, kept
 from dao.utils import logger as log
 from dao.utils import run_folder
+from dao.utils.counted import counted
 from dao.utils.printable import one_line
-from dao.utils.visualize import contact_sheet, write_image, write_pixels
+from dao.utils.text import Color
+from dao.utils.visualize import write_image, write_pixels
+from dao.utils.visualize_sheet import Cell, contact_sheet
 
 
 @Registers.trainers.register()
@@ -60,9 +63,8 @@ class Demo(Trainer):
         super().__init__(config, options)
         self.ckpt, self.with_heatmap, self.sheet_size, self.trust = ckpt, heatmap, sheet, trust
         self.results: list[dict[str, Any]] = []
-        self.tiles: list[NDArray[np.uint8]] = []
-        self.captions: list[str] = []
-        self.verdicts: list[bool | None] = []
+        self.cells: list[Cell] = []
+        self.legend: dict[str, Color] = {}
 
     def setup(self) -> None:
         self.predictor = Predictor(self.ckpt, str(self.device), trust=self.trust)
@@ -74,7 +76,7 @@ class Demo(Trainer):
         self.run_dir = stage_folder(self.ckpt, "demo", "pictures")
         log.to_file(self.run_dir / "log.txt")
         run_folder.write_json(self.run_dir / "config.json", kept(self.config))
-        logger.info("{} on {} pictures -> {}", self.ckpt, len(self.dataset), self.run_dir)
+        logger.info("{} on {} -> {}", self.ckpt, counted(len(self.dataset), "picture"), self.run_dir)
 
     def fetch(self) -> Iterator[Any]:
         """One picture after the other; those that cannot be read are named and left out."""
@@ -101,11 +103,10 @@ class Demo(Trainer):
             write_pixels(self.run_dir / files[word], picture)
         self.results.append({**self.predictor.describe(prediction), **files})
         caption = self.predictor.caption(prediction)
-        bad = getattr(prediction, "bad", None)
-        if len(self.tiles) < self.sheet_size:
-            self.tiles.append(self.predictor.thumbnail(sample.image, prediction))
-            self.captions.append(f"{caption}\n{Path(sample.path).name}")
-            self.verdicts.append(bad)
+        if len(self.cells) < self.sheet_size:
+            small = self.predictor.thumbnail(sample.image, prediction)
+            self.cells.append(Cell((small,), (caption,), Path(sample.path).name, prediction.bad))
+            self.legend |= self.predictor.legend(prediction)
         logger.info("{}  {}", one_line(sample.path), one_line(caption))
 
     def _heatmap(self, sample: Sample, prediction: Prediction) -> NDArray[np.float32] | None:
@@ -124,15 +125,15 @@ class Demo(Trainer):
         for name, table in self.predictor.task_class.tables(self.results, self.predictor.card).items():
             run_folder.write_json(self.run_dir / name, table)
         if not self.results:
-            raise DataError(
-                f"not one of {len(self.dataset)} pictures could be read and answered; see {self.run_dir / 'results.json'}"
-            )
-        if self.tiles:
-            title = f"{len(self.tiles)} of {len(self.results)} pictures shown"
-            sheet = contact_sheet(self.tiles, self.captions, title=title, bad=self.verdicts)
-            write_image(self.run_dir / "contact_sheet.png", sheet)
-        sheet = ", contact_sheet.png" if self.tiles else ""
-        logger.success("{} pictures{} and results.json in {}", len(self.results), sheet, self.run_dir)
+            total, told = counted(len(self.dataset), "picture"), self.run_dir / "results.json"
+            raise DataError(f"not one of {total} could be read and answered; see {told}")
+        if self.cells:
+            title = f"{len(self.cells)} of {counted(len(self.results), 'picture')} shown"
+            legend = {name: self.legend[name] for name in self.predictor.classes if name in self.legend}
+            write_image(self.run_dir / "contact_sheet.png", contact_sheet(self.cells, title=title, legend=legend))
+        sheet = ", contact_sheet.png" if self.cells else ""
+        drawn = counted(len(self.results), "picture")
+        logger.success("{}{} and results.json in {}", drawn, sheet, self.run_dir)
 
     def _operating_point(self) -> dict[str, Any]:
         """What verdicts were given by, and who set it."""
@@ -141,7 +142,7 @@ class Demo(Trainer):
         return {name: known[name] for name in (*kind.operating, SET_BY)}
 
     def unfinished(self) -> str:
-        drawn = f"{len(self.results)} of {self.iters_per_epoch} pictures were drawn"
+        drawn = f"{len(self.results)} of {counted(self.iters_per_epoch, 'picture')} drawn"
         return f"{drawn}; results.json and the contact sheet were not written"
 
     def close(self) -> None:

@@ -10,6 +10,7 @@ from loguru import logger
 from dao.schedulers.base import in_epochs
 from dao.trainers.base import kept
 from dao.utils import dist
+from dao.utils.counted import counted
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
@@ -22,8 +23,9 @@ def describe(trainer: TrainVal) -> None:
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
     logger.info("{}", trainer.dataset.summary())
     logger.info(
-        "{:.2f} M parameters, {:.2f} M of them trained, on {} with {} process(es), {} iterations an epoch",
-        total / 1e6, trained / 1e6, trainer.device, dist.world_size(), trainer.iters_per_epoch,
+        "{:.2f} M parameters, {:.2f} M of them trained, on {} with {}, {} an epoch",
+        total / 1e6, trained / 1e6, trainer.device, counted(dist.world_size(), "process"),
+        counted(trainer.iters_per_epoch, "iteration"),
     )  # fmt: skip
     if trainer.scheduler is not None:
         logger.info("rate: {}", rates(trainer))

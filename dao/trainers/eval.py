@@ -25,6 +25,7 @@ from dao.trainers.evaluation import Counted, answering_as_counted, to_device
 from dao.trainers.known_pictures import note_of_taught
 from dao.utils import checkpoint, dist, run_folder
 from dao.utils import logger as log
+from dao.utils.counted import counted
 
 
 @Registers.trainers.register()
@@ -144,7 +145,7 @@ class Eval(Trainer):
         if dist.is_main():
             log.to_file(self.run_dir / "log.txt")
             run_folder.write_json(self.run_dir / "config.json", kept(self.config))
-        logger.info("{} on {} pictures -> {}", path, self.bad.total, self.run_dir)
+        logger.info("{} on {} -> {}", path, counted(self.bad.total, "picture"), self.run_dir)
         self.path = path
         if self.calibration_loader is not None:
             self._recalibrate()
@@ -161,6 +162,7 @@ class Eval(Trainer):
         self.evaluator.update(predictions, self.batch)
 
     def after_epoch(self) -> None:
+        self.bad.gather()  # each process has seen its share of the pictures
         self.metrics = self.evaluator.compute()
         super().after_epoch()
         if dist.is_main():

@@ -31,6 +31,7 @@ from dao.trainers.pending import REFUTED, PendingFile
 from dao.trainers.proof import Proof
 from dao.utils import checkpoint, run_folder
 from dao.utils import logger as log
+from dao.utils.counted import counted
 
 FURTHER = 256  # pictures that are looked at, beyond parity_images, for one in which the model finds something
 
@@ -172,8 +173,8 @@ class Export(Trainer):
         for name, summary in report.items():
             logger.log(
                 "ERROR" if name in failed else "SUCCESS",
-                "{}: {} pictures, max abs difference {:.2g}, max rel {:.2g}, same verdict on {:.1%}{}",
-                name, summary["pictures"], summary["max_abs"], summary["max_rel"], summary["agreement"],
+                "{}: {}, max abs difference {:.2g}, max rel {:.2g}, same verdict on {:.1%}{}",
+                name, counted(summary["pictures"], "picture"), summary["max_abs"], summary["max_rel"], summary["agreement"],
                 "" if summary["equal"] == 1 else f", at least {summary['equal']:.4%} of a picture's class map equal",
             )  # fmt: skip
         if failed:

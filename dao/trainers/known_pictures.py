@@ -13,6 +13,7 @@ from torch import Tensor
 from dao.dataloaders import content
 from dao.dataloaders.datasets.base import some
 from dao.errors import DataError
+from dao.utils.counted import counted, of_number
 
 SHOWN = 3  # pairs that a warning names
 
@@ -58,9 +59,10 @@ class KnownPictures:
             shown = ", ".join(one if one == other else f"{one} = {other}" for one, other in pairs[:SHOWN])
             more = f" and {len(pairs) - SHOWN} more" if len(pairs) > SHOWN else ""
             logger.warning(
-                "{} of the {} {} pictures are training pictures too, by content ({}{}): what is measured on them says "
+                "{} of the {} {} pictures {} too, by content ({}{}): what is measured on them says "
                 "nothing of new parts",
-                len(pairs), len(paths), name, shown, more,
+                len(pairs), len(paths), name, of_number(len(pairs), "is a training picture", "are training pictures"), shown,
+                more,
             )  # fmt: skip
 
 
@@ -94,7 +96,9 @@ def require_every_class(dataset: Any, allowed: bool) -> None:
     missing = classes_without(dataset, dataset.learns_without)
     if not missing:
         return
-    message = f"no training picture shows {some(missing)} (of {len(dataset.classes)} classes; {dataset.origin})"
+    message = (
+        f"no training picture shows {some(missing)} (of {counted(len(dataset.classes), 'class')}; {dataset.origin})"
+    )
     if dataset.needs_every_class and not allowed:
         raise DataError(
             f"{message}: nothing would teach the model that class. Bring pictures of it, leave it out of the classes, or "

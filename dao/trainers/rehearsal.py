@@ -24,6 +24,7 @@ from dao.trainers.evaluation import to_device
 from dao.trainers.hooks.console import memory_gib
 from dao.trainers.update import GradientUpdate
 from dao.utils import logger as log
+from dao.utils.counted import counted
 
 if TYPE_CHECKING:
     from dao.trainers.eval import Eval
@@ -95,7 +96,7 @@ def of_training(trainer: TrainVal) -> str:
             _judge(trainer.task, trainer.eval_loader, trainer.evaluator, trainer.device)
     trainer.call_hooks("after_train")
     cost = f"{seconds:.3f} s and {memory_gib(trainer.device):.2f} GiB on {trainer.device}"
-    return f"one batch: {size[0]} pictures, input {size}, {values or 'collected'}; {cost}"
+    return f"one batch: {counted(size[0], 'picture')}, input {size}, {values or 'collected'}; {cost}"
 
 
 def of_evaluation(trainer: Eval) -> str:
@@ -105,7 +106,7 @@ def of_evaluation(trainer: Eval) -> str:
     size = _judge(trainer.task, trainer.loader, trainer.evaluator, trainer.device)
     _wait_for(trainer.device)
     cost = f"{time.perf_counter() - started:.3f} s and {memory_gib(trainer.device):.2f} GiB on {trainer.device}"
-    return f"one batch: {size[0]} pictures, input {size}; {cost}"
+    return f"one batch: {counted(size[0], 'picture')}, input {size}; {cost}"
 
 
 def _judge(task: Any, loader: Any, evaluator: Any, device: torch.device) -> tuple[int, ...]:

@@ -22,8 +22,9 @@ Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 ELLIPSIS = "…"
-MAX_NAMED = 10  # texts that a warning is given for
-_undrawn: set[str] = set()
+MARKS = "_-/.,;:"  # after which a long word may break
+MAX_NAMED = 20  # letters, about, that warnings are given for
+_undrawn: set[str] = set()  # letters that were warned of
 # file names of fonts that hold many scripts; tried before all others
 _WIDE_FONTS = re.compile(
     r"cjk|wqy|msyh|simhei|simsun|pingfang|hiragino|heiti|song|fallback|malgun|meiryo|unicode", re.I
@@ -69,9 +70,9 @@ def font_path(text: str, bold: bool = False) -> Path:
 def _most_of(text: str, needed: frozenset[int], fonts: tuple[Path, ...]) -> Path:
     """The font that has most of a text's letters, the others being shown as boxes; said of the first few texts."""
     best = max(fonts, key=lambda path: len(needed & _characters(path)))
-    if text not in _undrawn and len(_undrawn) < MAX_NAMED:
-        _undrawn.add(text)
-        missing = "".join(chr(code) for code in sorted(needed - _characters(best)))
+    missing = "".join(chr(code) for code in sorted(needed - _characters(best)))
+    if not set(missing) <= _undrawn and len(_undrawn) < MAX_NAMED:
+        _undrawn.update(missing)
         logger.warning("no font on this machine can write {!r}: {} will be shown as boxes on pictures; install one "
                        "(Linux: fonts-noto-cjk or fonts-noto-core)", text, missing)  # fmt: skip
     return best
@@ -109,6 +110,46 @@ def fit_text(text: str, width: int, size: int, bold: bool = False) -> str:
         else:
             high = middle
     return _shortened(text, low)
+
+
+def wrap_text(text: str, width: int, size: int, bold: bool = False, indent: int = 0) -> list[str]:
+    """The text in lines of at most ``width`` pixels, the first ``indent`` less: none of its letters is left out.
+
+    It breaks after a comma, where what stands between two is longer than a line between words, and a word that is longer
+    than a line after a mark such as _ or -, else within.
+    """
+    lines = [""]
+    for part in text.replace(", ", ",\n").split("\n"):
+        words = part.split()
+        room = width - (indent if lines == [""] else 0)
+        for piece in [" ".join(words)] if text_width(" ".join(words), size, bold) <= room else words:
+            _append(lines, piece, width, size, bold, indent)
+    return lines
+
+
+def _append(lines: list[str], rest: str, width: int, size: int, bold: bool, indent: int) -> None:
+    """Write on the last line, or as much of it as there is room for, and what is left on new ones."""
+    while rest:
+        room = width - (indent if len(lines) == 1 else 0)
+        before = f"{lines[-1]} " if lines[-1] else ""
+        if text_width(before + rest, size, bold) <= room:
+            lines[-1] = before + rest
+            return
+        better_below = text_width(rest, size, bold) <= width and (before or room < width)
+        piece = "" if better_below else _beginning(before, rest, room, size, bold)
+        lines[-1] = before + piece if piece else lines[-1]
+        rest = rest[len(piece) :]
+        lines += [""] if rest else []
+
+
+def _beginning(before: str, word: str, width: int, size: int, bold: bool) -> str:
+    """As much of a word as there is room for in a line of ``width`` pixels after what it holds, to its last mark. Without
+    a mark nothing; where nothing is before it, a letter at least."""
+    kept = sum(text_width(before + word[:end], size, bold) <= width for end in range(1, len(word) + 1))
+    after_mark = max((end for end in range(1, kept + 1) if word[end - 1] in MARKS), default=0)
+    if after_mark > kept // 3 or before:
+        return word[:after_mark]
+    return word[: max(1, kept)]
 
 
 def _shortened(text: str, kept: int) -> str:

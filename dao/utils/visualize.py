@@ -21,7 +21,6 @@ from dao.utils.text import Color, Image, draw_text, fit_text, put_text, text_wid
 __all__ = [
     "annotate_classification",
     "color_of",
-    "contact_sheet",
     "overlay_heatmap",
     "put_text",
     "thumbnail",
@@ -211,94 +210,17 @@ def _draw_bars(canvas: Image, answer: _Answer, unit: int, left: int, top: int, w
 # -- many pictures -----------------------------------------------------------------------------------------------------
 
 
-def contact_sheet(
-    images: Sequence[Image],
-    captions: Sequence[str],
-    columns: int | None = None,
-    tile: int = 256,
-    title: str = "",
-    bad: Sequence[bool | None] | None = None,
-) -> Image:
-    """Pictures in a grid, each fitted into ``tile`` x ``tile`` pixels, with its caption (lines split at newlines).
-
-    bad: of each picture whether it shows a bad part, which the caption then says by a word and its colour; None: unknown.
-
-    Where all are wide, the grid's rows are as low as the highest of them.
-
-    columns: None chooses a sheet somewhat wider than high. Raises ValueError without pictures or with other captions.
-    """
-    if not images or len(images) != len(captions):
-        raise ValueError(f"expected as many captions as pictures, and at least one; got {len(captions)}, {len(images)}")
-    high = max(max(1, round(tile * min(1, image.shape[0] / image.shape[1]))) for image in images)
-    columns = columns or math.ceil(math.sqrt(1.4 * len(images) * high / tile))
-    columns = min(columns, len(images))
-    rows = math.ceil(len(images) / columns)
-    gap, size = max(6, tile // 20), max(11, tile // 17)
-    line = round(1.35 * size)
-    lines = max(caption.count("\n") + 1 for caption in captions)
-    width = gap + columns * (tile + gap)
-    heading = _wrap(title, width - 2 * gap, size + 3)
-    top = gap + (len(heading) * round(1.4 * (size + 3)) + gap if title else 0)
-    cell = high + lines * line + 2 * gap
-    canvas = np.full((top + rows * cell, width, 3), PAPER, np.uint8)
-    for number, text in enumerate(heading):
-        y = gap + number * round(1.4 * (size + 3)) + size + 3
-        draw_text(canvas, text, (gap, y), size + 3, INK, anchor="ls", bold=True)
-    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
-        x, y = gap + number % columns * (tile + gap), top + number // columns * cell
-        canvas[y : y + high, x : x + tile] = _fit_tile(to_rgb(image), tile, high)
-        verdict = bad[number] if bad is not None else None
-        for place, text in enumerate(caption.split("\n")):
-            baseline = y + high + gap // 2 + place * line + size
-            ink = INK if place == 0 else FAINT
-            used = _verdict(canvas, verdict, (x, baseline), size) if place == 0 and verdict is not None else 0
-            draw_text(canvas, fit_text(text, tile - used, size), (x + used, baseline), size, ink, anchor="ls")
-    return canvas
-
-
-def _verdict(canvas: Image, bad: bool, xy: tuple[int, int], size: int) -> int:
-    """NG, white on a full plate, or OK in an empty frame: told apart without their colours too. Returns the width it took."""
-    word, color = ("NG", WRONG) if bad else ("OK", RIGHT)
-    x, baseline = xy
-    width = text_width(word, size, bold=True) + size // 2
-    top, bottom = baseline - size, baseline + size // 5
-    cv2.rectangle(canvas, (x, top), (x + width, bottom), color, -1 if bad else 1)
-    draw_text(canvas, word, (x + size // 4, baseline), size, PAPER if bad else color, anchor="ls", bold=True)
-    return width + size // 2
-
-
-def _wrap(text: str, width: int, size: int) -> list[str]:
-    """The words of a heading in lines of at most ``width`` pixels; a word that is longer is shortened."""
-    lines: list[str] = []
-    for word in text.split():
-        longer = f"{lines[-1]} {word}" if lines else word
-        if lines and text_width(longer, size, bold=True) <= width:
-            lines[-1] = longer
-        else:
-            lines.append(fit_text(word, width, size, bold=True))
-    return lines
-
-
-def _fit_tile(picture: Image, tile: int, high: int) -> Image:
-    fitted = thumbnail(picture, tile)
-    if max(fitted.shape[:2]) < tile:
-        scale = tile / max(fitted.shape[:2])
-        size = (max(1, round(fitted.shape[1] * scale)), max(1, round(fitted.shape[0] * scale)))
-        fitted = cv2.resize(fitted, size, interpolation=cv2.INTER_CUBIC)
-    height, width = fitted.shape[:2]
-    canvas = np.full((high, tile, 3), TRACK, np.uint8)
-    top, left = (high - height) // 2, (tile - width) // 2
-    canvas[top : top + height, left : left + width] = fitted
-    return canvas
-
-
 def thumbnail(image: Image, side: int = 256) -> Image:
-    """The picture, shrunk to at most ``side`` pixels where it is larger: what a contact sheet needs of it."""
-    scale = side / max(image.shape[:2])
-    if scale >= 1:
+    """The picture for a contact sheet: as many pixels as a square of ``side`` has, but to a side no more than twice that.
+
+    Small ones grow, so that what is drawn on them stays thin.
+    """
+    height, width = image.shape[:2]
+    scale = min(side / math.sqrt(height * width), 2 * side / max(height, width))
+    size = (max(1, round(width * scale)), max(1, round(height * scale)))
+    if size == (width, height):
         return to_rgb(image)
-    size = (max(1, round(image.shape[1] * scale)), max(1, round(image.shape[0] * scale)))
-    return to_rgb(cv2.resize(image, size, interpolation=cv2.INTER_AREA))
+    return to_rgb(cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC))
 
 
 def write_image(path: str | Path, rgb: Image) -> None:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dao.structures import Prediction
 from dao.utils.text import Image, draw_text, fit_text, text_width
 from dao.utils.visualize import FAINT, INK, PAPER, RIGHT, TRACK, WRONG, enlarge, text_unit, thumbnail, to_rgb
-from dao.utils.visualize_masks import outline
+from dao.utils.visualize_masks import outline, shrunk
 
 OUTLINE = (255, 60, 0)
 REGION = (0, 140, 255)  # of interest; what lies outside was not looked at
@@ -92,5 +92,4 @@ def small_anomaly(image: Image, prediction: Prediction, side: int = 256) -> Imag
     small = thumbnail(image, side)
     size = (small.shape[1], small.shape[0])
     heat = cv2.resize(prediction.anomaly_map.astype(np.float32), size, interpolation=cv2.INTER_AREA)
-    mask = cv2.resize(prediction.mask, size, interpolation=cv2.INTER_NEAREST_EXACT)
-    return outlined(heat_overlay(small, heat), mask)
+    return outlined(heat_overlay(small, heat), shrunk(prediction.mask, size))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,6 +16,7 @@ from dao.utils.visualize import color_of, thumbnail, to_rgb
 
 SMALLEST = 640  # pictures whose longer side is shorter are enlarged by a whole factor, so that names find room
 LIGHT, DARK = (255, 255, 255), (20, 20, 20)
+NO_BOXES = np.zeros((0, 4))
 Tag = tuple[int, int, int, int]  # left, top, right, bottom, pixels
 
 
@@ -39,15 +41,26 @@ def annotate_boxes(
     if isinstance(truth, GroundTruth):
         for box, label in zip(truth.boxes_xyxy * factor, truth.labels, strict=True):
             _dashed(canvas, box, color_of(int(label)), line)
-    order = range(len(xyxy)) if scores is None else np.argsort(scores, kind="stable")  # the best lie on top
-    for i in order:
-        _outline(canvas, xyxy[i] * factor, color_of(int(labels[i])), line)
+    order = np.arange(len(xyxy)) if scores is None else np.argsort(-scores, kind="stable")
+    names = [classes[int(labels[i])] + ("" if scores is None else f" {scores[i]:.2f}") for i in order]
     size = max(11, round(max(canvas.shape[:2]) / 55))
-    taken: list[Tag] = []
-    for i in reversed(list(order)):
-        text = classes[int(labels[i])] + ("" if scores is None else f" {scores[i]:.2f}")
-        _tag(canvas, text, xyxy[i] * factor, color_of(int(labels[i])), size, taken)
+    mark(canvas, xyxy[order] * factor, [color_of(int(labels[i])) for i in order], names, line, size)
     return canvas
+
+
+def mark(
+    canvas: Image, xyxy: NDArray[np.floating], colors: Sequence[Color], names: Sequence[str], line: int, size: int,
+    seen: NDArray[np.floating] = NO_BOXES,
+) -> None:  # fmt: skip
+    """Draw boxes (N, 4), pixels, and their names in place, the most important first: those lie on top, and their names
+    stand where they are best read. line: of the frames, size: of the letters, pixels; seen: what else no name should
+    cover, boxes (M, 4)."""
+    for box, color in reversed(list(zip(xyxy, colors, strict=True))):
+        _outline(canvas, box, color, line)
+    taken: list[Tag] = []
+    uncovered = np.concatenate([xyxy, seen])
+    for box, color, name in zip(xyxy, colors, names, strict=True):
+        _tag(canvas, name, box, color, size, taken, uncovered)
 
 
 def small_boxes(image: Image, xyxy: NDArray[np.floating], labels: NDArray[np.integer], side: int = 256) -> Image:
@@ -101,10 +114,13 @@ def _dashed(canvas: Image, box: NDArray[np.floating], color: Color, line: int) -
             cv2.line(canvas, first, last, LIGHT if number % 2 else color, line)
 
 
-def _tag(canvas: Image, text: str, box: NDArray[np.floating], color: Color, size: int, taken: list[Tag]) -> None:
-    """Name and score on a plate of the class's colour, at the first place round the box that no other tag has."""
+def _tag(
+    canvas: Image, text: str, box: NDArray[np.floating], color: Color, size: int, taken: list[Tag],
+    boxes: NDArray[np.floating],
+) -> None:  # fmt: skip
+    """Name and score on a plate of the class's colour, where it covers least of other names and of what is marked."""
     width, height = text_width(text, size, bold=True) + size // 2, round(1.35 * size)
-    left, top = _free_place(box, (height, width), canvas.shape[:2], taken)
+    left, top = free_place(box, (height, width), canvas.shape[:2], taken, boxes)
     taken.append((left, top, left + width, top + height))
     cv2.rectangle(canvas, (left, top), (left + width - 1, top + height - 1), color, -1)
     bright = 0.299 * color[0] + 0.587 * color[1] + 0.114 * color[2]
@@ -112,19 +128,31 @@ def _tag(canvas: Image, text: str, box: NDArray[np.floating], color: Color, size
     draw_text(canvas, text, (left + size // 4, top + height // 2), size, ink, anchor="lm", bold=True)
 
 
-def _free_place(
-    box: NDArray[np.floating], tag_hw: tuple[int, int], canvas_hw: tuple[int, int], taken: Sequence[Tag]
+def free_place(
+    box: NDArray[np.floating],
+    tag_hw: tuple[int, int],
+    canvas_hw: tuple[int, int],
+    taken: Sequence[Tag],
+    boxes: NDArray[np.floating] = NO_BOXES,
 ) -> tuple[int, int]:
-    """Left and top of a tag: above the box, below it, beside it, inside it; always whole inside the picture."""
+    """Left and top of a tag, whole inside the picture where it fits: of the places above the box, below it, beside it
+    and inside it the one that covers the fewest pixels of other tags, then of ``boxes`` (N, 4); of equal ones the first."""
     gap = line_width(canvas_hw) + 3  # the frame lies outside of the box
     x0, y0, x1, y1 = (round(float(v)) for v in (box[0] - gap, box[1] - gap, box[2] + gap, box[3] + gap))
     height, width = tag_hw
-    wishes = [(x0, y0 - height), (x0, y1), (x1 - width, y0 - height), (x1 - width, y1), (x1, y0), (x0 - width, y0)]
-    wishes += [(x0, y0), (x1 - width, y1 - height)]
-    right, bottom = canvas_hw[1] - width, canvas_hw[0] - height
-    inside = [(x, y) for x, y in wishes if 0 <= x <= right and 0 <= y <= bottom]
-    for x, y in inside:
-        if not any(x < r and x + width > left and y < b and y + height > t for left, t, r, b in taken):
-            return x, y
-    x, y = inside[0] if inside else wishes[0]
-    return min(max(x, 0), max(right, 0)), min(max(y, 0), max(bottom, 0))
+    rows = [y0 - height, y1, y0, y1 - height, y0 - 2 * height, y1 + height, y0 + height, y1 - 2 * height]
+    wishes = [(x, y) for y in rows[:2] for x in (x0, x1 - width)] + [(x1, y0), (x0 - width, y0)]
+    wishes += [(x, y) for y in rows[2:] for x in (x0, x1 - width)] + [(x1, y1 - height), (x0 - width, y1 - height)]
+    right, bottom = max(canvas_hw[1] - width, 0), max(canvas_hw[0] - height, 0)
+    places = np.array([(min(max(x, 0), right), min(max(y, 0), bottom)) for x, y in wishes])
+    tags = np.concatenate([places, places + np.array([width, height])], axis=1)
+    moved = np.abs(places - np.array(wishes)).sum(1)  # into the picture: it may cover its own box then
+    costs = np.stack([moved, _covered(tags, np.asarray(boxes, float)), _covered(tags, np.array(taken).reshape(-1, 4))])
+    best = places[np.lexsort(costs)[0]]
+    return int(best[0]), int(best[1])
+
+
+def _covered(tags: NDArray[np.integer], boxes: NDArray[Any]) -> NDArray[np.float64]:
+    """(T,) pixels of boxes (N, 4) that each of (T, 4) tags covers, counted once for every box."""
+    low, high = np.maximum(tags[:, None, :2], boxes[None, :, :2]), np.minimum(tags[:, None, 2:], boxes[None, :, 2:])
+    return np.clip(high - low, 0, None).prod(2).sum(1)

@@ -8,6 +8,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.utils.counted import counted
 from dao.utils.regions import ROWS, count_pixels
 from dao.utils.text import Color, Image, draw_text, fit_text, text_width
 from dao.utils.visualize import FAINT, INK, PAPER, enlarge, text_unit, thumbnail, to_rgb
@@ -89,7 +90,7 @@ def _legend_rows(mask: Mask, classes: Sequence[str]) -> list[tuple[int, str, str
     for k in sorted((k for k in range(1, len(classes)) if counts[k]), key=lambda k: -counts[k]):
         regions = cv2.connectedComponents((mask == k).view(np.uint8), connectivity=8)[0] - 1
         share = f"{counts[k] / mask.size:.2%}" if counts[k] / mask.size >= 0.0001 else f"{counts[k]} px"
-        rows.append((k, classes[k], f"{share} in {regions} region{'s' if regions != 1 else ''}"))
+        rows.append((k, classes[k], f"{share} in {counted(regions, 'region')}"))
     return rows or [(0, "no defect found", "")]
 
 
@@ -144,6 +145,13 @@ def small_overlay(image: Image, mask: Mask, side: int = 256) -> Image:
     return overlay_mask(small, shrunk(mask, size))
 
 
+def mask_legend(masks: Sequence[Mask], classes: Sequence[str]) -> dict[str, Color]:
+    """The colours of what is marked in masks, by name."""
+    counts = sum((count_pixels(mask, 256) for mask in masks), np.zeros(256, np.int64))
+    known = {name: defect_color(k) for k, name in enumerate(classes) if k and counts[k]}
+    return {**known, "unlabelled": UNLABELLED} if counts[IGNORE] else known
+
+
 def shrunk(mask: Mask, size_wh: tuple[int, int]) -> Mask:
     """A mask in fewer pixels, in which nothing marked is lost: a hair of a scratch stays a hair."""
     if size_wh[0] >= mask.shape[1]:
@@ -155,16 +163,12 @@ def shrunk(mask: Mask, size_wh: tuple[int, int]) -> Mask:
     return out
 
 
-def side_by_side(image: Image, masks: Sequence[Mask], side: int = 256) -> Image:
-    """The picture and its overlays in one row (one column for wide pictures), shrunk to ``side`` pixels each.
+def views(image: Image, masks: Sequence[Mask], side: int = 256) -> tuple[Image, ...]:
+    """The picture and each mask over it, as small as a contact sheet needs them.
 
     masks: (H, W) class indices each. Raises ValueError when one is not of the picture's size.
     """
     if any(mask.shape != image.shape[:2] for mask in masks):
         raise ValueError(f"masks of {[mask.shape for mask in masks]} do not fit a picture of {image.shape[:2]} pixels")
     small = thumbnail(image, side)
-    views = [small, *(small_overlay(image, mask, side) for mask in masks)]
-    wide = small.shape[1] > 2 * small.shape[0]
-    gap = np.full((4, small.shape[1], 3) if wide else (small.shape[0], 4, 3), PAPER, np.uint8)
-    parts = [part for view in views for part in (view, gap)][:-1]
-    return np.concatenate(parts, axis=0 if wide else 1)
+    return small, *(overlay_mask(small, shrunk(mask, (small.shape[1], small.shape[0]))) for mask in masks)

@@ -19,7 +19,7 @@ def test_a_kind_is_one_sentence_with_its_number_and_up_to_ten_names():
     (text,) = census().omissions()
     assert text.startswith("13 boxes without area left out: p0.png, p1.png") and "p9.png, ... and 3 more" in text
     assert "p10.png" not in text
-    assert census().adjustments() == ["1 outlines of two points read as their box: q.png"]
+    assert census().adjustments() == ["1 outline of two points read as its box: q.png"]
 
 
 def test_it_is_logged_once_a_set():

@@ -118,8 +118,8 @@ def test_what_has_no_place_is_said(tmp_path, source, capsys):
     edit(source, change)
     start = ["--from", "coco", source / "a.json", "--images", source / "images"]
     said = {kind: run(capsys, *start, "--to", kind, "--out", tmp_path / kind)[1] for kind in FORMATS}
-    assert "1 objects are marked 'difficult', a key that only AICore reads" in said["coco"]
-    assert "1 outlines or masks: VOC has boxes alone" in said["voc"] and "1 boxes of several objects" in said["voc"]
+    assert "1 object is marked 'difficult', a key that only AICore reads" in said["coco"]
+    assert "1 outline or mask: VOC has boxes alone" in said["voc"] and "1 box of several objects" in said["voc"]
     assert "2 boxes that need not be found (crowd, difficult): left out" in said["yolo"]
     assert "never" in said["labelme"] and "order of the classes" in said["labelme"]
     counts = {kind: [r.crowd.sum() for r in dataset(kind, tmp_path / kind).records] for kind in FORMATS}
@@ -159,7 +159,7 @@ def test_yolo_keeps_outlines_on_demand(tmp_path, source, capsys):
 
     edit(source, change)
     start = ["--from", "coco", source / "a.json", "--images", source / "images", "--to", "yolo"]
-    assert "1 outlines or masks: their boxes were written" in run(capsys, *start, "--out", tmp_path / "b")[1]
+    assert "1 outline or mask: the box round each was written" in run(capsys, *start, "--out", tmp_path / "b")[1]
     assert "nothing was lost" in run(capsys, *start, "--out", tmp_path / "o", "--outlines")[1]
     found = read_yolo(tmp_path / "o" / "data.yaml").images[0].objects
     assert found[0].polygons[0].reshape(-1) == pytest.approx(ring)
@@ -240,7 +240,7 @@ def test_labelme_pictures_inside_their_files_lines_and_its_own_labels_are_conver
     labelme_file(source, "b", [shape("dent", "line", [[5, 5], [20, 5]])], imageData=packed)
     arguments = ["--from", "labelme", source, "--to", "coco"]
     code, out, err = run(capsys, *arguments, "--out", tmp_path / "x")
-    assert code == 0 and "1 pictures with 1 objects" in out, err  # b lost its only object: it is no good part
+    assert code == 0 and "1 picture with 1 object" in out, err  # b lost its only object: it is no good part
     image = cv2.imread(str(tmp_path / "x/images/train/a.png"))
     assert image.shape == (20, 30, 3) and (image == 7).all()
     code, out, err = run(capsys, *arguments, "--out", tmp_path / "y", "--line-width", 4)

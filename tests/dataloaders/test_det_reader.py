@@ -308,6 +308,6 @@ def test_boxes_that_scaling_makes_thinner_than_a_pixel_are_named(tmp_path):
         logger.remove(sink)
     assert (batch.targets.labels >= 0).sum() == 2
     assert [line for line in lines if "thinner than a pixel" in line] == [
-        f"1 boxes thinner than a pixel in an input of 64 x 64: {tmp_path / 'a.png'} box 0. They are not learnt, and what "
+        f"1 box thinner than a pixel in an input of 64 x 64: {tmp_path / 'a.png'} box 0. They are not learnt, and what "
         'shows nothing else passes for a good part: raise preprocess.size, or set "resize": "tile"\n'
     ]

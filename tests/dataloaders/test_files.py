@@ -101,7 +101,7 @@ def test_pipes_sockets_and_devices_among_pictures_are_named_and_left_out(tmp_pat
     server.close()
     assert len(data) == 1
     (said,) = data.census.omissions()
-    assert said.startswith("3 entries that are no files") and "pipe.png" in said and "device.png" in said
+    assert said.startswith("3 files of other kinds") and "pipe.png" in said and "device.png" in said
 
 
 @pytest.mark.parametrize("what", ["pipe", "device", "system", "folder"])
@@ -154,7 +154,7 @@ def test_pictures_of_kinds_that_are_not_read_are_named(tmp_path, make_picture):
     make_picture(tmp_path / "train" / "ok" / "1.png")
     touch(tmp_path, "train/ok/2.HEIC", "train/ok/notes.txt")
     (said,) = FolderDataset(str(tmp_path)).census.omissions()
-    assert said.startswith("1 files of kinds that are not read as pictures") and "2.HEIC" in said
+    assert said.startswith("1 file of kinds not read as pictures") and "2.HEIC" in said
 
 
 def test_a_link_that_leads_nowhere_counts_as_a_picture_and_is_missed_by_name(tmp_path):

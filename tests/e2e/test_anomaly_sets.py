@@ -96,7 +96,7 @@ def test_unreadable_calibration_pictures_are_named_and_too_many_end_the_run(
     some = {**rule, "trainer.kwargs.max_bad_fraction": 0.1}
     assert run("-c", write_config(tiny_anomaly_config, some), "--device", "cpu") == 0
     said = " ".join(capsys.readouterr().err.split())
-    assert "skipped: " in said and "1 pictures cannot be read or answered, of 12 pictures" in said
+    assert "skipped: " in said and "1 picture cannot be read or answered, of 12 pictures" in said
     folders = sorted((tmp_path / "runs").iterdir(), key=lambda folder: folder.stat().st_mtime)
     card = checkpoint.load(folders[-1] / "checkpoints" / "best.ckpt")["card"]
     assert "5 good and 6 bad pictures" in card

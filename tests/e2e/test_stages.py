@@ -250,7 +250,7 @@ def test_killed_run_goes_on_and_two_processes_train_together(tiny_config, write_
     more = ["-o", f"trainer.kwargs.max_epochs={done + 2}", "trainer.kwargs.eval_interval=1"]
     result = subprocess.run([*command, "--resume", "--devices", "2", *more], cwd=ROOT, capture_output=True, text=True)
     assert result.returncode == 0, result.stderr
-    assert f"epoch {done + 1}" in result.stderr and "2 process(es)" in result.stderr
+    assert f"epoch {done + 1}" in result.stderr and "2 processes" in result.stderr
     content = checkpoint.load(latest)
     assert content["epoch"] == done + 2 and content["world_size"] == 2
     assert content["metrics"]

@@ -61,7 +61,7 @@ def stage_config(tmp_path, trained, tiny_data, stage):
     ("stage", "folder", "words"),
     [
         ("Eval", "eval/val", "no report was written"),
-        ("Demo", "demo/pictures", "2 of 12 pictures were drawn; results.json and the contact sheet were not written"),
+        ("Demo", "demo/pictures", "2 of 12 pictures drawn; results.json and the contact sheet were not written"),
         ("Export", "export/model", "nothing was exported: what was not yet proven is removed"),
     ],
 )

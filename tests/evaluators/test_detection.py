@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from dao.errors import ConfigError, DataError, RunError
-from dao.evaluators import box_counts, detection, detection_report
+from dao.evaluators import box_counts, detection, detection_worst
 from dao.evaluators.coco_ap import PictureBoxes, precision
 from dao.evaluators.detection import DetEvaluator
 from dao.structures import Batch, GroundTruth, Prediction
@@ -270,17 +270,26 @@ def test_worst_pictures_come_first():
     alarm = said((0, 0.9, 0, 0, 9, 9)), said((0, 0.5, 0, 0, 9, 9))
     pairs = [(truth(), said()), (truth(), alarm[1]), (truth((0, 0, 0, 9, 9)), said()), (truth(), alarm[0]), scene()[0]]
     evaluator, _ = evaluate(pairs, score=0.3)
-    order, wrong = detection_report.worst_order(evaluator.pictures, evaluator.pairings, 0.3)
+    order, wrong = detection_worst.worst_order(evaluator.pictures, evaluator.pairings, 0.3)
     assert (order, wrong) == ([4, 3, 1, 2, 0], 4)
 
 
-def test_mistakes_are_drawn_in_their_colours():
+def test_truth_and_answer_are_drawn_beside_each_other_in_the_colours_of_the_legend():
     evaluator, _ = evaluate(scene(), score=0.3)
-    picture, pairing = evaluator.pictures[0], evaluator.pairings[0]
-    drawn = detection_report.draw_verdicts(np.full((100, 200, 3), 90, np.uint8), picture, pairing, CLASSES, 0.3)
-    scale = detection_report.TILE / 200
-    report = detection_report
-    for left, colour in ((40, report.FOUND), (120, report.MISSED), (160, report.ALARM)):
-        row, edge = drawn[round(10 * scale)], round(left * scale)
+    picture, pairing, report = evaluator.pictures[0], evaluator.pairings[0], detection_worst
+    there, answer = report.verdict_views(np.full((100, 200, 3), 90, np.uint8), picture, pairing, CLASSES, 0.3)
+    scale = there.shape[1] / 200
+    for view, left, colour in ((there, 40, report.FOUND), (there, 120, report.MISSED), (answer, 160, report.ALARM)):
+        row, edge = view[round(14 * scale)], round(left * scale)
         beside = {tuple(int(v) for v in pixel) for pixel in row[edge - 8 : edge + 1]}  # frames lie outside their box
         assert colour in beside, (left, beside)
+    assert not (answer == report.MISSED).all(2).any() and not (there == report.ALARM).all(2).any()
+
+
+def test_the_worst_sheet_says_in_words_what_was_found():
+    pairs = [*scene(), (truth(), said((0, 0.9, 0, 0, 9, 9))), (truth((0, 0, 0, 9, 9)), said((0, 0.9, 0, 0, 9, 9)))]
+    evaluator, _ = evaluate(pairs, score=0.3)
+    words = [detection_worst.worst_words(*both, 0.3) for both in zip(evaluator.pictures, evaluator.pairings)]
+    assert words == [
+        "found 2 of 4 defects, 3 false alarms", "is good", "is good, 1 false alarm", "found 1 of 1 defect",
+    ]  # fmt: skip

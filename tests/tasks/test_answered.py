@@ -281,3 +281,53 @@ def test_stages_name_and_count_what_has_no_answer(
         assert len(results["results"]) == len(results["unreadable"]) == 6
     else:
         assert json.loads((out / "metrics.json").read_text())["pictures"] == 6
+
+
+def test_what_the_other_processes_left_out_counts_against_the_share_too(
+    ckpt, tiny_config, write_config, capsys, monkeypatch
+):
+    """Two of twelve, one in each of two processes: neither alone is more than a tenth."""
+    from dao.tasks.classification import ClassificationTask
+    from dao.utils import dist
+
+    path, real, calls = ckpt(), ClassificationTask.checked.__func__, []
+
+    def once(cls, outputs, card, pictures, hw):
+        calls.append(1)
+        return real(
+            cls, {"scores": np.full_like(outputs["scores"], np.nan)} if len(calls) == 5 else outputs, card, pictures, hw
+        )
+
+    monkeypatch.setattr(ClassificationTask, "checked", classmethod(once))
+    config = {"trainer": {"type": "Eval", "kwargs": {"ckpt": str(path), "max_bad_fraction": 0.1}}}
+    assert main.main(["-c", str(write_config(config)), "--device", "cpu"]) == 0
+    assert "1 pictures cannot be read or answered, of 12" in capsys.readouterr().err
+    calls.clear()
+    together = dist.all_gather_object
+
+    def with_another(value):
+        of_reasons = isinstance(value, dict) and value and all(isinstance(reason, str) for reason in value.values())
+        return [value, {"other.png": "no answer"}] if of_reasons else together(value)
+
+    monkeypatch.setattr(dist, "all_gather_object", with_another)
+    assert main.main(["-c", str(write_config(config)), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert "2 pictures cannot be read or answered, more than max_bad_fraction = 0.1" in said and "other.png" in said
+
+
+@pytest.mark.parametrize("spoilt", range(4))
+def test_one_window_without_an_answer_spoils_the_whole_picture_of_a_detector(spoilt):
+    """Of four windows each in turn: what the other three found is no answer for the picture."""
+    task, seen = make("det", "tile"), []
+
+    def run(images):
+        outputs = task.run(images)
+        for row in range(len(images)):
+            if len(seen) == spoilt:
+                outputs["scores"][row, -1] = np.nan
+            seen.append(row)
+        return outputs
+
+    with pytest.raises(AnswerError, match="'scores' are not finite"):
+        task.answer(run, picture((100, 100)), task.card())
+    assert spoilt < len(seen) <= 4

@@ -5,7 +5,7 @@ import pytest
 
 from dao.structures import GroundTruth
 from dao.utils.visualize import color_of
-from dao.utils.visualize_boxes import _free_place, annotate_boxes, frame_of, line_width, small_boxes
+from dao.utils.visualize_boxes import annotate_boxes, frame_of, free_place, line_width, small_boxes
 
 GREY = np.full((480, 640, 3), 100, np.uint8)
 
@@ -25,14 +25,14 @@ def test_small_and_grey_pictures_are_enlarged_by_a_whole_factor():
 
 @pytest.mark.parametrize("box", [[0, 0, 640, 480], [600, 0, 640, 20], [-50, -50, 10, 10], [0, 470, 5, 480]])
 def test_tags_stay_inside(box):
-    left, top = _free_place(np.array(box, float), (20, 90), (480, 640), [])
+    left, top = free_place(np.array(box, float), (20, 90), (480, 640), [])
     assert 0 <= left <= 640 - 90 and 0 <= top <= 480 - 20
 
 
 def test_tags_of_boxes_in_one_place_do_not_cover_each_other():
     taken = []
     for _ in range(5):
-        left, top = _free_place(np.array([200.0, 200, 400, 300]), (20, 90), (480, 640), taken)
+        left, top = free_place(np.array([200.0, 200, 400, 300]), (20, 90), (480, 640), taken)
         assert not any(left < r and left + 90 > x and top < b and top + 20 > t for x, t, r, b in taken)
         taken.append((left, top, left + 90, top + 20))
 
@@ -45,8 +45,17 @@ def test_truth_is_dashed():
     assert edge == {color_of(0), (255, 255, 255)} and (drawn[100:250, 100:300] == 100).all()
 
 
+def test_a_name_covers_no_other_box_where_there_is_room_elsewhere():
+    above = np.array([200.0, 150, 260, 196])  # where the name of the box below would stand
+    box = np.array([200.0, 200, 260, 230])
+    assert free_place(box, (20, 50), (480, 640), [])[1] < 200
+    left, top = free_place(box, (20, 50), (480, 640), [], np.array([box, above]))
+    assert top >= 230 or left >= 260 or left + 50 <= 200
+
+
 def test_a_sheets_picture_is_small_and_marked():
-    assert small_boxes(GREY, np.array([[100.0, 100, 300, 250]]), np.array([0])).shape == (192, 256, 3)
+    drawn = small_boxes(GREY, np.array([[100.0, 100, 300, 250]]), np.array([0]))
+    assert drawn.shape == (222, 296, 3) and (drawn == color_of(0)).all(2).any()  # 222 x 296 is 256 x 256, about
 
 
 @pytest.mark.parametrize("side", [64, 640, 4000])

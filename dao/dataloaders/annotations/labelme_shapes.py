@@ -59,7 +59,7 @@ def read_shapes(
     for shape in read:
         place = f"{name} shape {shape.number} ({shape.label})"
         if shape.found is None and shape.group in outlined:
-            census.adjust("lines and points of a group that has an area, passed over", place)
+            census.adjust("shapes without an area, of a group that has one, passed over", place)
         elif shape.found is None:
             census.omit(f"shapes without an area ({shape.kind}) left out; line_width draws them", place)
             lost += 1

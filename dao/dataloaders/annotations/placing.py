@@ -8,6 +8,7 @@ from pathlib import Path
 
 from dao.dataloaders.annotations.structures import AnnotatedObject, Annotations
 from dao.utils import atomic
+from dao.utils.counted import of_one
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +42,7 @@ def objects(annotations: Annotations) -> list[AnnotatedObject]:
 
 def count_text(count: int, what: str) -> list[str]:
     """A sentence's list, empty where nothing was lost."""
-    return [f"{count} {what}"] if count else []
+    return [f"{count} {of_one(what) if count == 1 else what}"] if count else []
 
 
 def write_text(path: Path, text: str) -> None:

@@ -100,7 +100,7 @@ def write_voc(annotations: Annotations, out: Path, split: str, places: Sequence[
     return [
         *count_text(sum(outlined(marked) for marked in every), "outlines or masks: VOC has boxes alone"),
         *count_text(
-            sum(marked.crowd for marked in every), "boxes of several objects (crowd) are marked 'difficult' instead"
+            sum(marked.crowd for marked in every), "boxes of several objects (crowd), marked 'difficult' instead"
         ),
     ]
 
@@ -156,7 +156,7 @@ def write_yolo(
     every = objects(annotations)
     boxed = sum(outlined(m) and not _unasked(m) and not (outlines and _single(m)) for m in every)
     return [
-        *count_text(boxed, "outlines or masks: their boxes were written"),
+        *count_text(boxed, "outlines or masks: the box round each was written"),
         *count_text(sum(map(_unasked, every)), "boxes that need not be found (crowd, difficult): left out altogether"),
     ]
 

@@ -23,6 +23,7 @@ from dao.dataloaders.splits import assign_splits
 from dao.errors import ConfigError, DataError, Problem
 from dao.register import Registers
 from dao.structures import Sample
+from dao.utils.counted import counted
 from dao.utils.roi import Parts, parts_of_mask, parts_of_polygons, polygon_problem
 
 BAD = "bad"
@@ -110,10 +111,11 @@ class AnomalyDataset(ImageDataset):
         held = sum(record.held_out for record in self.records)
         views = sum(record.view for record in self.records)
         good = self.class_counts()[0]
-        line = f"{good - held} good pictures to learn from, {held} more held out for the threshold"
+        line = f"{counted(good - held, 'good picture')} to learn from, {held} more held out for the threshold"
         if views:
             files = len({record.path for record in self.records})
-            line = f"{good - held} views of {files} good pictures to learn from, {held} other views for the threshold"
+            line = f"{counted(good - held, 'view')} of {counted(files, 'good picture')} to learn from, "
+            line += f"{counted(held, 'other view')} for the threshold"
         return line if good == len(self) else f"{line}; {len(self) - good} bad ones, which teach nothing"
 
 

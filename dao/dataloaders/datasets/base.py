@@ -17,6 +17,7 @@ from dao.dataloaders.files import read_file
 from dao.dataloaders.splits import assign_splits, ratio_problem
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.structures import Sample
+from dao.utils.counted import counted
 
 ALL = "all"  # in the place of a split: every picture, whatever split it belongs to
 MAX_LISTED = 10  # how many offending names a message shows
@@ -91,9 +92,13 @@ class ImageDataset:
                 message = f"expected a Record, whose path is text, got {record!r:.80}"
                 raise DataError(f"{type(self).__name__} hands over a record that is none: {message}")
         if not any(os.path.exists(record.path) for record in self.records):  # noqa: PTH110 (many)
+            which, be = (
+                ("the one picture", "does not exist:")
+                if len(self.records) == 1
+                else (f"none of the {len(self.records)} pictures", "exists, e.g.")
+            )
             raise DataError(
-                f"none of the {len(self.records)} pictures of {origin} exists, e.g. {self.records[0].path}; "
-                "check the folder that the paths start from (data_dir)"
+                f"{which} of {origin} {be} {self.records[0].path}; check the folder that the paths start from (data_dir)"
             )
 
     def __len__(self) -> int:
@@ -122,7 +127,7 @@ class ImageDataset:
     def summary(self) -> str:
         """One line of what is in it, for the log."""
         counts = ", ".join(f"{name} {n}" for name, n in zip(self.classes, self.class_counts()))
-        return f"{len(self)} training pictures in {len(self.classes)} classes: {counts}"
+        return f"{counted(len(self), 'training picture')} in {counted(len(self.classes), 'class')}: {counts}"
 
     def read(self, index: int, in_channels: int = 3, bit_depth: int = 16) -> Sample:
         """Decode one picture with its target. Raises DataError when it cannot be read."""
@@ -241,7 +246,7 @@ def raise_listed(source: str, problems: Sequence[str], what_to_do: str) -> None:
         rows = [f"  {problem}" for problem in problems[:MAX_LISTED]]
         if len(problems) > MAX_LISTED:
             rows.append(f"  ... and {len(problems) - MAX_LISTED} more")
-        count = f"{len(problems)} problem{'s' if len(problems) != 1 else ''}"
+        count = counted(len(problems), "problem")
         raise DataError("\n".join([f"{source}: {count}", *rows, what_to_do]))
 
 

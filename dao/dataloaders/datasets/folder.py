@@ -84,7 +84,7 @@ def find_images(
             if is_image_name(name, suffixes):
                 yield os.path.join(where, name)  # noqa: PTH118 (hot)
             elif census is not None and is_image_name(name, OTHER_PICTURES):
-                census.omit("files of kinds that are not read as pictures left out", os.path.join(where, name))  # noqa: PTH118
+                census.omit("files of kinds not read as pictures left out", os.path.join(where, name))  # noqa: PTH118
 
 
 def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, suffixes: tuple[str, ...]) -> Path:

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.dataloaders import decoding_budget
 from dao.dataloaders.datasets.embedded import unwrapped
 from dao.dataloaders.datasets.picture_head import (
     LABS,
@@ -120,7 +121,10 @@ def decode_all_bits(data: bytes, path: str | Path, in_channels: int = 3) -> NDAr
 
 
 def refuse_unfit(data: bytes, path: str | Path, head: Head | None) -> None:
-    """Raise DataError, before anything is decoded, for more pixels than are allowed and for kinds that would come wrong."""
+    """Raise DataError, before anything is decoded, for more pixels than are allowed and for kinds that would come wrong.
+
+    A large picture waits here for its share of the memory, see `decoding_budget`.
+    """
     height, width = (head.hw if head else _hw_by_pillow(io.BytesIO(data))) or (0, 0)
     if height * width > max_pixels():
         raise DataError(
@@ -132,6 +136,7 @@ def refuse_unfit(data: bytes, path: str | Path, head: Head | None) -> None:
         raise DataError(f"{path}: its colours are CIE L*a*b*, which is not read; save it as RGB")
     if tags.get(PHOTOMETRIC) == WHITE_IS_ZERO and head is not None and head.bits > 8:
         raise DataError(f"{path}: its {head.bits}-bit values count from white to black; save it with black as 0")
+    decoding_budget.take(height * width)
 
 
 def _is_for_pillow(head: Head) -> bool:

@@ -22,6 +22,7 @@ from dao.dataloaders.datasets.segmentation import BACKGROUND, SegDataset, with_b
 from dao.dataloaders.guard import reading
 from dao.errors import DataError, Problem
 from dao.register import Registers
+from dao.utils.counted import counted
 
 
 class AnnotatedSegmentation(SegDataset):
@@ -81,7 +82,8 @@ class AnnotatedSegmentation(SegDataset):
         clean = sum(1 for image in self.images if not image.objects)
         marked = sum(len(image.objects) for image in self.images)
         return (
-            f"{len(self)} training pictures with {marked} marked objects, {clean} pictures without any; "
+            f"{counted(len(self), 'training picture')} with {counted(marked, 'marked object')}, "
+            f"{counted(clean, 'picture')} without any; "
             f"classes: {', '.join(self.classes)}"
         )
 

@@ -16,6 +16,7 @@ from dao.dataloaders.datasets.image_io import read_hw, read_image
 from dao.dataloaders.datasets.masks import IGNORE, Mask, MaskCodec, read_raw_mask, refuse_other_size
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.structures import Sample
+from dao.utils.counted import counted
 
 BACKGROUND = "background"
 LOOKED_AT = 24  # masks that are read at the start, spread over the set, to see whether the settings can be right
@@ -166,7 +167,7 @@ class SegDataset(ImageDataset):
         """One line; masks are not read for it."""
         clean = sum(1 for record in self.records if isinstance(record, SegRecord) and not record.files())
         without = f", {clean} of them without a mask (good parts)" if clean else ""
-        return f"{len(self)} training pictures{without}; classes: {', '.join(self.classes)}"
+        return f"{counted(len(self), 'training picture')}{without}; classes: {', '.join(self.classes)}"
 
 
 def pixels_of(path: str) -> int:

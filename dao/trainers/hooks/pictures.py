@@ -11,6 +11,7 @@ from dao.dataloaders import fingerprint
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
 from dao.utils import dist
+from dao.utils.counted import counted
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
@@ -38,9 +39,9 @@ class ChangedPictures(Hook):
             gone = sorted(set(now) - set(before))
             best = f", the best one (epoch {trainer.best['epoch']}) among them" if trainer.best else ""
             logger.warning(
-                "epoch {} was validated without {} pictures that the epochs before it were judged by{}: {}. What is compared "
+                "epoch {} was validated without {} that the epochs before it were judged by{}: {}. What is compared "
                 "from here on, the best as well, are numbers of different sets",
-                trainer.epoch + 1, len(gone), best, ", ".join(gone[:SHOWN]),
+                trainer.epoch + 1, counted(len(gone), "picture"), best, ", ".join(gone[:SHOWN]),
             )  # fmt: skip
 
     def state_dict(self) -> dict[str, Any]:

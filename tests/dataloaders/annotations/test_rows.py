@@ -102,7 +102,7 @@ def test_a_set_that_lost_every_object_is_refused(tmp_path):
         CocoSegmentation(path)
     content["annotations"][0] |= {"bbox": [200, 200, 5, 5], "segmentation": []}
     (tmp_path / "a.json").write_text(json.dumps(content))
-    with pytest.raises(DataError, match="1 boxes outside their picture left out"):
+    with pytest.raises(DataError, match="1 box outside its picture left out"):
         CocoDetection(path)
 
 
@@ -338,7 +338,7 @@ def test_yolo_label_files_that_no_picture_claims_are_counted_and_named(tmp_path)
 
 
 def test_yolo_pictures_that_all_lost_their_labels_are_refused(tmp_path):
-    with pytest.raises(DataError, match=r"no picture of split 'train' has a label file, and 1 label files"):
+    with pytest.raises(DataError, match=r"no picture of split 'train' has a label file, and 1 label file"):
         read_yolo(yolo(tmp_path, label="labels/a.txt"))
 
 

@@ -64,7 +64,7 @@ def test_all_wrong_lines_are_named_at_once(write_list):
     ("text", "labels", "message"),
     [
         ("", None, "lists no pictures"),
-        ("nothing/here.png dent\n", None, "none of the 1 pictures.*data_dir"),
+        ("nothing/here.png dent\n", None, "the one picture of .* does not exist: .*data_dir"),
         ("train/dent/0.png dent\n", "dent\ndent\n", "each once; got twice: dent"),
     ],
 )

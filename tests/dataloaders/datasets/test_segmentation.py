@@ -270,7 +270,7 @@ def test_coco_polygons_become_masks(tmp_path):
     data = CocoSegmentation(str(tmp_path / "a.json"))
     assert data.classes == CLASSES and np.array_equal(data.read(0).mask, mask((1, 2, 2), (2, 3, 3)))
     assert data.read(1).mask.shape == (7, 9) and not data.read(1).mask.any()
-    assert "2 marked objects, 1 pictures without any" in data.summary()
+    assert "2 marked objects, 1 picture without any" in data.summary()
     with pytest.raises(DataError, match="not among the known ones: dent"):
         CocoSegmentation(str(tmp_path / "a.json"), classes=["background", "scratch"])
     picture(tmp_path / "a.png", (16, 12))

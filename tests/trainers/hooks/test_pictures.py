@@ -46,7 +46,7 @@ def test_a_validation_picture_that_disappears_in_mid_run_is_named_with_the_best(
         hook.after_epoch(trainer)
     (line,) = said  # once, not every epoch
     assert (
-        line.startswith("epoch 2 was validated without 1 pictures")
+        line.startswith("epoch 2 was validated without 1 picture")
         and "best one (epoch 1)" in line
         and str(gone) in line
     )

@@ -95,6 +95,21 @@ def test_an_iterations_line_fits_120_columns(losses):
     assert len(line) + 17 <= 120 and ("(iou 3.1 obj 4.2 cls 5)" in line) == ("iou" in losses)
 
 
+@pytest.mark.parametrize(("stale", "begins"), [(2, 0), (0, 1)])
+def test_the_time_left_is_by_the_iterations_that_this_process_made(monkeypatch, stale, begins):
+    """stale: what the trainer's counter says before the loop sets it: a resume that owed the end of the epoch before left
+    it at that epoch's last iteration, and the second iteration divided by 0."""
+    hook, seconds = console.Console(1), iter([100.0, 106.0])
+    monkeypatch.setattr(console.time, "monotonic", lambda: next(seconds))
+    hook.start_iter = None
+    trainer = SimpleNamespace(
+        epoch=1, iters_per_epoch=3, max_epochs=3, start_iter=begins, iter=stale, global_iter=3 + stale
+    )
+    hook.before_epoch(trainer)
+    trainer.global_iter = 3 + begins + 1  # two are made, in 6 seconds
+    assert hook.seconds_left(trainer) == pytest.approx(3.0 * (9 - 3 - begins - 2))
+
+
 def test_an_epochs_line_has_both_counts_and_the_last_lines_their_intervals():
     line = line_of(
         {"foreground/miou": 0.7654, "gone": float("nan")},

@@ -5,7 +5,7 @@ import itertools
 import numpy as np
 import pytest
 
-from dao.tiling import blend, ramp, starts, windows
+from dao.preprocess.tiling import blend, ramp, starts, windows
 
 
 @pytest.mark.parametrize("hw", [(10, 10), (64, 64), (65, 64), (200, 130), (64, 1000)])

@@ -4,8 +4,9 @@ import cv2
 import numpy as np
 import pytest
 
+from dao.answers.roi import parts_of_polygons, polygon_problem, raster
+from dao.dataloaders.datasets.region_mask import parts_of_mask
 from dao.errors import DataError
-from dao.utils.roi import parts_of_mask, parts_of_polygons, polygon_problem, raster
 
 
 def test_a_polygon_lies_where_it_says():

@@ -12,11 +12,11 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from dao.dataloaders.datasets import image_io, picture_head
-from dao.dataloaders.datasets.image_io import decode_image, read_hw, read_image, turn
 from dao.dataloaders.datasets.masks import read_raw_mask
-from dao.dataloaders.datasets.picture_head import head_of
 from dao.errors import DataError
+from dao.images import image_io, picture_head
+from dao.images.image_io import decode_image, read_hw, read_image, turn
+from dao.images.picture_head import head_of
 
 CORNERS = np.zeros((40, 60, 3), np.uint8)  # no turn of it equals another
 CORNERS[:10, :20] = (250, 20, 20)

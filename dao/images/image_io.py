@@ -11,9 +11,11 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.dataloaders import decoding_budget
-from dao.dataloaders.datasets.embedded import unwrapped
-from dao.dataloaders.datasets.picture_head import (
+from dao.errors import DataError
+from dao.images import decoding_budget
+from dao.images.embedded import unwrapped
+from dao.images.files import open_file, read_file
+from dao.images.picture_head import (
     LABS,
     PHOTOMETRIC,
     RGB,
@@ -24,8 +26,6 @@ from dao.dataloaders.datasets.picture_head import (
     Head,
     head_of,
 )
-from dao.dataloaders.files import open_file, read_file
-from dao.errors import DataError
 
 IMAGE_EXTENSIONS = (
     ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".bmp", ".dib", ".tif", ".tiff", ".webp", ".gif", ".jp2",
@@ -209,26 +209,33 @@ def _decode(data: bytes, path: str | Path, in_channels: int) -> NDArray[np.gener
 
 def _decode_by_pillow(data: bytes, path: str | Path, in_channels: int) -> NDArray[np.generic]:
     """Formats that this OpenCV build does not know (rare CMYK and TIFF kinds); slower, as complete."""
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     try:
         with Image.open(io.BytesIO(data)) as opened:
-            image = ImageOps.exif_transpose(opened)
-            if image.mode in ("F", "I"):
-                kind = "float" if image.mode == "F" else "32-bit"
-                raise DataError(f"{path}: {_no_range(kind)}")
-            if image.mode == "LAB":
-                raise DataError(f"{path}: its colours are CIE L*a*b*, which is not read; save it as RGB")
-            if image.mode.startswith("I;16"):
-                return np.asarray(image).astype(np.uint16)
-            if image.mode == "RGBA":  # dropped, not blended
-                image = image.convert("RGB")
-            return np.asarray(image.convert("RGB" if in_channels == 3 else "L"))
+            return pixels_of_pillow(opened, path, in_channels)
     except DataError:
         raise
     except Exception as error:  # Pillow raises many kinds for damaged files
         reason = "not a picture, or a damaged one" if "cannot identify" in str(error) else str(error)
         raise DataError(f"{path}: {reason} ({len(data)} bytes)") from None
+
+
+def pixels_of_pillow(opened: Any, path: str | Path, in_channels: int) -> NDArray[np.generic]:
+    """The pixels of Pillow's Image, upright, RGB or grey: as `decode_all_bits`. path: for messages."""
+    from PIL import ImageOps
+
+    image = ImageOps.exif_transpose(opened)
+    if image.mode in ("F", "I"):
+        kind = "float" if image.mode == "F" else "32-bit"
+        raise DataError(f"{path}: {_no_range(kind)}")
+    if image.mode == "LAB":
+        raise DataError(f"{path}: its colours are CIE L*a*b*, which is not read; save it as RGB")
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode == "RGBA":  # dropped, not blended
+        image = image.convert("RGB")
+    return np.asarray(image.convert("RGB" if in_channels == 3 else "L"))
 
 
 def _no_range(kind: str) -> str:

@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dao.dataloaders.datasets.folder import find_images
-from dao.dataloaders.datasets.image_io import find_damage, is_image_name, read_image
 from dao.errors import DataError
+from dao.images.image_io import find_damage, is_image_name, read_image
+from dao.images.listing import find_images
 
 GRADIENT = np.stack(
     [np.tile(np.arange(60, dtype=np.uint8) * 4, (40, 1)), *[np.full((40, 60), v, np.uint8) for v in (40, 200)]], -1

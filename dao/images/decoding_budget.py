@@ -19,7 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from loguru import logger
+from dao.utils.warning import warn
 
 LARGE = 2**26  # pixels: 8192 x 8192, 0.2 GB as RGB
 SHARE = 0.25  # of the memory; a decoder may hold a picture twice
@@ -64,8 +64,7 @@ def take(pixels: int) -> bool:
     for file in turn:
         file.close()
     if not held:
-        logger.warning("no memory was free for a picture of {:,} pixels in {:g} s: it is decoded all the same",
-                       pixels, PATIENCE)  # fmt: skip
+        warn(f"no memory was free for a picture of {pixels:,} pixels in {PATIENCE:g} s: it is decoded all the same")
     return bool(held)
 
 

@@ -10,10 +10,12 @@ import stat
 from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from dao.dataloaders.census import Census
 from dao.errors import DataError
+
+if TYPE_CHECKING:
+    from dao.dataloaders.census import Census
 
 MAX_BYTES = 2**30  # of one file; uncompressed, a picture of as many pixels as is allowed (`image_io.max_pixels`) fits
 MAX_BYTES_VARIABLE = "AICORE_MAX_BYTES"

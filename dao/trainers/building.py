@@ -12,7 +12,7 @@ from dao.dataloaders.fingerprint import fingerprint
 from dao.dataloaders.inherited import left_over
 from dao.errors import ConfigError, Problem
 from dao.models.expected import preprocess_of
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.tasks import build
 from dao.tasks.base import Task

@@ -5,10 +5,10 @@ import itertools
 import numpy as np
 import pytest
 
-from dao.tiling import windows
-from dao.utils.box_grid import MOST_PAIRS, BoxGrid
-from dao.utils.matching import Boxes, iou_matrix, match
-from dao.utils.tiled_boxes import merge_windows
+from dao.answers.box_grid import MOST_PAIRS, BoxGrid
+from dao.answers.matching import Boxes, iou_matrix, match
+from dao.answers.tiled_boxes import merge_windows
+from dao.preprocess.tiling import windows
 
 HW, TILE = (100, 180), (100, 100)
 

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.tiling import Window
-from dao.utils.box_grid import BoxGrid
-from dao.utils.matching import Boxes, common_area, iou
+from dao.answers.box_grid import BoxGrid
+from dao.answers.matching import Boxes, common_area, iou
+from dao.preprocess.tiling import Window
 
 AT_BORDER = 2.0  # pixels from a window's border within which a box is taken to be cut there
 MOSTLY_INSIDE = 0.6  # share of a cut box within a better one, from which on it is a piece of it

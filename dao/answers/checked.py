@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from dao.errors import AnswerError, CheckpointError
 from dao.structures import Batch, Prediction
 
+Outputs = dict[str, NDArray[Any]]
 Shape = Sequence[int | None]  # of a picture's part of an array; None for a side that may have any length
 
 

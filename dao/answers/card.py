@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from dao.answers import operating as points
 from dao.errors import AICoreError, CheckpointError
-from dao.preprocess import Preprocess, PreprocessSettings
-from dao.signature import check_kwargs
+from dao.preprocess.settings import PreprocessSettings
 
 DEEPEST = 40  # levels of a card's JSON; a region of interest has five
 LONGEST = 64 << 20  # characters of a card's JSON
@@ -94,10 +93,10 @@ def _values(content: Any) -> Iterator[tuple[Any, int]]:
 
 def _problems(card: ModelCard) -> Iterator[str]:
     """What is wrong with a card. May raise what its parts raise when they are read."""
-    from dao.register import Registers
+    from dao.answers.kinds import answer_class, names
 
-    if not isinstance(card.task, str) or card.task not in Registers.tasks:
-        yield f"'{card.task}' is no task; known are {', '.join(Registers.tasks)}"
+    if not isinstance(card.task, str) or card.task not in names():
+        yield f"'{card.task}' is no task; known are {', '.join(names())}"
         return
     if (
         not isinstance(card.classes, list)
@@ -111,26 +110,30 @@ def _problems(card: ModelCard) -> Iterator[str]:
     if not isinstance(card.preprocess, dict) or not isinstance(card.facts, dict):
         yield "its preprocess or facts are no object"
         return
-    wrong = check_kwargs(PreprocessSettings, card.preprocess, "preprocess")
-    settings = None if wrong else Preprocess(**card.preprocess).settings
-    yield from (f"{problem.where} {problem.what}" for problem in wrong or (settings.problems() if settings else []))
-    if settings and max(settings.size) > LARGEST_SIDE:
-        yield f"preprocess.size is {list(settings.size)}, and {LARGEST_SIDE} is the most that a side may have"
-    elif (
-        settings and settings.size[0] * settings.size[1] > LARGEST_AREA
-    ):  # which would end this process for want of memory
-        yield f"preprocess.size is {list(settings.size)}, and {LARGEST_AREA} pixels are the most that it may have"
-    kind = Registers.tasks.get(card.task)
-    if card.preprocess.get("resize", "letterbox") not in kind.resizes:  # type: ignore[attr-defined]
-        yield f"preprocess.resize '{card.preprocess['resize']}' is none of this task's"
-    facts = kind.completed(card.facts)  # type: ignore[attr-defined]
+    kind = answer_class(card.task)
+    yield from _problems_of_preprocess(card.preprocess, kind.resizes)
+    facts = kind.completed(card.facts)
     wrong = points.problems(facts, card.classes, {name: f"facts.{name}" for name in facts})
     yield from (f"{problem.where} {problem.what}" for problem in wrong)
     require(facts, points.SET_BY, isinstance(facts.get(points.SET_BY, {}), dict))
-    kind.check_facts(facts)  # type: ignore[attr-defined]
-    fewest = kind.fewest_classes(facts)  # type: ignore[attr-defined]
+    kind.check_facts(facts)
+    fewest = kind.fewest_classes(facts)
     if len(card.classes) < fewest:
         yield f"it names {len(card.classes)} class, and a model of this kind has at least {fewest}"
+
+
+def _problems_of_preprocess(values: Mapping[str, Any], resizes: Sequence[str]) -> Iterator[str]:
+    wrong = [f"preprocess.{name} {what}" for name, what in PreprocessSettings.misfits(values)]
+    yield from wrong
+    if wrong:
+        return
+    settings = PreprocessSettings.of(values)
+    if max(settings.size) > LARGEST_SIDE:
+        yield f"preprocess.size is {list(settings.size)}, and {LARGEST_SIDE} is the most that a side may have"
+    elif settings.size[0] * settings.size[1] > LARGEST_AREA:  # which would end this process for want of memory
+        yield f"preprocess.size is {list(settings.size)}, and {LARGEST_AREA} pixels are the most that it may have"
+    if settings.resize not in resizes:
+        yield f"preprocess.resize '{settings.resize}' is none of this task's"
 
 
 def require(facts: Mapping[str, Any], name: str, right: bool) -> None:

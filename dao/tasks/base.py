@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from dao.answers import operating as points
 from dao.answers.operating import SET_BY, changed
-from dao.calibrators.base import CalibrationScores
+from dao.calibrators.base import CalibrationScores, warn_of_few
 from dao.errors import AnswerError, CheckpointError, ConfigError, DataError, Problem
 from dao.preprocess import Preprocess, PreprocessSettings
 from dao.structures import Batch, Prediction
@@ -187,7 +187,9 @@ class Task(ABC):
             evaluator.update(answers.predict(batch), batch)
         evaluator.compute()
         badness, bad = evaluator.scored()
-        found = rule.picture(CalibrationScores(badness[~bad], badness[bad], source="the calibration set"))
+        scores = CalibrationScores(badness[~bad], badness[bad], source="the calibration set")
+        found = rule.picture(scores)
+        warn_of_few(rule, scores)
         if found.value <= 0:
             raise DataError(
                 f"no threshold does that: parts of which the model says nothing are among them ({found.how})"

@@ -20,6 +20,7 @@ from dao.tasks.base import TILES_A_BATCH
 from dao.tiling import batches as groups
 from dao.tiling import windows
 from dao.utils import dist
+from dao.utils.counted import counted, of_number
 
 if TYPE_CHECKING:
     from dao.tasks.anomaly import AnomalyTask
@@ -153,7 +154,8 @@ def windows_of_a_picture(dataset: Any, preprocess: Preprocess) -> int:
             continue
         hw = (image.shape[0], image.shape[1])
         count = len(windows(hw, preprocess.size, preprocess.settings.overlap))
-        logger.info("all {} windows of each picture are learnt from (as {} x {} pixels have)", count, *hw)
+        logger.info("{} of each picture {} learnt from (as {} x {} pixels have)",
+                    counted(count, "window"), of_number(count, "is", "are"), *hw)  # fmt: skip
         return count
     return 1
 

@@ -26,6 +26,7 @@ from dao.structures import Batch, Prediction
 from dao.tasks import answered
 from dao.tasks.card import ModelCard
 from dao.tiling import Window, batches, windows
+from dao.utils.counted import counted
 
 Outputs = dict[str, NDArray[Any]]
 Run = Callable[[NDArray[np.uint8]], Outputs]  # (B, H, W, C) uint8 -> named arrays in the pictures' own pixels
@@ -429,8 +430,8 @@ class Task(ABC):
     def nothing_shown(self, pictures: int) -> str:
         """Why a comparison on so many pictures says nothing where `extent` never moved, and what to do about it."""
         return (
-            f"the model gives one and the same answer, whatever it is shown ({pictures} "
-            f"picture{'' if pictures == 1 else 's'}), so a file that never looks would pass. Name more and different "
+            f"the model gives one and the same answer, whatever it is shown ({counted(pictures, 'picture')}), "
+            f"so a file that never looks would pass. Name more and different "
             'pictures in the section "images"; if those are many, the model has not learnt'
         )
 

@@ -20,6 +20,7 @@ from dao.trainers.base import kept
 from dao.trainers.evaluation import answering_as_counted
 from dao.trainers.update import updates_per_epoch
 from dao.utils import checkpoint, dist, run_folder
+from dao.utils.counted import counted
 
 if TYPE_CHECKING:
     from dao.trainers.hooks.base import Hook
@@ -137,7 +138,8 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
     _place_scheduler(trainer, content)
     logger.info("resumed from {}: epoch {}, iteration {}", path, trainer.start_epoch + 1, trainer.start_iter + 1)
     if trainer.start_epoch >= trainer.max_epochs:
-        logger.warning("all {} epochs are done; raise trainer.kwargs.max_epochs to train on", trainer.max_epochs)
+        logger.warning("the run is done ({}); raise trainer.kwargs.max_epochs to train on",
+                       counted(trainer.max_epochs, "epoch"))  # fmt: skip
 
 
 def take_over_facts(trainer: TrainVal, known: Mapping[str, Any]) -> None:

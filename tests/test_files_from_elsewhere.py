@@ -13,14 +13,17 @@ from safetensors.torch import save_file
 
 import dao.register
 from dao import config, placement, secret_values
+from dao.answers.card import ModelCard
 from dao.errors import AICoreError, CheckpointError, ConfigError
+from dao.evaluators.confusion import matrix_csv
+from dao.evaluators.files import write_csv
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.tasks import build
-from dao.tasks.card import ModelCard
 from dao.utils import checkpoint, offline
 from dao.utils import logger as log
 from dao.utils.printable import one_line, printable
+from dao.utils.run_folder import write_json
 
 NET = {"type": "TimmClassifier", "kwargs": {"model_name": "test_resnet"}}
 
@@ -62,6 +65,35 @@ def test_a_checkpoint_that_names_a_hub_is_built_offline(content, tmp_path, monke
     section = {"type": "TimmClassifier", "kwargs": {"model_name": name, "pretrained": True}}
     checkpoint.save({**content, "config": json.dumps({"type": "cls", "model": section})}, tmp_path / "a.ckpt")
     assert answered(tmp_path / "a.ckpt").scores.sum() == pytest.approx(1)
+
+
+NESTED = {
+    "det": ("YOLOXWithBackbone", lambda name: {"size": "nano", "backbone": {"type": "TimmFeatures", "kwargs": {"model_name": name}}}),
+    "seg": ("Unet", lambda name: {"encoder_name": f"tu-{name}", "encoder_depth": 3, "decoder_channels": [8, 8, 8]}),
+    "anomaly": ("STFPM", lambda name: {"backbone": name, "layers": ["layer1", "layer2"]}),
+}  # fmt: skip
+PLAIN = {"det": "mobilenetv3_small_050", "seg": "test_resnet", "anomaly": "test_resnet"}
+
+
+@pytest.mark.parametrize("hub", ["hf-hub:evil/", "HF_hub:evil/x/", "local-dir:/etc/", "hf-hub:"])
+@pytest.mark.parametrize("kind", NESTED)
+def test_a_hub_that_is_named_inside_a_models_settings_is_not_asked_either(kind, hub, monkeypatch):
+    monkeypatch.setattr(socket.socket, "connect", None)
+    monkeypatch.setattr(socket, "getaddrinfo", None)
+    (name, settings), classes = NESTED[kind], ["good", "bad"]
+
+    def section(model_name, **more):
+        return {"type": name, "kwargs": {**settings(model_name), **more}}
+
+    model = build.build_model({"type": kind, "model": section(PLAIN[kind])}, classes, 3)
+    task = build.task_class(kind)(model.eval(), Preprocess(size=(64, 64)), classes)
+    named = section(hub + PLAIN[kind], **({"encoder_weights": "imagenet"} if kind == "seg" else {}))
+    if kind == "det":
+        named["kwargs"]["backbone"]["kwargs"] |= {"pretrained": True, "checkpoint_path": "/dev/zero"}
+    content = {"model": model.state_dict(), "ema": None, "card": task.card().to_json(),
+               "config": json.dumps({"type": kind, "model": named})}  # fmt: skip
+    built = build.task_from_checkpoint(content, "a.ckpt")
+    assert built.section == section(PLAIN[kind])
 
 
 def test_whatever_asks_the_network_while_a_checkpoint_is_built_is_refused():
@@ -118,6 +150,19 @@ def test_a_card_that_cannot_be_is_refused_with_the_files_name(content, tmp_path,
     checkpoint.save({**content, "card": card}, tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match=r"a\.ckpt"):
         answered(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize(
+    ("task", "facts", "fewest"),
+    [("anomaly", {}, 2), ("cls", {"multi_label": False}, 2), ("cls", {"multi_label": True}, 1), ("det", {}, 1)],
+)
+def test_a_card_with_fewer_classes_than_its_model_can_answer_with_is_refused_in_words(task, facts, fewest):
+    text = json.dumps({"task": task, "classes": ["good"], "preprocess": {"size": [8, 8]}, "facts": facts})
+    if fewest == 1:
+        assert ModelCard.from_json(text).classes == ["good"]
+        return
+    with pytest.raises(CheckpointError, match="it names 1 class, and a model of this kind has at least 2"):
+        ModelCard.from_json(text, "a.onnx")
 
 
 def test_a_threshold_of_nan_would_call_every_part_good(tmp_path):
@@ -313,6 +358,19 @@ def test_a_module_that_ends_the_program_is_named(tmp_path):
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_no_control_character_of_a_class_reaches_a_table_or_a_json_file(tmp_path):
+    name = "ni\x1b[31mck\x9b\u202e\x7f"
+    shown = r"ni\x1b[31mck\x9b\u202e\x7f"
+    write_csv(tmp_path / "a.csv", ["class", f"score_{name}"], [[name, 0.5]], [[1]])
+    matrix_csv(tmp_path / "b.csv", [name, "ok"], [[1, 2], [3, 4]])
+    for file in ("a.csv", "b.csv"):
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        assert text.count(shown) == 2 and printable(text.replace("\r\n", "\n")) == text.replace("\r\n", "\n")
+    write_json(tmp_path / "a.json", {name: ["ä", name]})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {name: ["ä", name]} and printable(text) == text and "ä" in text
 
 
 def test_no_control_character_reaches_log_or_terminal(tmp_path, capsys):

@@ -12,10 +12,11 @@ import numpy as np
 
 from dao.dataloaders import content
 from dao.dataloaders.datasets.base import ImageDataset, some
-from dao.dataloaders.datasets.image_io import decode_all_bits, to_uint8
-from dao.dataloaders.files import read_file
 from dao.dataloaders.survey import describe_depth
 from dao.errors import DataError
+from dao.images import decoding_budget
+from dao.images.files import read_file
+from dao.images.image_io import decode_all_bits, to_uint8
 from dao.utils.counted import counted, of_number
 
 
@@ -105,12 +106,13 @@ def _look_at(dataset: ImageDataset, index: int) -> Picture:
     record = dataset.records[index]
     picture = Picture(record.path, record.labels)
     try:
-        decoded = decode_all_bits(read_file(record.path), record.path)
-        picture.pixels = content.of_pixels(decoded)
-        if decoded.dtype == np.uint16:
-            picture.brightest = max(1, int(decoded.max()))
-        picture.hw = to_uint8(decoded, record.path).shape[:2]
-        picture.reason = dataset.picture_problem(index, picture.hw)
+        with decoding_budget.shared():
+            decoded = decode_all_bits(read_file(record.path), record.path)
+            picture.pixels = content.of_pixels(decoded)
+            if decoded.dtype == np.uint16:
+                picture.brightest = max(1, int(decoded.max()))
+            picture.hw = to_uint8(decoded, record.path).shape[:2]
+            picture.reason = dataset.picture_problem(index, picture.hw)
     except DataError as error:
         picture.missing = not Path(record.path).exists()
         picture.reason = str(error).removeprefix(f"{record.path}: ")

@@ -16,12 +16,13 @@ from dao.dataloaders import box_geometry as geometry
 from dao.dataloaders.census import sentence
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.datasets.detection import BoxDataset
-from dao.dataloaders.datasets.image_io import read_hw
 from dao.dataloaders.loader import ImageLoader
 from dao.dataloaders.reader import BatchReader
 from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem
-from dao.preprocess import Preprocess
+from dao.images import decoding_budget
+from dao.images.image_io import read_hw
+from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.structures import BoxTargets, GroundTruth, Sample
 from dao.utils import dist
@@ -55,11 +56,12 @@ class DetReader(BatchReader):
         return self._without_crowds(sample) if self.training else sample
 
     def read_uncached(self, index: int) -> Sample:
-        sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
         settings = self.preprocess.settings
-        if not self.training or not self.resize_first or settings.resize in ("tile", "crop"):
-            return sample  # cutting comes last: a transform may bring the ends of a picture into the frame
-        return self._boxes_follow(replace(sample, image=self.preprocess.scale_uint8(sample.image)))
+        with decoding_budget.shared():
+            sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
+            if not self.training or not self.resize_first or settings.resize in ("tile", "crop"):
+                return sample  # cutting comes last: a transform may bring the ends of a picture into the frame
+            return self._boxes_follow(replace(sample, image=self.preprocess.scale_uint8(sample.image)))
 
     @staticmethod
     def _boxes_follow(sample: Sample) -> Sample:

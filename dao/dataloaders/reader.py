@@ -24,7 +24,8 @@ from dao.dataloaders.sample_transforms import Around
 from dao.dataloaders.samplers import BatchKey
 from dao.dataloaders.transforms import Pipeline, transform_seed
 from dao.errors import AICoreError, ConfigError, DataError
-from dao.preprocess import Preprocess
+from dao.images import decoding_budget
+from dao.preprocess.module import Preprocess
 from dao.structures import Batch, Sample, Unreadable
 from dao.utils.counted import counted
 from dao.utils.seeding import mix
@@ -131,8 +132,9 @@ class BatchReader:
 
     def read_uncached(self, index: int) -> Sample:
         """`read_one` from disk; what the cache is filled with."""
-        sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
-        return self.resize_sample(sample) if self.training and self.resize_first else sample
+        with decoding_budget.shared():
+            sample = self.dataset.read(index, self.preprocess.in_channels, self.preprocess.bit_depth)
+            return self.resize_sample(sample) if self.training and self.resize_first else sample
 
     def resize_sample(self, sample: Sample) -> Sample:
         """A training Sample at the model's size. A task whose target has pixels resizes it here as well."""

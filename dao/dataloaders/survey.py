@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dao.dataloaders.datasets.image_io import decode_all_bits, max_pixels, read_head
-from dao.dataloaders.files import read_file
 from dao.errors import DataError
+from dao.images import decoding_budget
+from dao.images.files import read_file
+from dao.images.image_io import decode_all_bits, max_pixels, read_head
 
 LOOKED_AT = 1000  # pictures, spread over a set; their heads cost some 30 us each on a local disk
 DECODED = 16  # of those with 16 bits
@@ -64,11 +65,12 @@ def describe_depth(brightest: int, example: str, bit_depth: int) -> str:
 
 def memory_note(processes: int, free_bytes: float) -> str:
     """What to say where as many of the largest allowed pictures as are decoded at once would not fit into memory."""
-    needed = processes * max_pixels() * 3
+    one = max_pixels() * 3
+    needed = min(processes * one, max(one, decoding_budget.places() * decoding_budget.LARGE * 3))
     if needed <= free_bytes:
         return ""
     return (
-        f"{processes} processes may decode a picture of up to {max_pixels():,} pixels each, {needed / 2**30:.1f} GiB in all, "
+        f"{processes} processes may decode pictures of up to {max_pixels():,} pixels each, {needed / 2**30:.1f} GiB at once, "
         f'and {free_bytes / 2**30:.1f} GiB are free: if yours are smaller, a lower "limits": {{"max_pixels": ...}} refuses '
         "a broken file that claims more"
     )

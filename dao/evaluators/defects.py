@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.answers.verdicts import large_regions, least_float32
+from dao.evaluators.pixels import around, kinds_in
 
 IGNORE = 255
 # from which probability on a pixel counts as defective: dense at both ends, where trained networks put most of theirs
@@ -63,7 +64,7 @@ def count(
     which = np.zeros(truth.shape, np.int32)
     for number, (_, box, region) in enumerate(true, start=1):
         which[box][region] = number
-    suspect = _around(defect_map >= levels[0])  # the sweep need not look where no threshold is reached
+    suspect = around(defect_map >= levels[0])  # the sweep need not look where no threshold is reached
     alarms_at, hits_at = _sweep(defect_map[suspect], anything[suspect], which[suspect], len(true), levels, min_area)
     defects = [
         _judged(label, predicted[box][region], defect_map[box][region], hits_at[:, i], levels, min_overlap)
@@ -86,10 +87,16 @@ def _sweep(
     alarms, hits = np.zeros(len(levels), np.int32), np.zeros((len(levels), defects), np.int64)
     explained, marked = np.flatnonzero(there), np.flatnonzero(which)  # most of a picture is neither
     of_defect = which.reshape(-1)[marked]
+    before = -1
     for row, level in enumerate(levels):
         called = heat >= least_float32(level)
-        if not called.any():
+        count = cv2.countNonZero(called.view(np.uint8))
+        if not count:
             break  # the levels rise
+        if count == before:  # no pixel was lost
+            alarms[row], hits[row] = alarms[row - 1], hits[row - 1]
+            continue
+        before = count
         _, labels, stats, _ = cv2.connectedComponentsWithStats(called.view(np.uint8), connectivity=8)
         large = stats[:, cv2.CC_STAT_AREA] >= min_area
         large[0] = False
@@ -102,7 +109,7 @@ def _sweep(
 
 def _marked_regions(truth: Mask, min_area: int) -> list[tuple[int, tuple[slice, slice], NDArray[np.bool_]]]:
     """The regions that count: class, where each lies, its own pixels there."""
-    kinds = [int(k) for k in np.unique(truth) if k not in (0, IGNORE)]
+    kinds = [int(k) for k in np.flatnonzero(kinds_in(truth)) if k not in (0, IGNORE)]
     return [(k, box, region) for k in kinds for box, region in regions(truth == k, min_area)]
 
 
@@ -124,14 +131,6 @@ def _judged(
     kind = int(np.bincount(hits).argmax()) if len(hits) else 0
     found = len(hits) >= needed
     return TrueDefect(label, len(called), score, found, found and kind == label)
-
-
-def _around(mask: NDArray[np.bool_]) -> tuple[slice, slice]:
-    """The box round the pixels that are set; empty where none is."""
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return slice(0, 0), slice(0, 0)
-    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def regions(mask: NDArray[np.bool_], min_area: int) -> list[tuple[tuple[slice, slice], NDArray[np.bool_]]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from dao.utils import atomic
 from dao.utils.number_text import number_rows
+from dao.utils.printable import printable
 
 # how a formula begins, in both widths; "-" alone is none
 FORMULA = re.compile("\\s*[=+\\-@\t\r\n\uff1d\uff0b\uff0d\uff20].", re.DOTALL)
@@ -47,8 +48,12 @@ def write_csv(
 
 
 def harmless(cell: Any) -> Any:
-    """A cell that no spreadsheet runs: text that would begin a formula (a file's name can) gets an apostrophe before it."""
-    if not isinstance(cell, str) or not FORMULA.match(cell):
+    """A cell that no spreadsheet runs and no terminal obeys: text that would begin a formula (a file's name can) gets an
+    apostrophe before it, control characters are written out; bytes that are no UTF-8 stay, so that a name can be opened."""
+    if not isinstance(cell, str):
+        return cell
+    cell = printable(cell, bytes_too=False)
+    if not FORMULA.match(cell):
         return cell
     try:
         float(cell)

@@ -71,7 +71,7 @@ def no_known_good(classes: Sequence[str]) -> str:
     shown = ", ".join(classes[:8]) + (f", ... ({len(classes)} in all)" if len(classes) > 8 else "")
     return (
         f"escapes and false alarms are not counted, as no class is known to mean a good part (the classes: {shown}). Name "
-        "them in evaluator.kwargs.good, or those that mean a defect in evaluator.kwargs.positive"
+        "those that do by -o evaluator.kwargs.good.0=NAME, or those that mean a defect by evaluator.kwargs.positive.0=NAME"
     )
 
 

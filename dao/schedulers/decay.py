@@ -84,7 +84,8 @@ class MultiStepLR(Scheduler):
         warmup_shape: WarmupShape = "linear",
     ) -> None:
         super().__init__(total_iters, iters_per_epoch, warmup_epochs, warmup_lr_ratio, warmup_shape)
-        self.milestones = [round(epoch * iters_per_epoch) for epoch in milestones]
+        # behind the first update at the earliest, where an epoch is one alone
+        self.milestones = [max(round(epoch * iters_per_epoch), min(1, math.ceil(epoch))) for epoch in milestones]
         self.gamma = gamma
 
     def body(self, i: int) -> float:

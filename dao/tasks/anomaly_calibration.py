@@ -11,14 +11,14 @@ from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dao.answers.base import TILES_A_BATCH
 from dao.calibrators.base import CalibrationScores, Calibrator
 from dao.errors import DataError, RunError
 from dao.evaluators.score_histogram import ScoreHistogram
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
+from dao.preprocess.tiling import batches as groups
+from dao.preprocess.tiling import windows
 from dao.structures import Batch
-from dao.tasks.base import TILES_A_BATCH
-from dao.tiling import batches as groups
-from dao.tiling import windows
 from dao.utils import dist
 from dao.utils.counted import counted, of_number
 

@@ -162,6 +162,7 @@ class Eval(Trainer):
         self.evaluator.update(predictions, self.batch)
 
     def after_epoch(self) -> None:
+        self.bad.gather()  # each process has seen its share of the pictures
         self.metrics = self.evaluator.compute()
         super().after_epoch()
         if dist.is_main():

@@ -225,7 +225,8 @@ class TrainVal(Trainer):
         if dist.is_main():
             folder = self.run_dir / "checkpoints"
             kept = folder / f"{previous}.ckpt" if previous else None
-            self.saver.save(content, folder / f"{name}.ckpt", kept, then)
+            parameters = {name for name, _ in self.task.model.named_parameters()}
+            self.saver.save(content, folder / f"{name}.ckpt", kept, then, parameters)
 
     def checkpoint_content(self) -> dict[str, Any]:
         """All that is needed to go on, or to answer."""

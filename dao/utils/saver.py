@@ -6,13 +6,14 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
 from loguru import logger
 from torch import Tensor
 
+from dao.errors import RunError
 from dao.utils import checkpoint
 
 _writing: weakref.WeakSet[Saver] = weakref.WeakSet()
@@ -36,16 +37,19 @@ class Saver:
         path: Path,
         previous: Path | None = None,
         then: Callable[[], None] | None = None,
+        parameters: Collection[str] = (),
     ) -> None:
         """As `checkpoint.save`, from a copy of the content as it is now; returns when that copy is made.
 
-        then: called when the file is in its place. Raises what the save before it came to grief by.
+        then: called when the file is in its place; parameters: names of weights that must be finite. Raises what the save
+        before it came to grief by.
         """
         self.wait()
         copied = snapshot(content)
 
         def write() -> None:
             try:
+                refuse_non_finite(copied, parameters)
                 checkpoint.save(copied, path, previous)
                 if then is not None:
                     then()
@@ -95,6 +99,21 @@ def _before_fork() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(before=_before_fork)
+
+
+def refuse_non_finite(content: Mapping[str, Any], parameters: Collection[str]) -> None:
+    """Raise RunError for weights that no run can go on from: a loss may be finite and its gradient not, or that of another
+    process, whose loss is known there alone. Buffers may be infinite, as masks are, and not NaN."""
+    for part in ("model", "ema"):
+        for name, value in (content.get(part) or {}).items():
+            if not isinstance(value, Tensor) or not value.is_floating_point():
+                continue
+            if not bool((value.isfinite() if name in parameters else ~value.isnan()).all()):
+                raise RunError(
+                    f"the weights of {name} are not finite (NaN or infinity) after the last update: they are not saved, and the "
+                    "checkpoint before them is kept. Usual causes: the learning rate is too high, a label out of range, a "
+                    "picture without content; clip_norm or a lower lr helps"
+                )
 
 
 def snapshot(value: Any) -> Any:

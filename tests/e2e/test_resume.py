@@ -135,6 +135,26 @@ def test_settings_that_are_changed_hold_after_a_resume_and_the_rate_keeps_its_pl
     assert kept["optimizer"]["kwargs"]["lr"] == 0.003
 
 
+def test_stopped_inside_an_epoch_by_another_number_of_processes_it_begins_that_epoch_anew_and_says_so(
+    tiny_config, write_config, tmp_path, capsys
+):
+    """The pictures that two processes had seen by then are no beginning of the order in which one takes them."""
+    changes = {"trainer.kwargs.max_epochs": 3, "trainer.kwargs.test_after_train": False}
+    hooks = [{"type": "StopAt", "kwargs": {"iteration": 4}}]  # in the second of three epochs, of three iterations each
+    assert run("-c", write_config(tiny_config, {**changes, "hooks": hooks}), "--device", "cpu") == STOPPED
+    between = latest(tmp_path, "tiny")
+    assert (between["epoch"], between["iter"]) == (1, 1)
+    content = {key: value for key, value in between.items() if key not in ("format", "checksum")}
+    checkpoint.save({**content, "world_size": 2}, tmp_path / "runs" / "tiny" / "checkpoints" / "latest.ckpt")
+    assert run("-c", write_config(tiny_config, changes), "--device", "cpu", "--resume") == 0
+    ended = latest(tmp_path, "tiny")
+    assert (ended["epoch"], ended["iter"], ended["world_size"]) == (3, 0, 1)
+    assert ended["scheduler"]["updates"] == 9  # the rate is that of a run of nine updates, though ten were made
+    assert "epoch 2 starts from its beginning" in capsys.readouterr().err
+    rows = [json.loads(line) for line in (tmp_path / "runs" / "tiny" / "metrics.jsonl").read_text().splitlines()]
+    assert [row["epoch"] for row in rows if any(name.startswith("val/") for name in row)] == [1, 2, 3]
+
+
 def test_saving_every_so_many_iterations_ends_on_windows(tiny_config, write_config, tmp_path, monkeypatch):
     saved = []
     original = checkpoint.save

@@ -1,11 +1,15 @@
 """One process with a batch of 8 and two with 4 each: the same pictures in every iteration, the same losses, the same answers."""
 
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from dao.utils import checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -70,7 +74,7 @@ def test_two_processes_train_as_one_does(task, before, changes, request, write_c
     # an optimizer that divides by the size of the gradient would make of its last bits what it likes
     changes = {"optimizer": {"type": "sgd", "kwargs": {"lr": 0.01}}, "hooks": [{"type": "Witness"}],
                "trainer.kwargs.sync_bn": True, "trainer.kwargs.log_interval": 1,
-               "trainer.kwargs.test_after_train": False, **changes}  # fmt: skip
+               "trainer.kwargs.test_after_train": False, "trainer.kwargs.save_interval": 1, **changes}  # fmt: skip
     for processes in (1, 2):
         named = {**changes, "name": f"by{processes}", "dataloader.kwargs.batch_size": 8 // processes}
         path = write_config(config, named, f"by{processes}.json")
@@ -94,3 +98,26 @@ def test_two_processes_train_as_one_does(task, before, changes, request, write_c
         run(path, [], processes)
     first, second = [json.loads(path.read_text()) for path in (folders[0] / "eval").glob("*/metrics.json")]
     assert first == second
+    if task == "tiny_config":
+        go_on_by_the_other_number(folders, tmp_path)
+
+
+def go_on_by_the_other_number(folders, tmp_path):
+    """From the end of the first epoch, one process's run by two and two's by one: both end as they did."""
+    whole = [checkpoint.load(folder / "checkpoints" / "latest.ckpt") for folder in folders]
+    for folder, other in (folders, folders[::-1]):
+        shutil.rmtree(folder / "eval", ignore_errors=True)
+        stopped = folder / "checkpoints" / "epoch_1.ckpt"
+        processes = 1 if other == folders[0] else 2
+        run(
+            tmp_path / f"by{processes}.json",
+            ["-m", str(tmp_path / "modules.json"), "--resume", str(stopped)],
+            processes,
+        )
+        ended = checkpoint.load(folder / "checkpoints" / "latest.ckpt")
+        assert (ended["epoch"], ended["iter"], ended["world_size"]) == (2, 0, processes)
+        assert ended["scheduler"] == whole[0]["scheduler"] == whole[1]["scheduler"]
+        for before in whole:
+            torch.testing.assert_close(ended["model"], before["model"], rtol=1e-4, atol=1e-4)
+        said = (folder / "log.txt").read_text()
+        assert "resumed from" in said and "epochs were cut" not in said  # at the end of an epoch nothing is lost

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from dao.answers.verdicts import region_peak
+from dao.answers.peaks import region_peak
 from dao.errors import ConfigError, DataError, RunError
 from dao.evaluators import defects, pixels
 from dao.evaluators.segmentation import SegEvaluator

@@ -27,7 +27,7 @@ static char folder[4096], kinds[16];
 static long nth;
 static int lasting, action;
 static atomic_int armed;
-static atomic_long seen, struck;
+static atomic_long seen, struck, seen_of[128];
 static atomic_uchar watched[FDS];
 
 void faults_arm(const char *below, const char *which, long number, int stays, int what) {
@@ -38,16 +38,19 @@ void faults_arm(const char *below, const char *which, long number, int stays, in
     action = what;
     seen = 0;
     struck = 0;
+    for (int kind = 0; kind < 128; kind++) seen_of[kind] = 0;
     armed = 1;
 }
 void faults_disarm(void) { armed = 0; }
 long faults_seen(void) { return seen; }
+long faults_seen_of(int kind) { return seen_of[kind & 127]; }
 long faults_struck(void) { return struck; }
 
 /* Whether this operation is to fail; errno is set where it is. */
 static int strike(char kind) {
     if (!armed || !strchr(kinds, kind)) return 0;
     long number = ++seen;
+    seen_of[kind & 127]++;
     if (!(number == nth || (lasting && number > nth))) return 0;
     if (action == KILL) kill(getpid(), SIGKILL);
     if (action == SHORT && kind != 'w') return 0;

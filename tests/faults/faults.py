@@ -1,12 +1,14 @@
 """Fail every file operation of a run in turn, and kill it at every one, and see whether anything is lost.
 
-    python tests/faults/faults.py --stages cls seg det anomaly export --stride 1
+    python tests/faults/faults.py --seconds 600
+    python tests/faults/faults.py --again "det/short write/117"      # one of them once more, by the name it was told by
 
 In the spirit of SQLite's tests: a layer in front of libc (faults.c) fails the n-th open, read, write, fsync, rename or
-mkdir below the run's folder, for n = 1, 2, ... until a run passes untouched; once, or from there on as a full disk does;
-with ENOSPC, EIO, EMFILE, a short write, or SIGKILL. After each: no traceback, one message where the run failed, every
-file that was whole before is whole, no torn file under a final name, and a resume ends bit-equal to the run that nothing
-befell. Every try is forked from one process that has imported everything, so that a try takes about a second.
+mkdir below the run's folder, for every n that a run comes to; once, or from there on as a full disk does; with ENOSPC,
+EIO, EMFILE, a short write, or SIGKILL. After each: no traceback, one message where the run failed, every file that was
+whole before is whole, no torn file under a final name, and a resume ends bit-equal to the run that nothing befell. Every
+try is forked from one process that has imported everything, so that a try takes about a second. Tasks and faults take
+turns, and the operations of each come in an order drawn from --seed, so that whatever the time is up at, all were tried alike.
 """
 
 from __future__ import annotations
@@ -14,9 +16,9 @@ from __future__ import annotations
 import argparse
 import ctypes
 import errno
-import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -24,35 +26,16 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from faults_judge import ALL, FAULTS, Fault, fingerprint, torn, wrong_words
+from faults_sets import TASKS, config, export_config, write_data
+
 ROOT = Path(__file__).parents[2]
-SHORT, KILL = -1, -2
-ALL = b"orwsnd"
-LIMIT = 60  # seconds for one try
-TASKS = ("cls", "seg", "det", "anomaly")
-
-
-@dataclass(frozen=True)
-class Fault:
-    """What fails: kinds of operations (letters of faults.c), whether all later ones fail too, and how."""
-
-    name: str
-    kinds: bytes
-    action: int
-    lasting: bool = False
-
-
-FAULTS = (
-    Fault("full disk", b"owsnd", errno.ENOSPC, lasting=True),
-    Fault("I/O error", ALL, errno.EIO),
-    Fault("no more files", b"o", errno.EMFILE),
-    Fault("short write", b"w", SHORT),
-    Fault("SIGKILL", ALL, KILL),
-)
+LIMIT = 180  # seconds for one try
+UNREACHED = 2**31  # an operation that no run comes to
 
 
 def compiled(folder: Path) -> Path | None:
@@ -89,11 +72,31 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--stages", nargs="+", default=[*TASKS, "export"], choices=[*TASKS, "export"])
     parser.add_argument("--faults", nargs="+", default=[fault.name for fault in FAULTS])
-    parser.add_argument("--stride", type=int, default=1, help="try every so manieth operation")
-    parser.add_argument("--offset", type=int, default=1, help="the first operation that is tried")
     parser.add_argument("--tries", type=int, default=sys.maxsize, help="operations of each stage and fault, at most")
+    parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=float("inf"), help="end after so long")
-    return parser.parse_args()
+    parser.add_argument("--again", metavar="STAGE/FAULT/OPERATION", help="one try only")
+    args = parser.parse_args()
+    if args.again:
+        stage, rest = args.again.split("/", 1)
+        args.stages, args.faults = [stage], [rest.rsplit("/", 1)[0]]
+    return args
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A small run that is struck.
+
+    runs: where it may write what is torn; watched: the folder whose operations fail; operations: how many of each kind
+    the undisturbed run comes to; whole: what it ends with.
+    """
+
+    name: str
+    config: Path
+    runs: Path
+    watched: Path
+    operations: dict[str, int]
+    whole: dict[str, Any]
 
 
 class Trial:
@@ -102,7 +105,7 @@ class Trial:
     def __init__(self, folder: Path, args: argparse.Namespace) -> None:
         self.folder, self.args = folder, args
         self.layer = ctypes.CDLL(os.environ["LD_PRELOAD"].split(":")[0])
-        self.layer.faults_seen.restype = ctypes.c_long
+        self.layer.faults_seen_of.restype = ctypes.c_long
         self.counts: Counter[str] = Counter()
         self.lost: list[str] = []
         self.data = write_data(folder / "data")
@@ -110,64 +113,92 @@ class Trial:
         self.until = time.monotonic() + args.seconds
 
     def run(self) -> int:
-        """Every stage; what was lost, at the end."""
-        for stage in self.args.stages:
-            self.stage(stage)
+        """Stages and faults in turn, until all is tried or time is up; what was lost, at the end."""
+        stages = [self.prepared(name) for name in self.args.stages]
+        faults = [fault for fault in FAULTS if fault.name in self.args.faults]
+        lanes = [(stage, fault, self.numbers(stage, fault)) for fault in faults for stage in stages]
+        done: Counter[str] = Counter()
+        while lanes and time.monotonic() < self.until:
+            lane = lanes.pop(0)
+            stage, fault, numbers = lane
+            if numbers:
+                self.strike(stage, fault, numbers.pop())
+                done[stage.name] += 1
+                lanes.append(lane)
+        for stage in stages:
+            print(f"{stage.name}: {done[stage.name]} tries; {sum(stage.operations.values())} operations a run")
         told = ", ".join(f"{name} {count}" for name, count in sorted(self.counts.items()))
-        print(f"{sum(self.counts.values())} faults ({told}); {len(self.lost)} lost something")
+        left = sum(len(numbers) for *_, numbers in lanes)
+        print(f"{sum(self.counts.values())} faults ({told}); {len(self.lost)} lost something; {left} not tried")
         print("\n".join(f"  {text}" for text in self.lost[:40]))
         return 1 if self.lost else 0
 
-    def stage(self, stage: str) -> None:
-        """The run that nothing befalls, then one for each operation that can fail."""
-        runs = self.folder / "runs"
-        self.config = self.folder / f"{stage}.json"
-        task = "cls" if stage == "export" else stage
-        self.config.write_text(json.dumps(config(task, self.data, runs)))
-        code, said, _ = self.attempt(None, 0, ["-c", str(self.config)])
+    def prepared(self, name: str) -> Stage:
+        """The run that nothing befalls, and what it comes to."""
+        place = self.folder / name
+        runs, task = place / "runs", "cls" if name == "export" else name
+        place.mkdir()
+        path = place / "config.json"
+        path.write_text(json.dumps(config(task, self.data, runs)))
+        whole, watched = {}, runs
+        if name == "export":
+            self.undisturbed(name, path, None)
+            (runs / task).rename(place / "trained")
+            path.write_text(json.dumps(export_config(place / "trained")))
+            watched = place / "trained" / "export"
+        operations = self.undisturbed(name, path, watched)
+        if name != "export":
+            whole = fingerprint(runs / task)
+        shutil.rmtree(watched, ignore_errors=True)
+        print(f"{name}: {sum(operations.values())} operations", flush=True)
+        return Stage(name, path, runs, watched, operations, whole)
+
+    def undisturbed(self, name: str, path: Path, watched: Path | None) -> dict[str, int]:
+        """Operations of each kind that a run comes to, which none of them is failed of."""
+        fault = Fault("none", ALL, errno.EIO) if watched is not None else None
+        code, said, seen = self.attempt(fault, UNREACHED, ["-c", str(path)], watched)
         if code:
-            sys.exit(f"{stage}: the undisturbed run failed:\n{said[-3000:]}")
-        whole = fingerprint(runs / task)
-        if stage == "export":
-            (runs / task).rename(self.folder / "trained")
-            self.config.write_text(json.dumps(export_config(self.folder / "trained")))
-        shutil.rmtree(runs, ignore_errors=True)
-        for fault in (fault for fault in FAULTS if fault.name in self.args.faults):
-            self.every_operation(stage, fault, runs, whole)
+            sys.exit(f"{name}: the undisturbed run failed:\n{said[-3000:]}")
+        return seen or {}
 
-    def every_operation(self, stage: str, fault: Fault, runs: Path, whole: dict[str, Any]) -> None:
-        """n = 1, 2, ... until a run passes untouched."""
-        numbers = range(self.args.offset, sys.maxsize, self.args.stride)
-        for number in itertools.islice(numbers, self.args.tries):
-            if time.monotonic() > self.until:
-                break
-            watched = self.folder / "trained" / "export" if stage == "export" else runs
-            code, said, seen = self.attempt(fault, number, ["-c", str(self.config)], watched)
-            if seen is not None and seen < number:
-                print(f"{stage}: {fault.name}: {seen} operations tried, every {self.args.stride}. of them", flush=True)
-                break
-            where = f"{stage}, {fault.name} at operation {number}"
+    def numbers(self, stage: Stage, fault: Fault) -> list[int]:
+        """The operations to be failed, the last one first."""
+        if self.args.again:
+            return [int(self.args.again.rsplit("/", 1)[1])]
+        count = sum(stage.operations.get(kind, 0) for kind in fault.kinds.decode())
+        numbers = list(range(1, count + 1))
+        random.Random(f"{self.args.seed}/{stage.name}/{fault.name}").shuffle(numbers)
+        return numbers[: self.args.tries]
+
+    def strike(self, stage: Stage, fault: Fault, number: int) -> None:
+        """One run with one fault; what it left, and what a resume makes of it."""
+        code, said, seen = self.attempt(fault, number, ["-c", str(stage.config)], stage.watched)
+        if seen is None or sum(seen.get(kind, 0) for kind in fault.kinds.decode()) >= number:  # else it was over before
             self.counts[fault.name] += 1
-            complaints = wrong_words(code, said, fault)
-            after = self.exported(watched) if stage == "export" else self.resumed(runs, stage, whole)
-            self.lost += [f"{where}: {text}" for text in (*complaints, *after)]
-            if complaints or after:
-                print(f"LOST {self.lost[-1]}\n{said[-1500:]}", flush=True)
-            shutil.rmtree(watched, ignore_errors=True)
-        shutil.rmtree(runs, ignore_errors=True)
+        complaints = wrong_words(code, said, fault)
+        after = self.exported(stage.watched) if stage.name == "export" else self.resumed(stage)
+        where = f"{stage.name}/{fault.name}/{number}"
+        self.lost += [f"{where}: {text}" for text in (*complaints, *after)]
+        if complaints or after:
+            print(f"LOST {self.lost[-1]}\n{said[-1500:]}", flush=True)
+        shutil.rmtree(stage.watched, ignore_errors=True)
 
-    def resumed(self, runs: Path, task: str, whole: dict[str, Any]) -> Iterator[str] | list[str]:
+    def resumed(self, stage: Stage) -> list[str]:
         """What is wrong with what a struck run left, and with the run that goes on from it."""
-        found = list(torn(runs))
-        code, said, _ = self.attempt(None, 0, ["-c", str(self.config), "--resume"])
+        found = list(torn(stage.runs))
+        code, said, _ = self.attempt(None, 0, ["-c", str(stage.config), "--resume"])
         if code:
             return [*found, f"the resume failed with {code}: {said[-600:]}"]
-        newest = max(runs.iterdir(), key=lambda run: (run / "checkpoints" / "latest.ckpt").stat().st_mtime_ns
+        newest = max(stage.runs.iterdir(), key=lambda run: (run / "checkpoints" / "latest.ckpt").stat().st_mtime_ns
                      if (run / "checkpoints" / "latest.ckpt").is_file() else 0)  # fmt: skip
         ended = fingerprint(newest)
         return [
             *found,
-            *(f"{key} is another than the undisturbed run's" for key in whole if ended.get(key) != whole[key]),
+            *(
+                f"{key} is another than the undisturbed run's"
+                for key in stage.whole
+                if ended.get(key) != stage.whole[key]
+            ),
         ]
 
     def exported(self, folder: Path) -> list[str]:
@@ -178,8 +209,9 @@ class Trial:
 
     def attempt(
         self, fault: Fault | None, number: int, argv: list[str], watched: Path | None = None
-    ) -> tuple[int, str, int | None]:
-        """One run in a forked process: its exit code, what it said, and how many operations it came to (None: killed)."""
+    ) -> tuple[int, str, dict[str, int] | None]:
+        """One run in a forked process: its exit code, what it said, and how many operations of each kind it came to (None:
+        killed)."""
         said, told = self.folder / "said.txt", self.folder / "seen.txt"
         told.unlink(missing_ok=True)
         child = os.fork()
@@ -195,7 +227,7 @@ class Trial:
                 os.waitpid(child, 0)
                 return 124, f"hung for {LIMIT} seconds\n{said.read_text(errors='replace')}", None
             time.sleep(0.01)
-        seen = int(told.read_text()) if told.is_file() else None
+        seen = json.loads(told.read_text()) if told.is_file() else None
         return os.waitstatus_to_exitcode(status), said.read_text(errors="replace"), seen
 
     def in_child(
@@ -219,7 +251,7 @@ class Trial:
         sys.stdout.flush()
         sys.stderr.flush()
         self.layer.faults_disarm()
-        told.write_text(str(self.layer.faults_seen()))
+        told.write_text(json.dumps({kind: self.layer.faults_seen_of(ord(kind)) for kind in ALL.decode()}))
         os._exit(code)
 
 
@@ -239,133 +271,6 @@ def import_everything() -> None:
     cv2.setNumThreads(0)
     torch.set_num_threads(1)
     assert entry and matplotlib.pyplot and onnxruntime and torch.utils.tensorboard
-
-
-def wrong_words(code: int, said: str, fault: Fault) -> list[str]:
-    """A run that failed says so in our words; one that was killed may say nothing."""
-    if fault.action == KILL:
-        return [] if code in (-signal.SIGKILL, 0) else [f"ended with {code} instead of by SIGKILL"]
-    found = ["a traceback"] if "Traceback (most recent call last)" in said else []
-    if code not in (0, 2):
-        found.append(f"exit code {code}")
-    if fault.action == SHORT and code:
-        found.append("a short write is no error")
-    return found
-
-
-def torn(folder: Path) -> Iterator[str]:
-    """Files under their final names that are not whole."""
-    from dao.errors import CheckpointError
-    from dao.utils import checkpoint
-
-    for path in folder.rglob("*"):
-        if path.name.startswith(".") or not path.is_file():
-            continue
-        try:
-            if path.suffix == ".ckpt":
-                checkpoint.load(path)
-            elif path.suffix == ".json":
-                json.loads(path.read_text())
-        except (CheckpointError, ValueError) as error:
-            yield f"{path.name} is torn: {str(error)[:200]}"
-
-
-def fingerprint(run: Path) -> dict[str, Any]:
-    """What a run came to, in numbers that any changed bit changes."""
-    from dao.utils import checkpoint
-    from dao.verify_resume import COMPARED
-
-    content = checkpoint.load(run / "checkpoints" / "latest.ckpt")
-    return {key: checkpoint.checksum(content[key]) for key in COMPARED}
-
-
-def write_data(folder: Path) -> Path:
-    """Grey pictures with a bright square: by class folders, with masks in a CSV, with boxes in COCO files, MVTec's way."""
-    import cv2
-    import numpy as np
-
-    for split, count in (("train", 8), ("val", 4)):
-        rows, images, boxes = ["image,mask,split"], [], []
-        for i in range(count):
-            rng = np.random.default_rng((i, count))
-            image, mask = rng.integers(90, 130, (40, 48, 3), dtype=np.uint8), np.zeros((40, 48), np.uint8)
-            bad = i % 2 == 1
-            if bad:
-                y, x = (int(v) for v in rng.integers(4, 24, 2))
-                image[y : y + 12, x : x + 12], mask[y : y + 12, x : x + 12] = 250, 1
-                boxes.append({"id": i + 1, "image_id": i, "category_id": 1, "bbox": [x, y, 12, 12], "iscrowd": 0, "area": 144})  # fmt: skip
-            for place in (
-                f"cls/{split}/{'bad' if bad else 'good'}/{i}.png", f"flat/{split}{i}.png",
-                f"parts/{'train/good' if split == 'train' else 'test/' + ('bad' if bad else 'good')}/{split}{i}.png",
-            ):  # fmt: skip
-                if "parts/train" in place and bad:
-                    continue
-                (folder / place).parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(folder / place), image)
-            if split == "val" and bad:
-                truth = folder / "parts" / "ground_truth" / "bad" / f"{split}{i}_mask.png"
-                truth.parent.mkdir(parents=True, exist_ok=True)
-                cv2.imwrite(str(truth), mask * 255)
-            cv2.imwrite(str(folder / "flat" / f"{split}{i}_mask.png"), mask)
-            rows.append(f"{split}{i}.png,{split}{i}_mask.png,{split}")
-            images.append({"id": i, "file_name": f"{split}{i}.png", "height": 40, "width": 48})
-        (folder / "flat" / f"{split}.csv").write_text("\n".join(rows) + "\n")
-        coco = {"images": images, "annotations": boxes, "categories": [{"id": 1, "name": "dent"}]}
-        (folder / "flat" / f"{split}.json").write_text(json.dumps(coco))
-    return folder
-
-
-def config(task: str, data: Path, runs: Path) -> dict[str, Any]:
-    """A small whole run of a task: two epochs, reports and all."""
-    trainer = {"log_dir": str(runs), "max_epochs": 2, "save_iters": 2}
-    base: dict[str, Any] = {"name": task, "type": task, "trainer": {"type": "TrainVal", "kwargs": trainer},
-            "preprocess": {"size": [32, 32]}, "optimizer": {"type": "adamw", "kwargs": {"lr": 0.003}}}  # fmt: skip
-
-    def loader(kind: str, dataset: str, **kwargs: Any) -> dict[str, Any]:
-        return {
-            "type": kind,
-            "kwargs": {"batch_size": 2, "num_workers": 0},
-            "dataset": {"type": dataset, "kwargs": kwargs},
-        }
-
-    if task == "cls":
-        base |= {
-            "model": {"type": "TimmClassifier", "kwargs": {"model_name": "test_resnet"}},
-            "loss": {"type": "CrossEntropyLoss"},
-        }
-        sets = [
-            loader("ClsDataloader", "FolderDataset", data_dir=str(data / "cls"), split=split)
-            for split in ("train", "val")
-        ]
-        evaluator = "ClsEvaluator"
-    elif task == "seg":
-        model = {"encoder_name": "tu-test_resnet", "encoder_depth": 3, "decoder_channels": [16, 8, 8]}
-        base |= {"model": {"type": "Unet", "kwargs": model}, "loss": {"type": "CrossEntropyLoss"}}
-        sets = [loader("SegDataloader", "SegCsvDataset", csv_file=str(data / "flat" / f"{split}.csv"), classes=["background", "dent"]) for split in ("train", "val")]  # fmt: skip
-        evaluator = "SegEvaluator"
-    elif task == "det":
-        base |= {"model": {"type": "YOLOX", "kwargs": {"size": "nano"}}, "loss": {"type": "YOLOXLoss"}}
-        sets = [
-            loader("DetDataloader", "CocoDetection", json_file=str(data / "flat" / f"{split}.json"))
-            for split in ("train", "val")
-        ]
-        evaluator = "DetEvaluator"
-    else:
-        del base["optimizer"], trainer["max_epochs"], trainer["save_iters"]
-        base |= {"model": {"type": "PaDiM", "kwargs": {"backbone": "test_resnet", "layers": ["layer1", "layer2"], "dimensions": 8, "sigma": 1.0}}}  # fmt: skip
-        sets = [
-            loader("AnomalyDataloader", "MVTecDataset", data_dir=str(data / "parts"), split=split)
-            for split in ("train", "test")
-        ]
-        evaluator = "AnomalyEvaluator"
-    return {**base, "dataloader": sets[0], "evaluator": {"type": evaluator, "dataloader": sets[1]}}
-
-
-def export_config(run: Path) -> dict[str, Any]:
-    return {
-        "trainer": {"type": "Export", "kwargs": {"ckpt": str(run), "parity_images": 2}},
-        "export": {"type": "OnnxExporter"},
-    }
 
 
 if __name__ == "__main__":

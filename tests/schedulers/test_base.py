@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 
@@ -65,11 +67,25 @@ def test_rates_stay_between_0_and_1_past_the_end_as_well(name):
     assert rates[40] == rates[44]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("total", [1, 2, 3])
-def test_the_shortest_runs(name, total):
-    scheduler = build(name, total_iters=total, iters_per_epoch=1)
-    assert all(0 <= scheduler.rate(i) <= 1 for i in range(total + 1))
+@pytest.mark.parametrize("name", sorted(Registers.schedulers))
+@pytest.mark.parametrize(
+    ("total", "per_epoch"), [(1, 1), (2, 1), (2, 2), (3, 3), (4, 4), (5, 5)], ids=lambda number: str(number)
+)
+@pytest.mark.parametrize("warmup_epochs", [0, 0.5, 1000])
+def test_a_run_of_one_update_or_one_epoch_trains_whatever_the_warm_up(name, total, per_epoch, warmup_epochs):
+    """The only update, and the first of two or three, has the whole rate; every longer run comes near it."""
+    takes = inspect.signature(Registers.schedulers.get(name)).parameters
+    settings = {"warmup_epochs": warmup_epochs} if "warmup_epochs" in takes else {}
+    settings |= {"milestones": [0.5, 0.9]} if name == "multistep_lr" else {}
+    scheduler, sgd = build(name, total, per_epoch, **settings), optimizer()
+    scheduler.attach(sgd)
+    rates = []
+    for _ in range(total):
+        rates.append(scheduler.lrs[1])
+        scheduler.step()
+    assert all(0 <= rate <= 1 for rate in rates) and max(rates) > 0.8
+    assert rates[0] == 1 or total > 3
+    assert scheduler.rate(total) == scheduler.rate(total + 9) and "nan" not in scheduler.describe(0.1)
 
 
 @pytest.mark.parametrize("name", NAMES)

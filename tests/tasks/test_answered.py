@@ -8,12 +8,13 @@ import torch
 
 import dao.register
 import main
+from dao.answers import checked
 from dao.errors import AnswerError, CheckpointError
-from dao.models.detection.answers import AnswerSettings, choose
+from dao.models.detection.answers import AnswerSettings, choose, not_finite
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.structures import AnomalyTruth, Batch
-from dao.tasks import answered, build
+from dao.tasks import build
 from dao.utils import checkpoint
 
 BACKBONE = {"type": "TimmFeatures", "kwargs": {"model_name": "mobilenetv3_small_050"}}
@@ -90,7 +91,7 @@ def test_one_nan_class_at_one_place_is_seen_in_an_exported_graph_too(tmp_path):
     class Graph(torch.nn.Module):
         def forward(self, boxes, classes):
             scores, labels = classes.max(dim=-1)
-            lost = torch.isnan(classes).flatten(1).any(dim=1)
+            lost = not_finite(classes)
             return choose(boxes, scores, labels, 2, (64, 64), AnswerSettings(0.5, 0.5, 4), lost)._asdict()
 
     low = torch.arange(20.0).view(1, 10, 2) * 3
@@ -104,8 +105,27 @@ def test_one_nan_class_at_one_place_is_seen_in_an_exported_graph_too(tmp_path):
 
     assert np.isfinite(scores(given[1])).all() and (scores(given[1]) > 0.5).any()
     spoilt = given[1].clone()
-    spoilt[0, 3, 0] = torch.nan
-    assert np.isnan(scores(spoilt)).all()
+    for value in (torch.nan, torch.inf):
+        spoilt[0, 3, 0] = value
+        assert np.isnan(scores(spoilt)).all()
+
+
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("what", ["boxes", "scores"])
+def test_a_box_that_is_not_finite_is_seen_though_the_pictures_border_would_cut_it(value, what):
+    """The second picture of two, a box that no threshold lets through."""
+    low = torch.arange(20.0).view(1, 10, 2).repeat(2, 1, 1)
+    given = {"boxes": torch.cat([low, low + 9], -1), "scores": torch.linspace(0.1, 0.9, 10).repeat(2, 1)}
+    given[what][1, 0, ...] = value
+    answer = choose(**given, labels=torch.zeros(2, 10, dtype=torch.int64), num_classes=2, input_hw=(64, 64),
+                    settings=AnswerSettings(0.5, 0.5, 4))  # fmt: skip
+    assert torch.isfinite(answer.scores[0]).all() and torch.isnan(answer.scores[1]).all()
+
+
+def test_halves_are_told_from_infinities():
+    assert not_finite(torch.tensor([[65504.0], [float("inf")], [float("nan")]], dtype=torch.float16)).tolist() == [
+        False, True, True,
+    ]  # fmt: skip
 
 
 def test_a_yolox_tells_of_a_nan_class_before_the_maximum_is_taken(monkeypatch):
@@ -124,14 +144,14 @@ def test_a_yolox_tells_of_a_nan_class_before_the_maximum_is_taken(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_one_number_in_a_million_is_found(value, dtype):
     values = np.ones((10, 100_000), dtype)
-    assert answered.is_finite(values)
+    assert checked.is_finite(values)
     values[7, 4321] = value
-    assert not answered.is_finite(values)
+    assert not checked.is_finite(values)
 
 
 def test_large_numbers_whose_sum_overflows_are_finite():
-    assert answered.is_finite(np.full(10, 3e38, np.float32)) and answered.is_finite(np.full(9000, 60000, np.float16))
-    assert answered.is_finite(np.zeros((0, 4), np.float32))
+    assert checked.is_finite(np.full(10, 3e38, np.float32)) and checked.is_finite(np.full(9000, 60000, np.float16))
+    assert checked.is_finite(np.zeros((0, 4), np.float32))
 
 
 @pytest.mark.parametrize("name", ["cls", "seg", "det", "anomaly"])
@@ -262,3 +282,53 @@ def test_stages_name_and_count_what_has_no_answer(
         assert len(results["results"]) == len(results["unreadable"]) == 6
     else:
         assert json.loads((out / "metrics.json").read_text())["pictures"] == 6
+
+
+def test_what_the_other_processes_left_out_counts_against_the_share_too(
+    ckpt, tiny_config, write_config, capsys, monkeypatch
+):
+    """Two of twelve, one in each of two processes: neither alone is more than a tenth."""
+    from dao.tasks.classification import ClassificationTask
+    from dao.utils import dist
+
+    path, real, calls = ckpt(), ClassificationTask.checked.__func__, []
+
+    def once(cls, outputs, card, pictures, hw):
+        calls.append(1)
+        return real(
+            cls, {"scores": np.full_like(outputs["scores"], np.nan)} if len(calls) == 5 else outputs, card, pictures, hw
+        )
+
+    monkeypatch.setattr(ClassificationTask, "checked", classmethod(once))
+    config = {"trainer": {"type": "Eval", "kwargs": {"ckpt": str(path), "max_bad_fraction": 0.1}}}
+    assert main.main(["-c", str(write_config(config)), "--device", "cpu"]) == 0
+    assert "1 pictures cannot be read or answered, of 12" in capsys.readouterr().err
+    calls.clear()
+    together = dist.all_gather_object
+
+    def with_another(value):
+        of_reasons = isinstance(value, dict) and value and all(isinstance(reason, str) for reason in value.values())
+        return [value, {"other.png": "no answer"}] if of_reasons else together(value)
+
+    monkeypatch.setattr(dist, "all_gather_object", with_another)
+    assert main.main(["-c", str(write_config(config)), "--device", "cpu"]) == 2
+    said = capsys.readouterr().err
+    assert "2 pictures cannot be read or answered, more than max_bad_fraction = 0.1" in said and "other.png" in said
+
+
+@pytest.mark.parametrize("spoilt", range(4))
+def test_one_window_without_an_answer_spoils_the_whole_picture_of_a_detector(spoilt):
+    """Of four windows each in turn: what the other three found is no answer for the picture."""
+    task, seen = make("det", "tile"), []
+
+    def run(images):
+        outputs = task.run(images)
+        for row in range(len(images)):
+            if len(seen) == spoilt:
+                outputs["scores"][row, -1] = np.nan
+            seen.append(row)
+        return outputs
+
+    with pytest.raises(AnswerError, match="'scores' are not finite"):
+        task.answer(run, picture((100, 100)), task.card())
+    assert spoilt < len(seen) <= 4

@@ -122,3 +122,22 @@ def test_a_fork_waits_for_the_write_even_when_a_signal_handler_raises(monkeypatc
     started.wait(10)
     _before_fork()
     assert saver._thread is None and len(joins) == 2
+
+
+@pytest.mark.parametrize("part", ["model", "ema"])
+@pytest.mark.parametrize(("name", "value"), [("w", float("nan")), ("w", float("inf")), ("mean", float("nan"))])
+def test_weights_that_are_no_numbers_are_not_saved_and_the_checkpoint_before_them_is_kept(tmp_path, part, name, value):
+    """One process of several sees a loss of NaN; the others share its gradient, and save before they see one."""
+    saver, path, previous = Saver(), tmp_path / "latest.ckpt", tmp_path / "previous.ckpt"
+    sound = {
+        "w": torch.ones(5),
+        "mean": torch.zeros(3),
+        "mask": torch.tensor([float("-inf"), 0.0]),
+        "n": torch.ones(2).long(),
+    }
+    saver.save({"model": sound, "ema": None, "epoch": 1}, path, parameters={"w"})
+    spoilt = {**sound, name: torch.cat([sound[name][1:], torch.tensor([value])])}
+    saver.save({"model": sound, "ema": sound, part: spoilt, "epoch": 2}, path, previous, parameters={"w"})
+    with pytest.raises(RunError, match=rf"weights of {name} are not finite.*not saved"):
+        saver.wait()
+    assert checkpoint.load(path)["epoch"] == 1 and not previous.exists()

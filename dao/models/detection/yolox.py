@@ -10,7 +10,7 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, ConfigError, Problem
-from dao.models.detection.answers import Answers, AnswerSettings, check_answers, choose
+from dao.models.detection.answers import Answers, AnswerSettings, check_answers, choose, not_finite
 from dao.models.detection.darknet import CSPDarknet, Darknet53
 from dao.models.detection.head import DecoupledHead, DenseOutput
 from dao.models.detection.necks import FPN, PAFPN
@@ -62,7 +62,7 @@ class YOLOX(nn.Module):
         scores, labels = (said.classes.float().sigmoid() * said.objectness.float().sigmoid()[..., None]).max(dim=-1)
         boxes = cxcywh_to_xyxy(said.boxes_cxcywh())
         hw = (images.shape[-2], images.shape[-1])
-        lost = torch.isnan(said.classes).flatten(1).any(dim=1) | torch.isnan(said.objectness).any(dim=1)
+        lost = not_finite(said.classes) | not_finite(said.objectness)
         return choose(boxes, scores, labels, said.classes.shape[-1], hw, settings, lost)
 
     def dense(self, images: Tensor) -> Tensor:

@@ -87,7 +87,9 @@ class Console(Hook):
 
     def before_epoch(self, trainer: TrainVal) -> None:
         if self.start_iter is None:
-            self.started, self.start_iter = time.monotonic(), trainer.global_iter
+            # not `global_iter`: its iteration is still that of what came before, an owed end of another epoch perhaps
+            self.started = time.monotonic()
+            self.start_iter = trainer.epoch * trainer.iters_per_epoch + trainer.start_iter
         if self.progress is not None:
             self.progress.reset(self.bar, description=f"epoch {trainer.epoch + 1}/{trainer.max_epochs}")
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SURE = 1.0  # the badness of what the threshold of its own class calls bad, whatever the others' threshold
+REVIEW = "review"  # the verdict where somebody has to look: nobody knows what is bad, or there is no answer
 DIGITS = 17  # that any float64 needs at most
 
 

@@ -55,7 +55,7 @@ def worst_order(
 
 def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     """Contact sheet of the pictures with the most mistakes; of the first ones where there are none."""
-    from dao.dataloaders.datasets.image_io import read_image
+    from dao.images.image_io import read_image
     from dao.utils.visualize import write_image
     from dao.utils.visualize_sheet import Cell, contact_sheet
 

@@ -11,15 +11,16 @@ from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
+from dao.answers.base import TILES_A_BATCH
 from dao.calibrators.base import CalibrationScores, Calibrator, warn_of_few
 from dao.errors import DataError, RunError
 from dao.evaluators.score_histogram import ScoreHistogram
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
+from dao.preprocess.tiling import batches as groups
+from dao.preprocess.tiling import windows
 from dao.structures import Batch
-from dao.tasks.base import TILES_A_BATCH
-from dao.tiling import batches as groups
-from dao.tiling import windows
 from dao.utils import dist
+from dao.utils.counted import counted, of_number
 
 if TYPE_CHECKING:
     from dao.tasks.anomaly import AnomalyTask
@@ -154,7 +155,8 @@ def windows_of_a_picture(dataset: Any, preprocess: Preprocess) -> int:
             continue
         hw = (image.shape[0], image.shape[1])
         count = len(windows(hw, preprocess.size, preprocess.settings.overlap))
-        logger.info("all {} windows of each picture are learnt from (as {} x {} pixels have)", count, *hw)
+        logger.info("{} of each picture {} learnt from (as {} x {} pixels have)",
+                    counted(count, "window"), of_number(count, "is", "are"), *hw)  # fmt: skip
         return count
     return 1
 

@@ -24,7 +24,7 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao import failures
-from dao.errors import CheckpointError, RunError
+from dao.errors import CheckpointError, RunError, reason_of
 from dao.utils import atomic, dist
 
 FORMAT = 1
@@ -170,14 +170,6 @@ def read_file(path: Path, data: bytes | None = None) -> Any:
         ) from None
     except Exception as error:  # whatever bytes that are no checkpoint make the reader stumble over
         raise CheckpointError(f"{path} is torn or not a checkpoint ({reason_of(error)})") from None
-
-
-def reason_of(error: BaseException) -> str:
-    """The first line of a reader's own words, without its advice; the error's kind where that is all there is."""
-    lines = str(error).strip().splitlines()
-    said = lines[0].split(". ")[0][:200] if lines else ""
-    advice = any(word in said.lower() for word in ("weights_only", "pickle", "trust", "unsafe"))
-    return type(error).__name__ if advice or not said else said
 
 
 def _read_safetensors(path: Path) -> dict[str, Any]:

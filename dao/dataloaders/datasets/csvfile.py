@@ -30,6 +30,7 @@ from dao.dataloaders.datasets.base import (
 from dao.dataloaders.guard import noting, reading
 from dao.errors import DataError, Problem, nearest
 from dao.register import Registers
+from dao.utils.counted import counted, of_number
 
 OF_FILES = ("image_column", "mask_column", "group_column")  # whose cells may be bytes that are no UTF-8
 NEVER_EMPTY = ("image_column", "label_column")  # whose absence is said where rows are read
@@ -280,8 +281,9 @@ def rows_of_split(path: Path, splits: Sequence[str], records: Sequence[R], colum
     slips = sorted({where for where in splits if is_slip(where, str(split))})
     if slips:
         count = sum(where in slips for where in splits)
+        rows = f"{counted(count, 'row')} {of_number(count, 'says', 'say')}"
         raise DataError(
-            f"{path}: {count} rows say {some(slips)} in column '{column}', which is not '{split}': they would belong to no "
+            f"{path}: {rows} {some(slips)} in column '{column}', which is not '{split}': they would belong to no "
             "split. Write them alike, or another name if another split is meant"
         )
     taken = Taken((record for where, record in zip(splits, records) if where == split), len(records))

@@ -34,8 +34,8 @@ from dao.dataloaders.datasets.base import (
     refuse_bad_config,
     take_split,
 )
-from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import DataError, Problem
+from dao.images.image_io import read_hw
 from dao.register import Registers
 from dao.structures import GroundTruth, Sample
 

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ALL, ImageDataset, Record, refuse_bad_config, some, take_split
-from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS, OTHER_PICTURES, is_image_name
-from dao.dataloaders.files import Entered, folders_in, place_of, walk
 from dao.errors import DataError, nearest
+from dao.images.files import folders_in, place_of
+from dao.images.image_io import IMAGE_EXTENSIONS
+from dao.images.listing import find_images
 from dao.register import Registers
 
 
@@ -64,27 +63,6 @@ class FolderDataset(ImageDataset):
             origin = f"split '{split}' of {folder}"
         super().__init__(records, names, origin=origin)
         self.census.merge(census)
-
-
-def find_images(
-    folder: Path,
-    suffixes: tuple[str, ...] = IMAGE_EXTENSIONS,
-    recursive: bool = True,
-    census: Census | None = None,
-    entered: Entered | None = None,
-) -> Iterator[str]:
-    """Paths of the pictures in a folder, sorted by name, folder by folder; hidden ones are left out.
-
-    census: where to say what looks like a picture and was left out; entered: see `walk`.
-    Raises DataError for a folder that cannot be listed.
-    """
-    for where, folders, files in walk(folder, recursive, census, entered):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if is_image_name(name, suffixes):
-                yield os.path.join(where, name)  # noqa: PTH118 (hot)
-            elif census is not None and is_image_name(name, OTHER_PICTURES):
-                census.omit("files of kinds not read as pictures left out", os.path.join(where, name))  # noqa: PTH118
 
 
 def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, suffixes: tuple[str, ...]) -> Path:

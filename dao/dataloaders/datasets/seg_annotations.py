@@ -16,11 +16,11 @@ from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObje
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.annotated import lost_all, refuse_all_lost, refuse_unknown_classes, width_problems
 from dao.dataloaders.datasets.base import ImageDataset, Record, names_below, refuse_bad_config, take_split
-from dao.dataloaders.datasets.image_io import read_hw
 from dao.dataloaders.datasets.masks import IGNORE, Mask, merge_classes
 from dao.dataloaders.datasets.segmentation import BACKGROUND, SegDataset, with_background
 from dao.dataloaders.guard import reading
 from dao.errors import DataError, Problem
+from dao.images.image_io import read_hw
 from dao.register import Registers
 from dao.utils.counted import counted
 

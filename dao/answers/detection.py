@@ -134,7 +134,10 @@ class DetectionAnswer(Answer):
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
         shown = _shown(prediction, card)
         counts = np.bincount(shown.labels, minlength=len(card.classes))
-        found = [f"{counts[k]} {card.classes[k]}" for k in np.argsort(-counts, kind="stable") if counts[k]]
+        found = []
+        for k in (k for k in np.argsort(-counts, kind="stable") if counts[k]):
+            best = "best score" if counts[k] > 1 else "score"
+            found.append(f"{counts[k]} {card.classes[k]}: {best} {shown.scores[shown.labels == k].max():.2f}")
         return ", ".join(found) or "nothing found"
 
     @classmethod

@@ -20,11 +20,12 @@ from dao.answers.base import Answer
 from dao.answers.card import ModelCard
 from dao.answers.checked import Outputs
 from dao.answers.operating import SET_BY
-from dao.calibrators.base import CalibrationScores
+from dao.calibrators.base import CalibrationScores, warn_of_few
 from dao.errors import AnswerError, ConfigError, DataError, Problem
 from dao.preprocess.module import Preprocess
 from dao.structures import Batch, Prediction
 from dao.tasks.deployable import Deployable, as_arrays
+from dao.utils.counted import counted
 
 __all__ = ["ModelCard", "Outputs", "Task", "as_arrays"]
 
@@ -163,7 +164,9 @@ class Task(Answer):
             evaluator.update(answers.predict(batch), batch)
         evaluator.compute()
         badness, bad = evaluator.scored()
-        found = rule.picture(CalibrationScores(badness[~bad], badness[bad], source="the calibration set"))
+        scores = CalibrationScores(badness[~bad], badness[bad], source="the calibration set")
+        found = rule.picture(scores)
+        warn_of_few(rule, scores)
         if found.value <= 0:
             raise DataError(
                 f"no threshold does that: parts of which the model says nothing are among them ({found.how})"
@@ -268,8 +271,8 @@ class Task(Answer):
     def nothing_shown(self, pictures: int) -> str:
         """Why a comparison on so many pictures says nothing where `extent` never moved, and what to do about it."""
         return (
-            f"the model gives one and the same answer, whatever it is shown ({pictures} "
-            f"picture{'' if pictures == 1 else 's'}), so a file that never looks would pass. Name more and different "
+            f"the model gives one and the same answer, whatever it is shown ({counted(pictures, 'picture')}), "
+            "so a file that never looks would pass. Name more and different "
             'pictures in the section "images"; if those are many, the model has not learnt'
         )
 

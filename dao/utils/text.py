@@ -18,6 +18,7 @@ Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 ELLIPSIS = "…"
+FIRST_IDEOGRAPH = 0x2E80  # Chinese, Japanese and Korean letters begin here
 MARKS = "_-/.,;:"  # after which a long word may break
 
 
@@ -85,11 +86,16 @@ def _append(lines: list[str], rest: str, width: int, size: int, bold: bool, inde
         lines += [""] if rest else []
 
 
+def _may_break(letter: str) -> bool:
+    """Whether a line may end after it: a mark, or a letter of a script that is written without spaces."""
+    return letter in MARKS or ord(letter) >= FIRST_IDEOGRAPH
+
+
 def _beginning(before: str, word: str, width: int, size: int, bold: bool) -> str:
     """As much of a word as there is room for in a line of ``width`` pixels after what it holds, to its last mark. Without
     a mark nothing; where nothing is before it, a letter at least."""
     kept = sum(text_width(before + word[:end], size, bold) <= width for end in range(1, len(word) + 1))
-    after_mark = max((end for end in range(1, kept + 1) if word[end - 1] in MARKS), default=0)
+    after_mark = max((end for end in range(1, kept + 1) if _may_break(word[end - 1])), default=0)
     if after_mark > kept // 3 or before:
         return word[:after_mark]
     return word[: max(1, kept)]

@@ -68,7 +68,7 @@ def small_boxes(image: Image, xyxy: NDArray[np.floating], labels: NDArray[np.int
     canvas = thumbnail(image, side).copy()
     scale = canvas.shape[1] / image.shape[1]
     for box, label in zip(xyxy, labels, strict=True):
-        _outline(canvas, box * scale, color_of(int(label)), 1)
+        _outline(canvas, box * scale, color_of(int(label)), 2)
     return canvas
 
 

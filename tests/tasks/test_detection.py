@@ -168,7 +168,10 @@ def test_describe_is_cocos_box():
     nothing = task.describe(some_prediction(0), task.card())
     assert nothing["boxes"] == [] and nothing["score"] == 0
     assert task.caption(some_prediction(0), task.card()) == "nothing found"
-    assert sum(int(word.split()[0]) for word in task.caption(found, task.card()).split(", ")) == 4
+    words = task.caption(found, task.card()).split(", ")
+    assert sum(int(word.split()[0]) for word in words) == 4
+    best = max(float(word.split()[-1]) for word in words)
+    assert best == pytest.approx(found.box_scores.max(), abs=0.005)  # each class with its own best
 
 
 def test_tables_are_what_coco_tools_read():

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.answers.base import TILES_A_BATCH
-from dao.calibrators.base import CalibrationScores, Calibrator
+from dao.calibrators.base import CalibrationScores, Calibrator, warn_of_few
 from dao.errors import DataError, RunError
 from dao.evaluators.score_histogram import ScoreHistogram
 from dao.preprocess.module import Preprocess
@@ -35,6 +35,7 @@ READ_FOR_SIZE = 20  # unreadable pictures before their size is given up
 def thresholds(rule: Calibrator, scores: CalibrationScores, by_map: bool = False) -> dict[str, Any]:
     """The facts that a card holds of them. by_map: whether a picture's score is the highest of its map."""
     picture, pixel = rule.picture(scores), rule.pixel(scores)
+    warn_of_few(rule, scores)
     region = picture if by_map or not len(scores.good_peaks) else rule.picture(scores.of_peaks())
     pixel_middle = scores.good_pixels.quantile(0.5)
     if pixel.value <= pixel_middle:

@@ -20,7 +20,7 @@ from dao.answers.base import Answer
 from dao.answers.card import ModelCard
 from dao.answers.checked import Outputs
 from dao.answers.operating import SET_BY
-from dao.calibrators.base import CalibrationScores
+from dao.calibrators.base import CalibrationScores, warn_of_few
 from dao.errors import AnswerError, ConfigError, DataError, Problem
 from dao.preprocess.module import Preprocess
 from dao.structures import Batch, Prediction
@@ -164,7 +164,9 @@ class Task(Answer):
             evaluator.update(answers.predict(batch), batch)
         evaluator.compute()
         badness, bad = evaluator.scored()
-        found = rule.picture(CalibrationScores(badness[~bad], badness[bad], source="the calibration set"))
+        scores = CalibrationScores(badness[~bad], badness[bad], source="the calibration set")
+        found = rule.picture(scores)
+        warn_of_few(rule, scores)
         if found.value <= 0:
             raise DataError(
                 f"no threshold does that: parts of which the model says nothing are among them ({found.how})"

@@ -229,15 +229,16 @@ class FitReport:
     by_order: bool = False
 
     def render(self) -> str:
-        """One line, with a second one for each kind of misfit."""
+        """One line of what was loaded, and one each of what was not and of what the file holds beside it."""
         total = len(self.loaded) + len(self.missing) + len(self.mismatched)
-        how = ", matched by order and shape since the names differ" if self.by_order else ""
-        lines = [f"{len(self.loaded)} of {total} tensors fitted{how}"]
-        for title in ("missing", "mismatched", "unexpected"):
-            names: list[str] = getattr(self, title)
-            if names:
-                lines.append(f"  {title} ({len(names)}): {_shorten(names)}")
-        return "\n".join(lines)
+        how = ", by their order and shape as the names differ" if self.by_order else ""
+        told = {
+            "of the model are not in the file, and start as a new model's do": self.missing,
+            "of the model have another shape in the file, and start as a new model's do": self.mismatched,
+            "of the file have no place in this model, and are left out": self.unexpected,
+        }
+        lines = [f"  {len(names)} {what}: {_shorten(names)}" for what, names in told.items() if names]
+        return "\n".join([f"{len(self.loaded)} of the model's {total} tensors were loaded{how}", *lines])
 
 
 def _shorten(names: list[str], limit: int = 8) -> str:

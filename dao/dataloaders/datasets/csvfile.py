@@ -126,7 +126,12 @@ def split_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
     if column and split is None:
         problems.append(Problem(f"{where}.split", f"is missing: which rows of split_column '{column}' to take"))
     if split not in (None, ALL) and not column and not ratios:
-        problems.append(Problem(f"{where}.split", f"'{split}' means nothing without split_column or split_ratio"))
+        problems.append(
+            Problem(
+                f"{where}.split",
+                f"'{split}' means nothing without split_column or split_ratio; to take every row say split=null",
+            )
+        )
     if len(kwargs.get("delimiter", ",")) != 1:
         problems.append(Problem(f"{where}.delimiter", f"expected one character, got {kwargs['delimiter']!r}"))
     return problems

@@ -76,9 +76,9 @@ def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, su
             return root
         holds_pictures = any(True for name in inside for _ in find_images(root / name, suffixes, recursive=False))
         hint = (
-            f'its folders hold pictures, so they look like classes: give "split_ratio": {{"{split}": 0.8, ...}}'
+            "its folders hold pictures, so they look like classes: divide them by split_ratio.train=0.8 split_ratio.val=0.2"
             if holds_pictures
-            else f"expected {root / split}/<class>/<pictures>"
+            else f"expected {root / split}/<class>/<pictures>{_divided(root, inside)}"
         )
         raise DataError(f"{root} has no folder '{split}'; it has: {some(inside) or 'no folders'}; {hint}")
     looks_split = [name for name in inside if name in split_ratio]
@@ -88,6 +88,16 @@ def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, su
             "Leave split_ratio out, or let data_dir be the folder of the classes"
         )
     return root
+
+
+def _divided(root: Path, inside: list[str]) -> str:
+    """How a set without a folder for each split can be divided; "" where there is no folder to divide."""
+    if not inside:
+        return ""
+    whole = root / ("train" if "train" in inside else inside[0])
+    return (
+        f'. To divide one folder of classes instead: data_dir "{whole}" with split_ratio.train=0.8 split_ratio.val=0.2'
+    )
 
 
 def _default_classes(root: Path, found: list[str], split_ratio: dict[str, float] | None) -> list[str]:

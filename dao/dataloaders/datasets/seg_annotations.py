@@ -173,5 +173,10 @@ class LabelMeSegmentation(AnnotatedSegmentation):
         """Split settings that contradict each other."""
         problems = ImageDataset.check_config({"split": None, **kwargs}, where) + width_problems(kwargs, where)
         if kwargs.get("split") and not kwargs.get("split_ratio"):
-            problems.append(Problem(f"{where}.split", f"'{kwargs['split']}' means nothing without split_ratio"))
+            problems.append(
+                Problem(
+                    f"{where}.split",
+                    f"'{kwargs['split']}' means nothing without split_ratio; to take all say split=null",
+                )
+            )
         return problems

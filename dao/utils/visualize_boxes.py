@@ -53,8 +53,8 @@ def mark(
     seen: NDArray[np.floating] = NO_BOXES,
 ) -> None:  # fmt: skip
     """Draw boxes (N, 4), pixels, and their names in place, the most important first: those lie on top, and their names
-    stand where they are best read; "" bears none. line: of the frames, size: of the letters, pixels; seen: boxes (M, 4) that no name
-    should cover either."""
+    stand where they are best read; "" bears none. line: of the frames, size: of the letters, pixels; seen: boxes (M, 4) that no
+    name should cover either."""
     for box, color in reversed(list(zip(xyxy, colors, strict=True))):
         _outline(canvas, box, color, line)
     taken: list[Tag] = []

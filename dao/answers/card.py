@@ -93,9 +93,9 @@ def _values(content: Any) -> Iterator[tuple[Any, int]]:
 
 def _problems(card: ModelCard) -> Iterator[str]:
     """What is wrong with a card. May raise what its parts raise when they are read."""
-    from dao.answers.kinds import answer_class, names
+    from dao.answers.kinds import answer_class, is_known, names
 
-    if not isinstance(card.task, str) or card.task not in names():
+    if not isinstance(card.task, str) or not is_known(card.task):
         yield f"'{card.task}' is no task; known are {', '.join(names())}"
         return
     if (

@@ -5,8 +5,6 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-from dao.register import Registers
-
 if TYPE_CHECKING:
     from dao.answers.base import Answer
 
@@ -18,8 +16,15 @@ SHIPPED = {
 }
 
 
+def is_known(name: str) -> bool:
+    """Whether it is one of ours, or a task that a user's modules have registered."""
+    return name in SHIPPED or name in names()
+
+
 def names() -> list[str]:
-    """All that are known: ours, and the tasks that a user's modules have registered."""
+    """All that are known."""
+    from dao.register import Registers  # which takes longer to import than to answer
+
     return sorted({*SHIPPED, *Registers.tasks})
 
 
@@ -28,4 +33,6 @@ def answer_class(name: str) -> type[Answer]:
     if name in SHIPPED:
         module, kind = SHIPPED[name]
         return getattr(importlib.import_module(module), kind)  # type: ignore[no-any-return]
+    from dao.register import Registers
+
     return Registers.tasks.get(name)  # type: ignore[return-value]

@@ -12,7 +12,6 @@ import contextlib
 import math
 import os
 import stat
-import tempfile
 import threading
 import time
 from collections.abc import Iterator
@@ -110,6 +109,8 @@ def _locked(folder: Path, names: list[str], wanted: int) -> list[BinaryIO]:
 
 def _folder() -> Path | None:
     """Where the places lie: this user's own; None where there can be none."""
+    import tempfile  # costs as much as the whole file, and few pictures are large
+
     if os.name != "posix":
         return None
     folder = Path(tempfile.gettempdir()) / f"aicore-decoding-{os.getuid()}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,7 +14,6 @@ from numpy.typing import NDArray
 from dao.answers.card import ModelCard
 from dao.answers.checked import Outputs
 from dao.errors import CheckpointError
-from dao.register import Registers
 
 Image = NDArray[np.uint8]
 
@@ -46,13 +46,20 @@ def backend_of(path: str | Path) -> Callable[..., Backend] | None:
     For those that hold a model's weights, and serve as a checkpoint, it is what answers with a checkpoint.
     """
     name = Path(path).name.lower()
-    for component in map(Registers.exporters.get, Registers.exporters):
+    for component in _exporters():
         suffix, backend = getattr(component, "suffix", None), getattr(component, "backend", None)
         if isinstance(suffix, str) and backend is not None and name.endswith(suffix.lower()):
             return backend
     if name.endswith(".onnx"):
         return located(ONNX)
     return next((_with_torch(place) for suffix, place in WITH_TORCH.items() if suffix and name.endswith(suffix)), None)
+
+
+def _exporters() -> list[Any]:
+    """Those that have been registered; none where nobody has imported the registers yet, which takes its time."""
+    if (register := sys.modules.get("dao.register")) is None:
+        return []
+    return [register.Registers.exporters.get(name) for name in register.Registers.exporters]
 
 
 def open_file(path: Path, device: Any = "auto", trust: bool = False) -> Backend:

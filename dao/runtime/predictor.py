@@ -15,12 +15,10 @@ from typing import Any, overload
 import numpy as np
 from numpy.typing import NDArray
 
-from dao import register
 from dao.answers.kinds import answer_class
 from dao.errors import AnswerError, DataError
 from dao.images.image_io import decode_image, pixels_of_pillow, read_image, to_uint8
 from dao.images.listing import pictures_at
-from dao.runtime.ahead import read_ahead
 from dao.runtime.backends import Backend, Image, open_file
 from dao.structures import Prediction
 
@@ -49,8 +47,10 @@ class Predictor:
         custom_modules: str | Path | None = None,
     ) -> None:
         if custom_modules is not None:
+            from dao.register import import_all_modules_for_register
+
             with_torch = importlib.util.find_spec("torch") is not None
-            register.import_all_modules_for_register(custom_modules, ours=with_torch)
+            import_all_modules_for_register(custom_modules, ours=with_torch)
         self.path = Path(path)
         self.backend: Backend = open_file(self.path, device, trust)
         self.card = self.backend.card
@@ -85,6 +85,8 @@ class Predictor:
         answered is no end: its Prediction has the reason in ``error``, and "review" for its verdict.
         Raises DataError where there is no picture.
         """
+        from dao.runtime.ahead import read_ahead
+
         names = pictures_at(str(path), recursive)
         if not names:
             raise DataError(f"no picture found at {path} (working directory: {Path.cwd()})")

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Mapping
 from typing import Any
 
 import torch
 
 from dao.config import Raw
 from dao.dataloaders.check import DatasetReport, check_dataset, cross_split_duplicates
+from dao.dataloaders.inherited import left_over
 from dao.errors import DataError
 from dao.secret_values import hidden
 from dao.tasks import build
@@ -29,7 +31,11 @@ def check(raw: Raw, device: str) -> int:
     reports: dict[str, DatasetReport] = {}
     classes: list[str] | None = None
     set_apart: set[str] = set()
-    for where, section in dataset_sections(raw).items():
+    sections = dataset_sections(raw)
+    strange = inherited(sections)
+    if strange:  # said before they are read: they may not fit the classes
+        say("\n".join(f"  ! {note}" for note in strange))
+    for where, section in sections.items():
         dataset = build.build_dataset(section, where, classes, announce=False)
         classes = classes or list(dataset.classes) or None
         set_apart = set_apart or held_out(dataset)
@@ -43,7 +49,7 @@ def check(raw: Raw, device: str) -> int:
     tried = rehearsal.rehearse(raw, torch.device(device))
     if tried:
         say(tried)
-    count = sum(len(report.problems) for report in reports.values()) + len(shared)
+    count = sum(len(report.problems) for report in reports.values()) + len(shared) + len(strange)
     if count:
         raise DataError(f"--check found {counted(count, 'problem')}, listed above; nothing was trained or changed")
     say("no problems found; nothing was trained")
@@ -60,6 +66,13 @@ def dataset_sections(raw: Raw) -> dict[str, Any]:
         if node is not None:
             found[place] = node
     return found
+
+
+def inherited(sections: Mapping[str, Any]) -> list[str]:
+    """What is to be said of sets that came with an inherited config and are not the user's own."""
+    training = sections.get(KEPT_APART[0]) or {}
+    judging = [where for where in KEPT_APART[1:] if where in sections] if training else []
+    return [note for where in judging if (note := left_over(training, sections[where], where))]
 
 
 def held_out(dataset: Any) -> set[str]:

@@ -160,7 +160,7 @@ _READERS: dict[str, Callable[[Path], Any]] = {
 def expand_env(value: Any, problems: list[Problem], where: str = "") -> Any:
     """``${NAME}`` and ``${NAME:default}`` in every string; a string that is one reference becomes a JSON value."""
     if isinstance(value, dict):
-        return {k: expand_env(v, problems, f"{where}.{k}" if where else k) for k, v in value.items()}
+        return type(value)((k, expand_env(v, problems, f"{where}.{k}" if where else k)) for k, v in value.items())
     if isinstance(value, list):
         return [expand_env(v, problems, f"{where}.{i}") for i, v in enumerate(value)]
     if not isinstance(value, str) or "${" not in value:

@@ -17,6 +17,11 @@ Raw = dict[str, Any]
 SOURCE = "--override"
 DELETE = "_delete_"
 PLACE = re.compile(r"-?\d+")
+BY_CLASS_NAME = (
+    "class_thresholds",
+    "class_weights",
+    "mask_values",
+)  # settings in which "0" may be what a class is called
 WITHOUT_QUOTES = re.compile(r"\{.*\}|\[.*\]", re.DOTALL)  # what is left of JSON when a shell has taken its quotes
 
 
@@ -30,7 +35,7 @@ def merge(base: Raw, child: Raw) -> Raw:
     if child.get(DELETE):
         return child
     changes_type = "type" in child and "type" in base and child["type"] != base["type"]
-    merged = {key: value for key, value in base.items() if not (changes_type and key == "kwargs")}
+    merged = type(base or child)(kv for kv in base.items() if not (changes_type and kv[0] == "kwargs"))
     for key, value in child.items():
         merged[key] = _over(merged.get(key), value)
     return merged
@@ -55,11 +60,18 @@ def _names_places(value: Mapping[str, Any], items: list[Any]) -> bool:
 
 
 class _Places(dict[str, Any]):
-    """What an -o path says of the places of a list."""
+    """What an -o path says of the places of a list: of one that is there, or of one that may yet turn up below it. Where
+    none does, it becomes the list of its values (`drop_delete_marks`), if it names them all from 0 on."""
+
+    def settled(self) -> list[Any] | Raw:
+        """The list, or a plain dict where places are missing."""
+        keys = [str(i) for i in range(len(self))]
+        return [self[key] for key in keys] if set(keys) == set(self) else dict(self)
 
 
 def drop_delete_marks(value: Any, where: str = "") -> Any:
-    """The same without ``_delete_``, when all is merged. Raises ConfigError for a mark that is neither true nor false."""
+    """The same without ``_delete_``, when all is merged, and with the lists that -o made by their places. Raises
+    ConfigError for a mark that is neither true nor false."""
     if isinstance(value, list):
         return [drop_delete_marks(item, f"{where}.{i}".lstrip(".")) for i, item in enumerate(value)]
     if not isinstance(value, dict):
@@ -67,6 +79,8 @@ def drop_delete_marks(value: Any, where: str = "") -> Any:
     if not isinstance(value.get(DELETE, False), bool):
         message = f"expected true or false, got {short(value[DELETE])}"
         raise ConfigError(Problem(f"{where}.{DELETE}".lstrip("."), message))
+    if isinstance(value, _Places) and isinstance(items := value.settled(), list):
+        return drop_delete_marks(items, where)
     return {k: drop_delete_marks(v, f"{where}.{k}".lstrip(".")) for k, v in value.items() if k != DELETE}
 
 
@@ -74,7 +88,8 @@ def drop_delete_marks(value: Any, where: str = "") -> Any:
 
 
 def override(raw: Raw, overrides: Iterable[str]) -> Raw:
-    """The config with ``a.b.0.c=value`` pairs over it, in whatever order they come; a value is JSON, or text.
+    """The config with ``a.b.0.c=value`` pairs over it, in whatever order they come; a value is JSON, or text. Of a list
+    that is not there yet ``a.b.0=x a.b.1=y`` makes one.
 
     Raises ConfigError for a pair that says nothing, or that leads through a value or past the end of a list.
     """
@@ -106,27 +121,40 @@ def _value(path: str, text: str) -> Any:
     if problems:
         raise ConfigError(problems, SOURCE)
     if isinstance(value, str) and value == text and WITHOUT_QUOTES.fullmatch(value.strip()):
-        parts = f"{path}.0=... {path}.1=..." if value.strip().startswith("[") else f"{path}.key=..."
-        message = f"{short(value)} is not JSON; if the shell took its double quotes, say {parts}"
+        message = f"{short(value)} is not JSON; if the shell took its double quotes, say {_apart(path, value.strip())}"
         raise ConfigError(Problem(path, message), SOURCE)
     return value
 
 
-def _nested(keys: tuple[str, ...], value: Any, node: Any) -> Raw:
-    """``{"a": {"b": value}}``, as it lies over ``node``, a list being spoken of by its places."""
+def _apart(path: str, text: str) -> str:
+    """The pairs, without a quote or a bracket, that say what ``[a,b]`` or ``{k:a}`` was to say."""
+    items = [item.strip() for item in text[1:-1].split(",")]
+    if text.startswith("["):
+        simple = all(re.fullmatch(r"[^\[\]{}:\s]+", item) for item in items)
+        return " ".join(f"{path}.{i}={item}" for i, item in enumerate(items if simple else ["...", "..."]))
+    simple = all(re.fullmatch(r"\w+:[^\[\]{}:\s]+", item) for item in items)
+    return " ".join(f"{path}.{item.replace(':', '=')}" for item in (items if simple else ["key:..."]))
+
+
+def _nested(keys: tuple[str, ...], value: Any, node: Any, name: str = "") -> Raw:
+    """``{"a": {"b": value}}``, as it lies over ``node``, which is called ``name``; a list is spoken of by its places."""
     for depth, key in enumerate(keys):
         where = ".".join(keys[:depth])
-        if isinstance(node, list):
-            _check_place(node, key, where)
-            return _wrap(keys[:depth], _Places({key: _wrap_rest(keys[depth + 1 :], value, node[int(key)])}))
+        name = keys[depth - 1] if depth else name
+        if isinstance(node, list) or _makes_list(node, key, name):
+            inner = _at_place(node, key, where)
+            rest = _nested(keys[depth + 1 :], value, inner, key) if keys[depth + 1 :] else value
+            return _wrap(keys[:depth], _Places({key: rest}))
         if not isinstance(node, (dict, type(None))):
             raise ConfigError(Problem(where, f"is {short(node)}, so it has no '{key}' to set"), SOURCE)
         node = (node or {}).get(key)
     return _wrap(keys, value)
 
 
-def _wrap_rest(keys: tuple[str, ...], value: Any, node: Any) -> Any:
-    return _nested(keys, value, node) if keys else value
+def _makes_list(node: Any, key: str, name: str) -> bool:
+    """Whether a key counts the places of a list that is still to be made. A dict stays one, whatever its keys."""
+    missing = node is None or node == [] or isinstance(node, _Places)
+    return missing and key.isdecimal() and bool(name) and name not in BY_CLASS_NAME
 
 
 def _wrap(keys: tuple[str, ...], value: Any) -> Any:
@@ -135,10 +163,16 @@ def _wrap(keys: tuple[str, ...], value: Any) -> Any:
     return value
 
 
-def _check_place(items: list[Any], key: str, where: str) -> None:
+def _at_place(items: Any, key: str, where: str) -> Any:
+    """What lies at a place of a list; None where the list is still to be made."""
+    if items is None or isinstance(items, _Places):
+        return (items or {}).get(key)
+    if not items and key.isdecimal():
+        return None
     if not PLACE.fullmatch(key) or not -len(items) <= int(key) < len(items):
         known = f"0 to {len(items) - 1}" if items else "none, the list is empty"
         raise ConfigError(Problem(where, f"'{key}' is not a place in this list; places: {known}"), SOURCE)
+    return items[int(key)]
 
 
 # -- values ------------------------------------------------------------------------------------------------------------

@@ -83,17 +83,34 @@ class ParityError(AICoreError):
     exit_code = 1
 
 
+def like(name: str, known: Sequence[str], limit: int = 3) -> list[str]:
+    """The known names that a misspelt one may have been meant for, the nearest first.
+
+    >>> like("gama", ["alpha", "gamma"])
+    ['gamma']
+    """
+    lower = {k.lower(): k for k in sorted(known, reverse=True)}  # of names that differ in case alone, the first
+    return [lower[m] for m in get_close_matches(name.lower(), list(lower), n=limit, cutoff=0.6)]
+
+
 def nearest(name: str, known: Sequence[str], limit: int = 3) -> str:
     """A sentence that helps with a misspelt name: its nearest known names, or all of them when few.
 
     >>> nearest("resnt18", ["resnet18", "vgg16"])
     'Nearest: resnet18'
     """
-    lower = {k.lower(): k for k in sorted(known, reverse=True)}  # of names that differ in case alone, the first
-    close = [lower[m] for m in get_close_matches(name.lower(), list(lower), n=limit, cutoff=0.6)]
+    close = like(name, known, limit)
     if close:
         return f"Nearest: {', '.join(close)}"
     if not known:
         return "None are known"
     shown = ", ".join(sorted(known)[:12])
     return f"Known: {shown}{', ...' if len(known) > 12 else ''}"
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of a reader's own words, without its advice; the error's kind where that is all there is."""
+    lines = str(error).strip().splitlines()
+    said = lines[0].split(". ")[0][:200] if lines else ""
+    advice = any(word in said.lower() for word in ("weights_only", "pickle", "trust", "unsafe"))
+    return type(error).__name__ if advice or not said else said

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from functools import cache
 from typing import Any
 
-from dao.errors import Problem
+from dao.errors import Problem, like
 
 Component = Callable[..., Any]
 
@@ -27,14 +27,20 @@ def check_kwargs(
     problems = []
     for key in kwargs:
         if key not in fields and not takes_any:
-            hint = f"It takes: {describe_parameters(component, skip=context) or 'nothing'}"
-            problems.append(Problem(f"{where}.{key}", f"{name} takes no '{key}'. {hint}"))
+            problems.append(Problem(f"{where}.{key}", f"{name} takes no '{key}'. {_meant(key, component, context)}"))
     for key, parameter in fields.items():
         if parameter.default is inspect.Parameter.empty and key not in kwargs and key not in context:
             problems.append(Problem(f"{where}.{key}", f"{name} needs '{key}' ({_type_name(parameter.annotation)})"))
         elif key in kwargs:
             problems += check_type(parameter.annotation, kwargs[key], f"{where}.{key}")
     return problems
+
+
+def _meant(key: str, component: Component, context: tuple[str, ...]) -> str:
+    """The parameters that a misspelt one may have been meant for, and all that there are."""
+    close = like(key, [name for name in config_parameters(component) if name not in context])
+    takes = f"It takes: {describe_parameters(component, skip=context) or 'nothing'}"
+    return f"Nearest: {', '.join(close)}. {takes}" if close else takes
 
 
 def out_of_limits(kwargs: Mapping[str, Any], limits: Mapping[str, tuple[float, float]], where: str) -> list[Problem]:

@@ -13,14 +13,17 @@ from safetensors.torch import save_file
 
 import dao.register
 from dao import config, placement, secret_values
+from dao.answers.card import ModelCard
 from dao.errors import AICoreError, CheckpointError, ConfigError
+from dao.evaluators.confusion import matrix_csv
+from dao.evaluators.files import write_csv
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.tasks import build
-from dao.tasks.card import ModelCard
 from dao.utils import checkpoint, offline
 from dao.utils import logger as log
 from dao.utils.printable import one_line, printable
+from dao.utils.run_folder import write_json
 
 NET = {"type": "TimmClassifier", "kwargs": {"model_name": "test_resnet"}}
 
@@ -174,6 +177,20 @@ def test_a_card_of_before_a_setting_was_there_says_what_was_done_then(content):
     for name in ("position", "channel_order", "mask_resize", "overlap", "bit_depth"):
         del card["preprocess"][name]
     assert ModelCard.from_json(json.dumps(card)).preprocess == json.loads(content["card"])["preprocess"]
+
+
+@pytest.mark.parametrize(
+    ("task", "facts", "fewest"),
+    [("anomaly", {}, 2), ("cls", {"multi_label": False}, 2), ("cls", {"multi_label": True}, 1), ("det", {}, 1)],
+)
+def test_a_card_with_fewer_classes_than_its_model_can_answer_with_is_refused_in_words(task, facts, fewest):
+    given = Preprocess(size=[8, 8]).to_dict()
+    text = json.dumps({"task": task, "classes": ["good"], "preprocess": given, "facts": facts})
+    if fewest == 1:
+        assert ModelCard.from_json(text).classes == ["good"]
+        return
+    with pytest.raises(CheckpointError, match="it names 1 class, and a model of this kind has at least 2"):
+        ModelCard.from_json(text, "a.onnx")
 
 
 def test_a_threshold_of_nan_would_call_every_part_good(tmp_path):
@@ -370,6 +387,19 @@ def test_a_module_that_ends_the_program_is_named(tmp_path):
 
 
 # -- what is shown ---------------------------------------------------------------------------------------------------
+
+
+def test_no_control_character_of_a_class_reaches_a_table_or_a_json_file(tmp_path):
+    name = "ni\x1b[31mck\x9b\u202e\x7f"
+    shown = r"ni\x1b[31mck\x9b\u202e\x7f"
+    write_csv(tmp_path / "a.csv", ["class", f"score_{name}"], [[name, 0.5]], [[1]])
+    matrix_csv(tmp_path / "b.csv", [name, "ok"], [[1, 2], [3, 4]])
+    for file in ("a.csv", "b.csv"):
+        text = (tmp_path / file).read_text(encoding="utf-8")
+        assert text.count(shown) == 2 and printable(text.replace("\r\n", "\n")) == text.replace("\r\n", "\n")
+    write_json(tmp_path / "a.json", {name: ["ä", name]})
+    text = (tmp_path / "a.json").read_text(encoding="utf-8")
+    assert json.loads(text) == {name: ["ä", name]} and printable(text) == text and "ä" in text
 
 
 def test_no_control_character_reaches_log_or_terminal(tmp_path, capsys):

@@ -40,7 +40,8 @@ def test_unknown_name_suggests_and_names_the_place():
 def test_wrong_keyword_lists_the_signature_without_context():
     register, _ = make()
     with pytest.raises(
-        ConfigError, match=r"loss\.kwargs\.gama\s+Focal takes no 'gama'\. It takes: gamma=2\.0, mode=None"
+        ConfigError,
+        match=r"loss\.kwargs\.gama\s+Focal takes no 'gama'\. Nearest: gamma\. It takes: gamma=2\.0, mode=None",
     ):
         register.build({"type": "Focal", "kwargs": {"gama": 1.5}}, "loss")
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SURE = 1.0  # the badness of what the threshold of its own class calls bad, whatever the others' threshold
+REVIEW = "review"  # the verdict where somebody has to look: nobody knows what is bad, or there is no answer
 DIGITS = 17  # that any float64 needs at most
 
 
@@ -59,7 +60,11 @@ def badness(
 
 def _highest(scores: NDArray[np.floating], classes: Sequence[int]) -> NDArray[np.float64]:
     """(N,) the highest score of some classes; 0 of none."""
-    return scores[:, list(classes)].astype(np.float64).max(1) if classes else np.zeros(len(scores), np.float64)
+    if not classes:
+        return np.zeros(len(scores), np.float64)
+    among = np.zeros(scores.shape[1], bool)
+    among[list(classes)] = True
+    return np.where(among, scores, scores.dtype.type(-np.inf)).max(1).astype(np.float64)
 
 
 def against_good(bad: NDArray[np.float64], good: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -131,56 +136,6 @@ def large_regions(mask: NDArray[np.uint8], min_area: int) -> NDArray[np.uint8]:
     keep = stats[:, cv2.CC_STAT_AREA] >= min_area
     keep[0] = False
     return mask * keep[labels]
-
-
-def region_peak(scores: NDArray[np.float32], min_area: int) -> float:
-    """The highest threshold at which a connected region of ``min_area`` pixels is left: a picture's badness, by masks.
-
-    scores: (H, W), at least 0. A picture is called bad at ``t`` exactly when this is at least ``t``; 0 where no region can
-    be so large.
-    """
-    flat = scores.reshape(-1)
-    if flat.size < min_area:
-        return 0.0
-    if min_area <= 1:
-        return float(flat.max())
-    high = np.partition(flat, flat.size - min_area)[flat.size - min_area]
-    if _has_region(scores >= high, min_area):
-        return float(high)
-    return _highest_with_region(scores, _doubtful(scores, float(high), min_area), min_area)
-
-
-def _doubtful(scores: NDArray[np.float32], high: float, min_area: int) -> NDArray[np.float32]:
-    """Rising values below ``high``, of which the lowest leaves a region (or is the lowest of all) and the rest may."""
-    below = scores[scores < high]
-    taken = 4 * min_area
-    while taken < below.size:
-        top = np.partition(below, below.size - taken)[below.size - taken :]
-        if _has_region(scores >= top.min(), min_area):
-            return np.unique(top)
-        taken *= 4
-    return np.unique(below)
-
-
-def _highest_with_region(scores: NDArray[np.float32], values: NDArray[np.float32], min_area: int) -> float:
-    """The last of rising ``values`` that leaves a region; the lowest of them does."""
-    first, last = 0, len(values)
-    while last - first > 1:
-        middle = (first + last) // 2
-        if _has_region(scores >= values[middle], min_area):
-            first = middle
-        else:
-            last = middle
-    return float(values[first])
-
-
-def _has_region(mask: NDArray[np.bool_], min_area: int) -> bool:
-    rows, columns = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
-    if not len(rows):
-        return False
-    near = np.ascontiguousarray(mask[rows[0] : rows[-1] + 1, columns[0] : columns[-1] + 1])
-    stats = cv2.connectedComponentsWithStats(near.view(np.uint8), connectivity=8)[2]
-    return bool((stats[1:, cv2.CC_STAT_AREA] >= min_area).any())
 
 
 # -- boxes -------------------------------------------------------------------------------------------------------------

@@ -38,7 +38,9 @@ def two_numbers(details: Mapping[str, Any]) -> list[str]:
     """The lines that a run ends with: each rate with its 95 % interval, or why there is none."""
     rates = details.get("factory") or {}
     if not all(key in rates for key in NUMBERS.values()):
-        return ["escapes, false alarms: not counted; no class is known to mean a good part (evaluator.kwargs.good)"]
+        return [
+            "escapes, false alarms: not counted; no class is known to mean a good part (name it: -o evaluator.kwargs.good.0=NAME)"
+        ]
     both = {word: Rate(**rates[key]) for word, key in NUMBERS.items()}
     lines = [f"{word + ':':<13} {_told(word, rate)}" for word, rate in both.items()]
     hollow = verdict_of(*both.values())

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dao.answers import operating as points
 from dao.answers.operating import EVEN, MIN_AREA
-from dao.answers.verdicts import region_peak
+from dao.answers.peaks import has_region, region_peak
 from dao.errors import ConfigError, DataError, Problem, RunError
 from dao.evaluators import defects, factory, pixels, remarks
 from dao.evaluators.base import Evaluator
@@ -158,7 +158,7 @@ class SegEvaluator(Evaluator):
             index=index,
             path=prediction.path,
             bad=bool(counted.defects),
-            called_bad=bool(defects.regions((mask > 0) & labelled, area)),
+            called_bad=has_region((mask > 0) & labelled, area),
             score=region_peak(np.where(labelled, prediction.defect_map, np.float32(0)), area),
             iou=iou,
             wrong_pixels=int(table.sum() - np.trace(table)),

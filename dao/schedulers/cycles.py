@@ -80,9 +80,13 @@ class OneCycleLR(Scheduler):
         self.start = 1.0 / div_factor
         self.end = self.start / final_div_factor
         self.peak_iter = pct_start * total_iters - 1
+        if pct_start > 0:  # a run too short to rise begins at the peak
+            self.peak_iter = max(self.peak_iter, 0.0)
 
     def body(self, i: int) -> float:
         last = self.total_iters - 1
+        if last <= 0:  # the only update there is
+            return 1.0
         if i <= self.peak_iter and self.peak_iter > 0:
             return cosine(i / self.peak_iter, 1.0, self.start)
         if last <= self.peak_iter:  # no room to fall

@@ -6,6 +6,7 @@ import math
 
 from dao.register import Registers
 from dao.schedulers.base import INFINITY, Scheduler, WarmupShape, part_of_run
+from dao.utils.counted import counted, of_number
 
 
 @Registers.schedulers.register("constant_lr")
@@ -83,7 +84,8 @@ class MultiStepLR(Scheduler):
         warmup_shape: WarmupShape = "linear",
     ) -> None:
         super().__init__(total_iters, iters_per_epoch, warmup_epochs, warmup_lr_ratio, warmup_shape)
-        self.milestones = [round(epoch * iters_per_epoch) for epoch in milestones]
+        # behind the first update at the earliest, where an epoch is one alone
+        self.milestones = [max(round(epoch * iters_per_epoch), min(1, math.ceil(epoch))) for epoch in milestones]
         self.gamma = gamma
 
     def body(self, i: int) -> float:
@@ -93,7 +95,8 @@ class MultiStepLR(Scheduler):
         reached = sorted(at for at in self.milestones if at < self.total_iters)
         late = len(self.milestones) - len(reached)
         steps = [f"{lr * self.gamma**n:.3g} from epoch {self.epochs(at):.3g}" for n, at in enumerate(reached, start=1)]
-        return ", ".join(steps or ["held"]) + (f" ({late} milestone(s) lie after the run's end)" if late else "")
+        after = f"{counted(late, 'milestone')} {of_number(late, 'lies', 'lie')}"
+        return ", ".join(steps or ["held"]) + (f" ({after} after the run's end)" if late else "")
 
 
 @Registers.schedulers.register("poly_lr")

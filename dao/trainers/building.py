@@ -9,9 +9,10 @@ from loguru import logger
 
 from dao.config import freeze
 from dao.dataloaders.fingerprint import fingerprint
+from dao.dataloaders.inherited import left_over
 from dao.errors import ConfigError, Problem
 from dao.models.expected import preprocess_of
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.tasks import build
 from dao.tasks.base import Task
@@ -22,6 +23,7 @@ from dao.trainers.evaluation import answering_as_counted
 from dao.trainers.known_pictures import KnownPictures, require_every_class, say_unjudged
 from dao.trainers.update import GradientUpdate, NoUpdate, updates_per_epoch
 from dao.utils import checkpoint, dist
+from dao.utils.counted import counted, of_number
 from dao.utils.seeding import mix
 
 if TYPE_CHECKING:
@@ -43,9 +45,8 @@ def build_data(trainer: TrainVal) -> None:
     trainer.iters_per_epoch = len(trainer.loader)
     trainer.bad = BadPictures(len(trainer.dataset), trainer.max_bad_fraction)
     if trainer.iters_per_epoch == 0:
-        raise ConfigError(
-            Problem("dataloader.kwargs.batch_size", f"{len(trainer.dataset)} pictures make not a single batch")
-        )
+        few, make = counted(len(trainer.dataset), "picture"), of_number(len(trainer.dataset), "makes", "make")
+        raise ConfigError(Problem("dataloader.kwargs.batch_size", f"{few} {make} not a single batch"))
 
 
 def resolve_preprocess(trainer: TrainVal) -> None:
@@ -133,6 +134,7 @@ def build_calibration(trainer: TrainVal) -> None:
     trainer.calibrator = Registers.calibrators.build(section, "calibration") if section else None
     if "dataloader" in section:
         where = "calibration.dataloader"
+        say_inherited(trainer, section, where)
         dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", trainer.dataset.classes)
         trainer.calibration_loader = build.build_loader(
             section.dataloader, where, dataset, trainer.preprocess, False, trainer.seed
@@ -160,6 +162,7 @@ def build_evaluator(trainer: TrainVal) -> None:
         trainer.eval_interval = 0
         return
     where = "evaluator.dataloader"
+    say_inherited(trainer, section, where)
     if "dataloader" not in section or "dataset" not in section.dataloader:
         raise ConfigError(Problem(f"{where}.dataset", "the section is missing; TrainVal validates on it"))
     dataset = build.build_dataset(section.dataloader.dataset, f"{where}.dataset", trainer.dataset.classes)
@@ -176,6 +179,13 @@ def build_evaluator(trainer: TrainVal) -> None:
     if note := judged_by_its_own(thresholds_of and thresholds_of.dataset, dataset):
         logger.warning("{}", note)
         trainer.evaluator.notes = (note,)
+
+
+def say_inherited(trainer: TrainVal, section: Any, where: str) -> None:
+    """Warn of a set that came with an inherited config; before it is read, as it may not fit the model's classes."""
+    judging = plain(section).get("dataloader", {}).get("dataset") or {}
+    if dist.is_main() and (note := left_over(plain(trainer.config.dataloader.dataset), judging, f"{where}.dataset")):
+        logger.warning("{}", note)
 
 
 def know_pictures(trainer: TrainVal) -> None:

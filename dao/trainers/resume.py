@@ -135,9 +135,20 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
                        trainer.start_epoch + 1)  # fmt: skip
         trainer.start_iter = 0
     _place_scheduler(trainer, content)
-    logger.info("resumed from {}: epoch {}, iteration {}", path, trainer.start_epoch + 1, trainer.start_iter + 1)
-    if trainer.start_epoch >= trainer.max_epochs:
-        logger.warning("all {} epochs are done; raise trainer.kwargs.max_epochs to train on", trainer.max_epochs)
+    logger.info("{}", where_it_goes_on(trainer, path))
+
+
+def where_it_goes_on(trainer: TrainVal, path: Path) -> str:
+    """From which iteration a restored run goes on; of a finished one, that it is, and what to set to train longer."""
+    done = trainer.start_epoch
+    if done < trainer.max_epochs:
+        return f"resumed from {path}: epoch {done + 1}, iteration {trainer.start_iter + 1}"
+    epochs = "its epoch is" if done == 1 else f"all its {done} epochs are"
+    owed = "; what is left is the last validation" if trainer.owes_end_of_epoch else ""
+    if trainer.task.passes:
+        return f"{path}: {epochs} trained already{owed}, and this model learns no more from another"
+    more = f"-o trainer.kwargs.max_epochs={done + max(1, done // 2)}"
+    return f"{path}: {epochs} trained already{owed}; to go on, raise trainer.kwargs.max_epochs, e.g. {more}"
 
 
 def take_over_facts(trainer: TrainVal, known: Mapping[str, Any]) -> None:

@@ -1,41 +1,9 @@
 """One rule for each problem, against slow and literal versions of it."""
 
-import cv2
 import numpy as np
 import pytest
 
 from dao.answers import verdicts
-
-
-def literal_peak(scores, min_area):
-    """Every value of the map tried as a threshold."""
-    for value in np.unique(scores)[::-1]:
-        stats = cv2.connectedComponentsWithStats((scores >= value).astype(np.uint8), connectivity=8)[2]
-        if (stats[1:, cv2.CC_STAT_AREA] >= min_area).any():
-            return float(value)
-    return 0.0
-
-
-@pytest.mark.parametrize("min_area", [1, 2, 5, 40, 600])
-@pytest.mark.parametrize("kind", ["noise", "smooth", "ties", "flat", "two spots"])
-def test_a_pictures_peak_is_the_highest_threshold_that_leaves_a_region_of_min_area(kind, min_area):
-    rng = np.random.default_rng(min_area)
-    scores = rng.random((24, 25)).astype(np.float32)
-    if kind == "smooth":
-        scores = cv2.GaussianBlur(scores, (0, 0), 3)
-    elif kind == "ties":
-        scores = np.round(scores, 1)
-    elif kind == "flat":
-        scores[:] = 0.25
-    elif kind == "two spots":  # many hot pixels that touch no other, and a cooler spot of 5 x 5
-        scores = np.zeros((24, 25), np.float32)
-        scores[::3, ::3] = 0.9
-        scores[1:6, 10:15] = 0.6
-    assert verdicts.region_peak(scores, min_area) == literal_peak(scores, min_area)
-
-
-def test_a_map_smaller_than_min_area_holds_no_defect():
-    assert verdicts.region_peak(np.ones((3, 3), np.float32), 10) == 0.0
 
 
 def test_regions_below_min_area_are_taken_away_whatever_their_classes():

@@ -1,3 +1,5 @@
+import inspect
+
 import pytest
 import torch
 
@@ -65,11 +67,25 @@ def test_rates_stay_between_0_and_1_past_the_end_as_well(name):
     assert rates[40] == rates[44]
 
 
-@pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("total", [1, 2, 3])
-def test_the_shortest_runs(name, total):
-    scheduler = build(name, total_iters=total, iters_per_epoch=1)
-    assert all(0 <= scheduler.rate(i) <= 1 for i in range(total + 1))
+@pytest.mark.parametrize("name", sorted(Registers.schedulers))
+@pytest.mark.parametrize(
+    ("total", "per_epoch"), [(1, 1), (2, 1), (2, 2), (3, 3), (4, 4), (5, 5)], ids=lambda number: str(number)
+)
+@pytest.mark.parametrize("warmup_epochs", [0, 0.5, 1000])
+def test_a_run_of_one_update_or_one_epoch_trains_whatever_the_warm_up(name, total, per_epoch, warmup_epochs):
+    """The only update, and the first of two or three, has the whole rate; every longer run comes near it."""
+    takes = inspect.signature(Registers.schedulers.get(name)).parameters
+    settings = {"warmup_epochs": warmup_epochs} if "warmup_epochs" in takes else {}
+    settings |= {"milestones": [0.5, 0.9]} if name == "multistep_lr" else {}
+    scheduler, sgd = build(name, total, per_epoch, **settings), optimizer()
+    scheduler.attach(sgd)
+    rates = []
+    for _ in range(total):
+        rates.append(scheduler.lrs[1])
+        scheduler.step()
+    assert all(0 <= rate <= 1 for rate in rates) and max(rates) > 0.8
+    assert rates[0] == 1 or total > 3
+    assert scheduler.rate(total) == scheduler.rate(total + 9) and "nan" not in scheduler.describe(0.1)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -144,7 +160,7 @@ COURSES = [
     ("warm_cos_lr", {"warmup_epochs": 5}, "0 -> 0.01 over 2 epochs (a fifth of the run; 5 were set), cosine to 0.0005 at epoch 8, then held"),
     ("warm_cos_lr", {"warmup_epochs": 0}, "0.01, cosine to 0.0005 at epoch 8, then held"),
     ("constant_lr", {}, "0.01, held"),
-    ("multistep_lr", {"milestones": [5, 8, 20]}, "0.01, 0.001 from epoch 5, 0.0001 from epoch 8 (1 milestone(s) lie after the run's end)"),
+    ("multistep_lr", {"milestones": [5, 8, 20]}, "0.01, 0.001 from epoch 5, 0.0001 from epoch 8 (1 milestone lies after the run's end)"),
     ("poly_lr", {"warmup_epochs": 1.5}, "0 -> 0.01 over 1.5 epochs, down to 0 at epoch 10 by the power 0.9"),
     ("one_cycle_lr", {}, "0.0004 -> 0.01 over 3 epochs, cosine to 4e-08 at epoch 10"),
     ("cosine_restarts_lr", {"cycle_epochs": 2, "cycle_mult": 2}, "0.01, cosine to 0 again and again, at first in 2 epochs, each 2 times as long"),

@@ -61,6 +61,14 @@ def test_one_cycle_equals_torch(pct, div, final):
     assert ours(scheduler, 60) == pytest.approx(torch_rates(make, 60))
 
 
+@pytest.mark.parametrize("pct", [0.0, 0.01, 0.3, 1.0])
+def test_one_cycle_of_one_update_has_the_peak_and_a_short_one_begins_there(pct):
+    """Its one update had 1/250,000 of the rate: the model stayed as it was."""
+    assert ours(OneCycleLR(1, 1, pct_start=pct), 1) == [1.0]
+    if 0 < pct < 1:
+        assert ours(OneCycleLR(3, 3, pct_start=pct), 3) == pytest.approx([1.0, (1 + 1 / 25 / 1e4) / 2, 1 / 25 / 1e4])
+
+
 def test_one_cycle_where_the_peak_is_the_first_update():
     rates = ours(OneCycleLR(10, 1, pct_start=0.1), 10)
     assert rates[0] == 1.0 and rates[9] == pytest.approx(1 / 25 / 1e4)

@@ -8,12 +8,13 @@ import torch
 
 import dao.register
 import main
+from dao.answers import checked
 from dao.errors import AnswerError, CheckpointError
-from dao.models.detection.answers import AnswerSettings, choose
+from dao.models.detection.answers import AnswerSettings, choose, not_finite
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.structures import AnomalyTruth, Batch
-from dao.tasks import answered, build
+from dao.tasks import build
 from dao.utils import checkpoint
 
 BACKBONE = {"type": "TimmFeatures", "kwargs": {"model_name": "mobilenetv3_small_050"}}
@@ -90,7 +91,7 @@ def test_one_nan_class_at_one_place_is_seen_in_an_exported_graph_too(tmp_path):
     class Graph(torch.nn.Module):
         def forward(self, boxes, classes):
             scores, labels = classes.max(dim=-1)
-            lost = torch.isnan(classes).flatten(1).any(dim=1)
+            lost = not_finite(classes)
             return choose(boxes, scores, labels, 2, (64, 64), AnswerSettings(0.5, 0.5, 4), lost)._asdict()
 
     low = torch.arange(20.0).view(1, 10, 2) * 3
@@ -104,8 +105,27 @@ def test_one_nan_class_at_one_place_is_seen_in_an_exported_graph_too(tmp_path):
 
     assert np.isfinite(scores(given[1])).all() and (scores(given[1]) > 0.5).any()
     spoilt = given[1].clone()
-    spoilt[0, 3, 0] = torch.nan
-    assert np.isnan(scores(spoilt)).all()
+    for value in (torch.nan, torch.inf):
+        spoilt[0, 3, 0] = value
+        assert np.isnan(scores(spoilt)).all()
+
+
+@pytest.mark.parametrize("value", BAD)
+@pytest.mark.parametrize("what", ["boxes", "scores"])
+def test_a_box_that_is_not_finite_is_seen_though_the_pictures_border_would_cut_it(value, what):
+    """The second picture of two, a box that no threshold lets through."""
+    low = torch.arange(20.0).view(1, 10, 2).repeat(2, 1, 1)
+    given = {"boxes": torch.cat([low, low + 9], -1), "scores": torch.linspace(0.1, 0.9, 10).repeat(2, 1)}
+    given[what][1, 0, ...] = value
+    answer = choose(**given, labels=torch.zeros(2, 10, dtype=torch.int64), num_classes=2, input_hw=(64, 64),
+                    settings=AnswerSettings(0.5, 0.5, 4))  # fmt: skip
+    assert torch.isfinite(answer.scores[0]).all() and torch.isnan(answer.scores[1]).all()
+
+
+def test_halves_are_told_from_infinities():
+    assert not_finite(torch.tensor([[65504.0], [float("inf")], [float("nan")]], dtype=torch.float16)).tolist() == [
+        False, True, True,
+    ]  # fmt: skip
 
 
 def test_a_yolox_tells_of_a_nan_class_before_the_maximum_is_taken(monkeypatch):
@@ -124,14 +144,14 @@ def test_a_yolox_tells_of_a_nan_class_before_the_maximum_is_taken(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_one_number_in_a_million_is_found(value, dtype):
     values = np.ones((10, 100_000), dtype)
-    assert answered.is_finite(values)
+    assert checked.is_finite(values)
     values[7, 4321] = value
-    assert not answered.is_finite(values)
+    assert not checked.is_finite(values)
 
 
 def test_large_numbers_whose_sum_overflows_are_finite():
-    assert answered.is_finite(np.full(10, 3e38, np.float32)) and answered.is_finite(np.full(9000, 60000, np.float16))
-    assert answered.is_finite(np.zeros((0, 4), np.float32))
+    assert checked.is_finite(np.full(10, 3e38, np.float32)) and checked.is_finite(np.full(9000, 60000, np.float16))
+    assert checked.is_finite(np.zeros((0, 4), np.float32))
 
 
 @pytest.mark.parametrize("name", ["cls", "seg", "det", "anomaly"])

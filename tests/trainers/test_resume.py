@@ -76,6 +76,23 @@ def test_a_threshold_that_is_no_longer_set_is_said_to_stay_until_the_next_calibr
     assert "picture_threshold is no longer set by hand (150, set by evaluator.kwargs.threshold)" in lines[0]
 
 
+@pytest.mark.parametrize(
+    ("epoch", "owes", "passes", "said"),
+    [
+        (1, False, None, "resumed from latest.ckpt: epoch 2, iteration 6"),
+        (2, False, None, "all its 2 epochs are trained already; to go on, raise trainer.kwargs.max_epochs, e.g. "
+         "-o trainer.kwargs.max_epochs=3"),
+        (2, True, None, "trained already; what is left is the last validation; to go on"),
+        (1, False, 1, "its epoch is trained already, and this model learns no more from another"),
+    ],
+)  # fmt: skip
+def test_a_resumed_run_says_where_it_goes_on_and_a_finished_one_what_to_set(epoch, owes, passes, said):
+    trainer = SimpleNamespace(start_epoch=epoch, start_iter=5, max_epochs=passes or 2, owes_end_of_epoch=owes,
+                              task=SimpleNamespace(passes=passes))  # fmt: skip
+    line = resume.where_it_goes_on(trainer, "latest.ckpt")
+    assert said in line and "epoch 3" not in line
+
+
 def test_a_run_without_an_evaluator_is_resumed_too():
     trainer = configured()
     trainer.evaluator = None

@@ -11,20 +11,22 @@ from typing import Any
 
 import numpy as np
 
+from dao.answers.roi import Parts, parts_of_polygons, polygon_problem
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed, refuse_bad_config, some
-from dao.dataloaders.datasets.folder import find_images
+from dao.dataloaders.datasets.good_masks import contradicted
 from dao.dataloaders.datasets.good_parts import GOOD, known_good, need_good, refuse_other_good
-from dao.dataloaders.datasets.image_io import read_image
 from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
 from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_faint, refuse_other_size
-from dao.dataloaders.files import folders_in
+from dao.dataloaders.datasets.region_mask import parts_of_mask
 from dao.dataloaders.splits import assign_splits
 from dao.errors import ConfigError, DataError, Problem
+from dao.images.files import folders_in
+from dao.images.image_io import read_image
+from dao.images.listing import find_images
 from dao.register import Registers
 from dao.structures import Sample
 from dao.utils.counted import counted
-from dao.utils.roi import Parts, parts_of_mask, parts_of_polygons, polygon_problem
 
 BAD = "bad"
 CLASSES = [GOOD, BAD]
@@ -55,7 +57,7 @@ class AnomalyDataset(ImageDataset):
     """Good and bad pictures; class 0 is good. `Sample.mask` is (H, W) uint8, 1 where the defect is; None if unknown.
 
     kinds: names of the defects, sorted. Raises DataError for masks that do not exist.
-    region: where to look, as dao/utils/roi.py has it; empty for everywhere.
+    region: where to look, as dao/answers/roi.py has it; empty for everywhere.
     mask_from: the least value of a mask that marks a defect; None: 128, or 1 in masks of 0 and 1.
     """
 
@@ -291,8 +293,10 @@ def _test_records(root: Path, folder: Path, good: str | None, census: Census) ->
     count_other_folders(truth, (*found, good), census)
     for name in found:
         pictures = list(find_images(folder / name, census=census))
-        masks = {} if name == good else match_masks(truth / name, folder / name, pictures, census)
-        kind = GOOD if name == good else name
-        for path in pictures:
-            records.append(AnomalyRecord(path, kind=kind, mask=masks.get(path)))
+        masks = match_masks(truth / name, folder / name, pictures, census)
+        if name == good:
+            doubtful = contradicted(masks, None, census)
+            records += [AnomalyRecord(path) for path in pictures if path not in doubtful]
+            continue
+        records += [AnomalyRecord(path, kind=name, mask=masks.get(path)) for path in pictures]
     return records

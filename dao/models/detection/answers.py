@@ -4,48 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from dao.errors import ConfigError, Problem
+from dao.answers.suppression import AnswerSettings
+from dao.errors import Problem
 
-CANDIDATES = 1000  # best-scored boxes of a picture among which overlaps are resolved, unless more are to be answered
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSettings:
-    """Which boxes a detector answers with.
-
-    score_threshold: no box below it; nms_threshold: of two boxes of one class that overlap by more than this IoU the
-    better stays; max_detections: of the best of a picture. shown_threshold: the least score that is drawn.
-    """
-
-    score_threshold: float = 0.01
-    nms_threshold: float = 0.65
-    max_detections: int = 300
-    shown_threshold: float = 0.3
-
-    def problems(self, where: str) -> list[Problem]:
-        """Values out of range; where: their place in the config."""
-        found = [
-            Problem(f"{where}.{name}", f"must lie in 0..1, got {getattr(self, name):g}")
-            for name in ("score_threshold", "nms_threshold", "shown_threshold")
-            if not 0 <= getattr(self, name) <= 1
-        ]
-        if self.max_detections < 1:
-            found.append(Problem(f"{where}.max_detections", f"must be at least 1, got {self.max_detections}"))
-        return found
-
-    def checked(self, where: str) -> AnswerSettings:
-        """Itself. Raises ConfigError for values out of range."""
-        problems = self.problems(where)
-        if problems:
-            raise ConfigError(problems)
-        return self
+LARGEST = torch.finfo(torch.float32).max
 
 
 def check_answers(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -65,6 +34,11 @@ class Answers(NamedTuple):
     labels: Tensor
 
 
+def not_finite(values: Tensor) -> Tensor:
+    """(B, ...) -> (B,) bool: of which something is NaN or infinite; by a comparison, which every runtime has."""
+    return (~(values.float().abs() <= LARGEST)).flatten(1).any(dim=1)
+
+
 def choose(
     boxes: Tensor,
     scores: Tensor,
@@ -77,12 +51,13 @@ def choose(
     """Score threshold, non-maximum suppression within each class, and a limit on how many.
 
     boxes: (B, A, 4) float32 x0, y0, x1, y1 in input pixels; scores: (B, A) 0..1; labels: (B, A) int64.
-    lost: (B,) bool, pictures of which something was NaN before it came to these scores. A picture with a NaN anywhere has
-    nothing but NaN for scores: thresholds drop it in silence, and runtimes differ in what their maxima make of it.
+    lost: (B,) bool, pictures of which something was not finite before it came to these scores. A picture with a NaN or an
+    infinity anywhere has nothing but NaN for scores: thresholds drop the one in silence, the picture's border cuts the
+    other, and runtimes differ in what their maxima make of them.
     """
-    unsound = torch.isnan(scores).any(dim=1) | torch.isnan(boxes).flatten(1).any(dim=1)
+    unsound = not_finite(scores) | not_finite(boxes)
     unsound = unsound if lost is None else unsound | lost
-    candidates = min(scores.shape[1], max(CANDIDATES, 2 * settings.max_detections))
+    candidates = settings.candidates(scores.shape[1])
     scores, order = scores.topk(candidates, dim=1)
     labels = labels.gather(1, order)
     boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))

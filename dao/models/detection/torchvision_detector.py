@@ -15,7 +15,7 @@ from torchvision.models.detection.image_list import ImageList
 
 from dao.errors import ConfigError, Problem, nearest
 from dao.models.detection import torchvision_stages as stages
-from dao.models.detection.answers import Answers, AnswerSettings, check_answers
+from dao.models.detection.answers import Answers, AnswerSettings, check_answers, not_finite
 from dao.models.expected import Settings, starts_trained
 from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.register import Registers
@@ -139,9 +139,9 @@ class TorchvisionDetector(nn.Module):
 
 
 class Witness:
-    """Sees what a detector's heads say, of which torchvision drops in silence whatever is NaN.
+    """Sees what a detector's heads say, of which torchvision drops in silence whatever is NaN, and cuts what is infinite.
 
-    lost: (B,) bool, pictures of which something was NaN.
+    lost: (B,) bool, pictures of which something was not finite.
     """
 
     def __init__(self, net: nn.Module, pictures: int) -> None:
@@ -167,11 +167,11 @@ class Witness:
 
     def _by_picture(self, module: nn.Module, given: Any, found: Any) -> None:
         for values in _tensors(found):
-            self.lost |= torch.isnan(values).flatten(1).any(dim=1)
+            self.lost |= not_finite(values)
 
     def _by_proposal(self, module: nn.Module, given: Any, found: Any) -> None:
         for values in _tensors(found):
-            rows = torch.isnan(values).flatten(1).any(dim=1)
+            rows = not_finite(values)
             self.lost |= torch.stack([part.any() for part in rows.split(self.counts)])
 
 

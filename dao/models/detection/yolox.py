@@ -10,7 +10,7 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao.errors import CheckpointError, ConfigError, Problem
-from dao.models.detection.answers import Answers, AnswerSettings, check_answers, choose
+from dao.models.detection.answers import Answers, AnswerSettings, check_answers, choose, not_finite
 from dao.models.detection.darknet import CSPDarknet, Darknet53
 from dao.models.detection.head import DecoupledHead, DenseOutput
 from dao.models.detection.necks import FPN, PAFPN
@@ -19,6 +19,7 @@ from dao.models.pretrained import freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.utils import checkpoint
 from dao.utils.boxes import cxcywh_to_xyxy
+from dao.utils.counted import counted
 
 Size = Literal["nano", "tiny", "s", "m", "l", "x"]
 # depth and width factors, table 3 and section 2.2 of the paper
@@ -61,7 +62,7 @@ class YOLOX(nn.Module):
         scores, labels = (said.classes.float().sigmoid() * said.objectness.float().sigmoid()[..., None]).max(dim=-1)
         boxes = cxcywh_to_xyxy(said.boxes_cxcywh())
         hw = (images.shape[-2], images.shape[-1])
-        lost = torch.isnan(said.classes).flatten(1).any(dim=1) | torch.isnan(said.objectness).any(dim=1)
+        lost = not_finite(said.classes) | not_finite(said.objectness)
         return choose(boxes, scores, labels, said.classes.shape[-1], hw, settings, lost)
 
     def dense(self, images: Tensor) -> Tensor:
@@ -211,7 +212,7 @@ def load_detector_weights(model: nn.Module, path: str, whole: bool) -> None:
     if report.mismatched:
         logger.warning("weights from {}: all but the class branch, whose number of classes differs", path)
     else:
-        logger.info("weights from {}: all {} tensors", path, len(report.loaded))
+        logger.info("weights from {}: all {}", path, counted(len(report.loaded), "tensor"))
 
 
 def _fit_first_convolution(model: nn.Module, weights: checkpoint.StateDict) -> checkpoint.StateDict:

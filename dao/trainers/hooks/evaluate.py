@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -75,6 +76,20 @@ class Evaluate(Hook):
         self.last = state.get("last", -1)
 
 
+def last_report(run_dir: Path) -> Path | None:
+    """The newest folder in which a run's final report lies; None where there is none."""
+    whole = [folder for folder in (run_dir / "eval").glob("final*") if (folder / "metrics.json").is_file()]
+    return max(whole, key=lambda folder: (folder / "metrics.json").stat().st_mtime, default=None)
+
+
+def say_finished_before(trainer: TrainVal, report: Path) -> None:
+    """Of a run that was finished before it was resumed: that nothing was trained, and what was found then."""
+    stopped = f" ({trainer.stop_reason}: raise the patience of its EarlyStop to go on)" if trainer.stop_reason else ""
+    logger.success("this run was finished already{}: nothing was trained now, and its report is {}", stopped, report)
+    for line in two_numbers(json.loads((report / "metrics.json").read_text(encoding="utf-8"))):
+        logger.info("{}", line)
+
+
 def watched(trainer: TrainVal) -> str:
     """The metric that rates hang on: the first of those that the best checkpoint is kept by."""
     return (named(trainer.best_metric) or [trainer.evaluator.best_metric])[0]
@@ -82,12 +97,29 @@ def watched(trainer: TrainVal) -> str:
 
 @Registers.hooks.register()
 class FinalReport(Hook):
-    """After training: the best checkpoint's full report in ``eval/final/``, where everything lies, and the two numbers."""
+    """After training: the best checkpoint's full report in ``eval/final/``, where everything lies, and the two numbers.
+
+    A run that was finished before it was resumed has its report: it is named, and none is written beside it.
+    """
+
+    def __init__(self) -> None:
+        self.worked = False  # since this process began
+
+    def after_iter(self, trainer: TrainVal) -> None:
+        self.worked = True
+
+    def after_epoch(self, trainer: TrainVal) -> None:
+        self.worked = True
 
     def after_train(self, trainer: TrainVal) -> None:
         if not trainer.finished:
             return
         trainer.saver.wait()
+        before = None if self.worked else dist.broadcast_object(last_report(trainer.run_dir))
+        if before is not None:
+            if dist.is_main():
+                say_finished_before(trainer, before)
+            return
         dist.barrier()  # process 0 writes the checkpoints: they are in their places for all
         best = trainer.run_dir / "checkpoints" / "best.ckpt"
         judged = trainer.evaluator is not None and dist.broadcast_object(best.is_file())

@@ -1,5 +1,6 @@
 """What a run says: lines that fit a terminal, the two numbers last, and refusals by the place that the user wrote."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -146,6 +147,31 @@ def finished(tmp_path, best_epoch, evaluator_epoch):
     best = {"metric": "top1", "value": 0.9, "epoch": best_epoch}
     return SimpleNamespace(finished=True, saver=SimpleNamespace(wait=lambda: None), run_dir=tmp_path, best=best,
                            evaluator=evaluator, evaluator_epoch=evaluator_epoch)  # fmt: skip
+
+
+@pytest.mark.parametrize("stop_reason", ["", "no better for 3 validations"])
+def test_a_finished_run_that_is_resumed_says_so_with_its_numbers_and_leaves_no_second_report(
+    tmp_path, said, stop_reason
+):
+    trainer = finished(tmp_path, 2, -1)
+    trainer.stop_reason = stop_reason
+    (tmp_path / "eval" / "final").mkdir(parents=True)
+    (tmp_path / "eval" / "final" / "metrics.json").write_text(json.dumps({"factory": FACTORY}))
+    FinalReport().after_train(trainer)
+    assert "this run was finished already" in said[0] and str(tmp_path / "eval" / "final") in said[0]
+    assert ("patience" in said[0]) == bool(stop_reason)
+    assert said[1:] == two_numbers({"factory": FACTORY})
+    assert [folder.name for folder in (tmp_path / "eval").iterdir()] == ["final"]
+
+
+def test_a_finished_run_whose_report_was_never_written_gets_it_and_one_that_trained_on_gets_another(tmp_path, said):
+    trainer, hook = finished(tmp_path, 2, 1), FinalReport()
+    trainer.evaluator.report = lambda folder: (folder / "metrics.json").write_text("{}")
+    hook.after_train(trainer)
+    hook.after_epoch(trainer)
+    hook.after_train(trainer)
+    assert sorted(folder.name for folder in (tmp_path / "eval").iterdir()) == ["final", "final-2"]
+    assert not any("finished already" in line for line in said)
 
 
 def test_a_run_ends_with_the_two_numbers_of_the_best(tmp_path, said, monkeypatch):

@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.drawing.masks import shrunk
 from dao.errors import ConfigError, DataError, Problem, RunError
 from dao.evaluators import factory, ranking, remarks
 from dao.evaluators.base import Evaluator
@@ -21,7 +22,6 @@ from dao.evaluators.segmentation import as_png
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Batch, Prediction
 from dao.utils import dist
-from dao.utils.visualize_masks import shrunk
 
 SIDE_KEPT = 256  # pixels to a side, at most, of the maps that are kept for the worst-N sheet
 

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.drawing.pictures import color_of, thumbnail, to_rgb
+from dao.drawing.text import Color, Image, draw_text, text_width
 from dao.structures import GroundTruth
-from dao.utils.text import Color, Image, draw_text, text_width
-from dao.utils.visualize import color_of, thumbnail, to_rgb
 
 SMALLEST = 640  # pictures whose longer side is shorter are enlarged by a whole factor, so that names find room
 LIGHT, DARK = (255, 255, 255), (20, 20, 20)

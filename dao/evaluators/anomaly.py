@@ -17,8 +17,8 @@ from dao.evaluators import factory, ranking, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
 from dao.evaluators.headline import line_of
+from dao.evaluators.packed import as_png
 from dao.evaluators.score_histogram import ScoreHistogram, aligned
-from dao.evaluators.segmentation import as_png
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Batch, Prediction
 from dao.utils import dist

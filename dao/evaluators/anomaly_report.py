@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dao.answers.verdicts import verdict
 from dao.errors import DataError
 from dao.evaluators.files import new_figure, save_figure, write_csv
+from dao.evaluators.packed import from_png
 from dao.evaluators.report import factory_png, finite, make_folder, notes_of
-from dao.evaluators.segmentation import from_png
 from dao.utils.counted import counted
 from dao.utils.run_folder import write_json
 

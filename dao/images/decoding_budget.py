@@ -35,8 +35,7 @@ def shared() -> Iterator[None]:
     try:
         yield
     finally:
-        for place in _here.held:
-            place.close()
+        _give_back(_here.held)
         _here.held = before
 
 
@@ -53,6 +52,7 @@ def take(pixels: int) -> bool:
     if folder is None:
         return True
     names = [f"place{i}" for i in range(places())]
+    turn: list[BinaryIO] = []
     try:
         turn = _wait(
             folder, ["turn"], 1, deadline
@@ -60,8 +60,8 @@ def take(pixels: int) -> bool:
         held += _wait(folder, names, min(math.ceil(pixels / LARGE), len(names)), deadline) if turn else []
     except OSError:
         return True
-    for file in turn:
-        file.close()
+    finally:
+        _give_back(turn)
     if not held:
         warn(f"no memory was free for a picture of {pixels:,} pixels in {PATIENCE:g} s: it is decoded all the same")
     return bool(held)
@@ -104,7 +104,20 @@ def _locked(folder: Path, names: list[str], wanted: int) -> list[BinaryIO]:
             if len(found) == wanted:
                 given_back.pop_all()
                 return found
+        _give_back(found)
     return []
+
+
+def _give_back(files: list[BinaryIO]) -> None:
+    """Unlock and close them. Closed alone they stayed locked for as long as a process lives that was forked meanwhile."""
+    if not files:  # as everywhere that has no fcntl
+        return
+    import fcntl
+
+    for file in files:
+        with contextlib.suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_UN)
+        file.close()
 
 
 def _folder() -> Path | None:

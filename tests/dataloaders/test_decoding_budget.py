@@ -96,6 +96,24 @@ def test_a_process_that_is_killed_gives_its_places_back():
         assert take(ONE)
 
 
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_process_that_is_forked_meanwhile_keeps_no_place_when_the_block_has_ended():
+    """A lock belongs to the open file, which the child has as well."""
+    here, there = os.pipe()
+    with shared():
+        assert take(100 * ONE)
+        child = os.fork()
+        if not child:
+            os.close(there)
+            os.read(here, 1)  # until the parent closes its end
+            os._exit(0)
+    with shared():
+        freed = take(100 * ONE)
+    os.close(there)
+    os.waitpid(child, 0)
+    assert freed
+
+
 def test_where_files_cannot_be_locked_nobody_waits(tmp_path, monkeypatch):
     monkeypatch.setattr(decoding_budget, "_folder", lambda: tmp_path / "gone")
     with shared():

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.drawing.fonts import font_path
+from dao.utils.printable import one_line
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -35,15 +36,17 @@ def font(text: str, size: int, bold: bool = False) -> FreeTypeFont:
 
 
 def text_width(text: str, size: int, bold: bool = False) -> int:
-    """Pixels that a line of text is wide."""
+    """Pixels that a line of text is wide, as `draw_text` writes it."""
+    text = one_line(text)
     return int(np.ceil(font(text, size, bold).getlength(text)))
 
 
 def fit_text(text: str, width: int, size: int, bold: bool = False) -> str:
     """The text, or as much of its beginning and end as ``width`` pixels hold, with an ellipsis between.
 
-    Class names often differ at their end alone, so both ends stay.
+    Class names often differ at their end alone, so both ends stay. What cannot be written (a line end) is written out.
     """
+    text = one_line(text)
     if text_width(text, size, bold) <= width:
         return text
     low, high = 0, len(text)  # letters kept: low fit, high do not
@@ -113,7 +116,7 @@ def draw_text(
     from PIL import Image as PillowImage
     from PIL import ImageDraw
 
-    if not text:
+    if not (text := one_line(text)):  # Pillow measures no line ends
         return
     face = font(text, size, bold)
     left, top, right, bottom = (int(v) for v in face.getbbox(text, anchor=anchor))

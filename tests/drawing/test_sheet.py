@@ -141,3 +141,12 @@ def test_a_sheet_tells_ok_from_ng_by_a_word_on_a_plate():
     full = [int((part == color).all(2).sum()) for part, color in ((ng, WRONG), (ok, RIGHT))]
     assert full[0] > 2 * full[1] > 0  # a full plate and an empty frame: told apart in grey as well
     assert (unknown == none[134:, 274:334]).all()
+
+
+@pytest.mark.parametrize("name", ["a\nb.png", "a\tb\x1b[31m.png", "\udcff.png"])
+def test_what_cannot_be_written_in_a_line_is_written_out(name):
+    """Pillow measures no line ends, and no font has the bytes of a name that is no UTF-8."""
+    sheet = contact_sheet([cell(name=name, said=(name,))], title=name, legend={name: (1, 2, 3)}, tile=128)
+    written = name.encode("unicode_escape").decode()
+    wanted = contact_sheet([cell(name=written, said=(name,))], title=name, legend={written: (1, 2, 3)}, tile=128)
+    assert (sheet == wanted).all()

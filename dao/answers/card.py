@@ -52,7 +52,7 @@ class ModelCard:
         try:
             card = cls(**{k: v for k, v in content.items() if k in cls.__slots__})
             wrong = next(_problems(card), None)
-            card = replace(card, preprocess=PreprocessSettings.of(card.preprocess).to_dict()) if wrong is None else card
+            card = _completed(card) if wrong is None else card
         except AICoreError as error:  # a task's own word about its facts
             wrong = "; ".join(str(error).splitlines()[1:-1]).strip() or str(error)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError, IndexError) as error:
@@ -60,6 +60,14 @@ class ModelCard:
         if wrong is not None:
             raise CheckpointError(f"{source}: its model card is damaged: {wrong[:300]}")
         return card
+
+
+def _completed(card: ModelCard) -> ModelCard:
+    """The card with the settings and facts that older ones lack: what has been looked at is what answers."""
+    from dao.answers.kinds import answer_class
+
+    facts = answer_class(card.task).completed(card.facts)
+    return replace(card, preprocess=PreprocessSettings.of(card.preprocess).to_dict(), facts=facts)
 
 
 def plain_json(text: Any, what: str) -> Any:

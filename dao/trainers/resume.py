@@ -26,6 +26,9 @@ if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
 
 
+JUDGING = ("evaluator.", "calibration.")  # places of settings that a report's numbers hang on
+
+
 @dataclass(slots=True)
 class Found:
     """A checkpoint to go on from. lock: on its run folder, held by process 0 from before the file was read."""
@@ -113,7 +116,7 @@ def restore(trainer: TrainVal, path: Path, content: dict[str, Any]) -> None:
             f"{path} was trained on the classes {card.classes}, the data now has {trainer.dataset.classes}; "
             "to start from its weights alone use trainer.kwargs.ckpt"
         )
-    _say_changes(trainer, content)
+    trainer.judged_otherwise = judged_by(say_changes(trainer, content))
     _say_changes_of_data(trainer, content)
     _say_changes_of_versions(content)
     try:
@@ -212,14 +215,21 @@ def _place_scheduler(trainer: TrainVal, content: dict[str, Any]) -> None:
     trainer.scheduler.load_state_dict(state)
 
 
-def _say_changes(trainer: TrainVal, content: dict[str, Any]) -> None:
-    """Name every setting that is not what it was: they hold from here on."""
+def say_changes(trainer: TrainVal, content: dict[str, Any]) -> list[str]:
+    """Name every setting that is not what it was: they hold from here on. Returns their places."""
     before, now = flat(json.loads(content["config"])), flat(kept(trainer.config))
     silent = {"trainer.kwargs.resume", "fullName"}
-    for key in sorted(before.keys() | now.keys()):
-        if key not in silent and before.get(key, "not set") != now.get(key, "not set"):
-            logger.warning("changed since the checkpoint: {} was {}, is {}",
-                           key, before.get(key, "not set"), now.get(key, "not set"))  # fmt: skip
+    keys = sorted((before.keys() | now.keys()) - silent)
+    changed = [key for key in keys if before.get(key, "not set") != now.get(key, "not set")]
+    for key in changed:
+        logger.warning("changed since the checkpoint: {} was {}, is {}",
+                       key, before.get(key, "not set"), now.get(key, "not set"))  # fmt: skip
+    return changed
+
+
+def judged_by(places: Sequence[str]) -> bool:
+    """Whether the numbers of a report hang on one of these settings."""
+    return any(place.startswith(JUDGING) for place in places)
 
 
 def _say_changes_of_data(trainer: TrainVal, content: dict[str, Any]) -> None:

@@ -142,6 +142,7 @@ class TrainVal(Trainer):
         self.best: dict[str, Any] = {}
         self.metrics_epoch = -1
         self.evaluator_epoch = -1  # whose predictions the evaluator holds, in this process
+        self.judged_otherwise = False  # settings that a report's numbers hang on have changed since the checkpoint
         self.owes_end_of_epoch = False  # hooks after the checkpoint have yet to see the epoch's end
         self.scalars: dict[str, float] = {}
         self.updated = False

@@ -1,5 +1,6 @@
 """A run that goes on keeps what it had found out, and does what its config sets by hand now."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -98,3 +99,18 @@ def test_a_run_without_an_evaluator_is_resumed_too():
     trainer.evaluator = None
     resume.take_over_facts(trainer, FOUND)
     assert trainer.task.facts["picture_threshold"] == 200.0
+
+
+@pytest.mark.parametrize(
+    ("changes", "otherwise"),
+    [
+        ({}, False),
+        ({"trainer": {"kwargs": {"max_epochs": 9}}}, False),
+        ({"evaluator": {"kwargs": {"threshold": 0.4}}}, True),
+    ],
+)
+def test_a_change_of_what_the_report_is_made_by_is_known(changes, otherwise):
+    before = {"trainer": {"kwargs": {"max_epochs": 3}}, "evaluator": {"kwargs": {"threshold": 0.5}}}
+    trainer = SimpleNamespace(config={**before, **changes})
+    changed = resume.say_changes(trainer, {"config": json.dumps(before)})
+    assert resume.judged_by(changed) is otherwise

@@ -99,7 +99,8 @@ def watched(trainer: TrainVal) -> str:
 class FinalReport(Hook):
     """After training: the best checkpoint's full report in ``eval/final/``, where everything lies, and the two numbers.
 
-    A run that was finished before it was resumed has its report: it is named, and none is written beside it.
+    A run that was finished before it was resumed has its report: it is named, and none is written beside it, unless what
+    it is judged by was set otherwise.
     """
 
     def __init__(self) -> None:
@@ -115,7 +116,8 @@ class FinalReport(Hook):
         if not trainer.finished:
             return
         trainer.saver.wait()
-        before = None if self.worked else dist.broadcast_object(last_report(trainer.run_dir))
+        anew = self.worked or trainer.judged_otherwise
+        before = None if anew else dist.broadcast_object(last_report(trainer.run_dir))
         if before is not None:
             if dist.is_main():
                 say_finished_before(trainer, before)

@@ -145,7 +145,7 @@ def finished(tmp_path, best_epoch, evaluator_epoch):
     (tmp_path / "checkpoints").mkdir()
     (tmp_path / "checkpoints" / "best.ckpt").touch()
     best = {"metric": "top1", "value": 0.9, "epoch": best_epoch}
-    return SimpleNamespace(finished=True, saver=SimpleNamespace(wait=lambda: None), run_dir=tmp_path, best=best,
+    return SimpleNamespace(finished=True, judged_otherwise=False, saver=SimpleNamespace(wait=lambda: None), run_dir=tmp_path, best=best,
                            evaluator=evaluator, evaluator_epoch=evaluator_epoch)  # fmt: skip
 
 
@@ -170,6 +170,17 @@ def test_a_finished_run_whose_report_was_never_written_gets_it_and_one_that_trai
     hook.after_train(trainer)
     hook.after_epoch(trainer)
     hook.after_train(trainer)
+    assert sorted(folder.name for folder in (tmp_path / "eval").iterdir()) == ["final", "final-2"]
+    assert not any("finished already" in line for line in said)
+
+
+def test_a_finished_run_that_is_judged_otherwise_when_it_is_resumed_gets_a_report_of_that(tmp_path, said):
+    """Its old numbers are those of another threshold, or of other pictures."""
+    trainer = finished(tmp_path, 2, 1)
+    trainer.evaluator.report = lambda folder: (folder / "metrics.json").write_text("{}")
+    FinalReport().after_train(trainer)
+    trainer.judged_otherwise = True
+    FinalReport().after_train(trainer)
     assert sorted(folder.name for folder in (tmp_path / "eval").iterdir()) == ["final", "final-2"]
     assert not any("finished already" in line for line in said)
 

@@ -6,12 +6,13 @@ import re
 
 # of the phrases in which the reader of a set says what it left out, and what it took otherwise
 NOUNS = {
-    "areas": "area", "boxes": "box", "files": "file", "folders": "folder", "masks": "mask", "objects": "object",
-    "outlines": "outline", "pictures": "picture", "shapes": "shape",
+    "areas": "area", "boxes": "box", "classes": "class", "files": "file", "folders": "folder", "masks": "mask",
+    "objects": "object", "outlines": "outline", "pictures": "picture", "shapes": "shape",
 }  # fmt: skip
 VERBS = {
     "are": "is",
     "belong": "belongs",
+    "differ": "differs",
     "have": "has",
     "hold": "holds",
     "mark": "marks",

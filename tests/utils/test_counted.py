@@ -31,6 +31,8 @@ def test_an_irregular_plural_is_given():
         ("objects are marked 'difficult'", "object is marked 'difficult'"),
         ("outlines or masks: VOC has boxes alone", "outline or mask: VOC has boxes alone"),
         ("areas labelled x, which boxes have no place for", "area labelled x, which boxes have no place for"),
+        ("boxes that differ from their outline", "box that differs from its outline"),
+        ("classes without an object, not mentioned: x", "class without an object, not mentioned: x"),
         ("things that nobody knows", "things that nobody knows"),
     ],
 )  # fmt: skip

@@ -213,7 +213,7 @@ def write_labelme(annotations: Annotations, out: Path, split: str, places: Seque
     return [
         *count_text(moved, "boxes that differ from their outline: LabelMe keeps the outline, and its box is read back"),
         *count_text(joined, "objects of several outlines became masks"),
-        *count_text(len(unused), f"classes without an object are not mentioned: {', '.join(sorted(unused))}"),
+        *count_text(len(unused), f"classes without an object, not mentioned: {', '.join(sorted(unused))}"),
         *(["the order of the classes: give it as 'classes' when reading"] if order else []),
     ]
 

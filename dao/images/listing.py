@@ -82,5 +82,6 @@ def _as_regex(part: str) -> str:
 def _name_as_regex(part: str) -> str:
     if part == "**":
         return ".*"
-    body = fnmatch.translate(part).removeprefix("(?s:").removesuffix(r")\Z")
+    whole = fnmatch.translate(part)  # (?s:...)\Z, whose end is written otherwise from Python 3.14 on
+    body = whole[whole.index(":") + 1 : whole.rindex(")")]
     return f"(?:{body.replace('.*', '[^/]*')})"

@@ -11,7 +11,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.errors import DataError
+from dao.errors import DataError, reason_of
 from dao.images import decoding_budget
 from dao.images.embedded import unwrapped
 from dao.images.files import open_file, read_file
@@ -240,6 +240,22 @@ def pixels_of_pillow(opened: Any, path: str | Path, in_channels: int) -> NDArray
     if image.mode == "RGBA":  # dropped, not blended
         image = image.convert("RGB")
     return np.asarray(image.convert("RGB" if in_channels == 3 else "L"))
+
+
+def image_of_pillow(picture: Any, in_channels: int = 3, bit_depth: int = 16) -> NDArray[np.uint8]:
+    """As `read_image`, of Pillow's Image. Raises DataError where it cannot be had, or has lost bits that are significant."""
+    name = "the picture given"
+    if bit_depth < 16 and ";16" in str(getattr(picture, "tile", "")) and not picture.mode.startswith("I"):
+        raise DataError(
+            f"{name}: Pillow keeps the upper 8 of its 16 bits, and {bit_depth} are significant: give the file's path or its bytes"
+        )
+    try:
+        pixels = pixels_of_pillow(picture, name, in_channels)
+    except DataError:
+        raise
+    except Exception as error:  # it reads a file only now, and raises many kinds
+        raise DataError(f"{name}: {reason_of(error)}") from None
+    return to_uint8(pixels, name, in_channels, bit_depth)
 
 
 def _no_range(kind: str) -> str:

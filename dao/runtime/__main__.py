@@ -4,27 +4,44 @@ from __future__ import annotations
 
 import argparse
 import json
+import signal
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from dao import signals
 from dao.errors import AICoreError, ConfigError, DataError, Problem
+from dao.pipes import until_closed
 from dao.runtime.predictor import Predictor
 from dao.structures import Prediction
-from dao.utils.printable import one_line
+from dao.utils.printable import one_line, printable
+
+if TYPE_CHECKING:
+    from dao.runtime.results import ResultFolder
 
 WIDTHS = (8, 9)  # letters of the columns before the picture's name
+NOT_ALL = "what is printed above was answered, the pictures behind it were not"
+
+
+def command() -> int:
+    """`main` as a program: what asks to stop ends it with its results written, a reader that leaves ends it in silence."""
+    signals.raise_on_stop()
+    return until_closed(main)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, or 2 where nothing could be answered."""
+    """The exit code: 0, 2 where nothing could be answered, or 128 and the number of the signal that ended it."""
     options = _parser().parse_args(arguments)
     try:
         return run(options)
     except AICoreError as error:
-        print(error, file=sys.stderr)
+        print(printable(str(error)), file=sys.stderr)
         return error.exit_code
+    except (KeyboardInterrupt, signals.Terminated) as stopped:
+        print(f"stopped; {NOT_ALL}", file=sys.stderr)
+        return 128 + getattr(stopped, "number", signal.SIGINT)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -32,26 +49,48 @@ def run(options: argparse.Namespace) -> int:
     facts = dict(map(_fact, options.set))
     predictor = Predictor(options.model, options.device, facts or None, options.trust, options.custom_modules)
     results = _results(options, predictor) if options.out else None
-    counts: dict[str, int] = {}
+    verdicts: Counter[str] = Counter()
     unreadable: dict[str, str] = {}
-    print(f"{'verdict':<{WIDTHS[0]}}{'score':>{WIDTHS[1]}}  picture")
+    try:
+        _answer(options, predictor, results, verdicts, unreadable)
+    except (KeyboardInterrupt, signals.Terminated):  # those that are answered have their files
+        _end(options, results, verdicts, unreadable)
+        raise
+    _end(options, results, verdicts, unreadable)
+    if verdicts.total() == len(unreadable):
+        raise DataError(f"not one of {len(unreadable)} pictures could be read and answered")
+    return 0
+
+
+def _answer(
+    options: argparse.Namespace,
+    predictor: Predictor,
+    results: ResultFolder | None,
+    verdicts: Counter[str],
+    unreadable: dict[str, str],
+) -> None:
+    """Fill ``verdicts``, and ``unreadable`` with what has no answer and why."""
     answers = predictor.folder_with_pixels(options.pictures, options.recursive, options.threads)
+    print(f"{'verdict':<{WIDTHS[0]}}{'score':>{WIDTHS[1]}}  picture")
     for number, (one, image) in enumerate(answers):
         told = one.to_dict()
-        counts[told["verdict"]] = counts.get(told["verdict"], 0) + 1
         print(_line(told, one), flush=True)
         if one.error:
             unreadable[one.path] = one.error
         elif results is not None:
             results.add(number, image, one)
+        verdicts[told["verdict"]] += 1
+
+
+def _end(
+    options: argparse.Namespace, results: ResultFolder | None, verdicts: Counter[str], unreadable: dict[str, str]
+) -> None:
     if results is not None:
         results.finish(options.model, unreadable)
-    print(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))
+    counts = [f"{count} {verdict}" for verdict, count in sorted(verdicts.items())]
+    print(", ".join(counts) or "no picture was answered")
     if results is not None:
         print(f"drawn pictures and results.json in {results.folder}")
-    if sum(counts.values()) == len(unreadable):
-        raise DataError(f"not one of {len(unreadable)} pictures could be read and answered")
-    return 0
 
 
 def _line(told: dict[str, Any], one: Prediction) -> str:
@@ -60,7 +99,7 @@ def _line(told: dict[str, Any], one: Prediction) -> str:
     return f"{told['verdict']:<{WIDTHS[0]}}{score:>{WIDTHS[1]}}  {one_line(one.path)}{why}"
 
 
-def _results(options: argparse.Namespace, predictor: Predictor) -> Any:
+def _results(options: argparse.Namespace, predictor: Predictor) -> ResultFolder:
     from dao.runtime.results import ResultFolder
     from dao.utils.output import fresh
 
@@ -99,4 +138,4 @@ def _parser() -> argparse.ArgumentParser:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(command())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ import numpy as np
 from dao.answers.card import ModelCard
 from dao.answers.checked import Outputs
 from dao.answers.kinds import answer_class
-from dao.errors import CheckpointError, DataError, reason_of
+from dao.errors import CheckpointError, ConfigError, DataError, Problem, reason_of
 from dao.runtime import onnx_guard
 from dao.runtime.backends import Image
+from dao.utils.warning import warn
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 
@@ -28,10 +30,9 @@ class OnnxBackend:
     def __init__(self, path: Path, device: Any = "auto") -> None:
         import onnxruntime
 
+        providers = providers_for(str(device), onnxruntime.get_available_providers())
         try:
-            self.session = onnxruntime.InferenceSession(
-                str(path), providers=providers_for(str(device), onnxruntime.get_available_providers())
-            )
+            self.session = onnxruntime.InferenceSession(str(path), providers=providers)
         except Exception as error:  # onnxruntime's own exceptions have no public base
             raise CheckpointError(f"{path} is not a usable ONNX file: {str(error).splitlines()[0]}") from None
         metadata = self.session.get_modelmeta().custom_metadata_map
@@ -64,8 +65,13 @@ class OnnxBackend:
 
 
 def providers_for(device: str, available: list[str]) -> list[Any]:
-    """What ONNX Runtime is to work with on a device, of what it has."""
-    name, _, number = device.partition(":")
+    """What ONNX Runtime is to work with on a device, of what it has. Raises ConfigError for a name that is no device's."""
+    known = re.fullmatch(r"(auto|cpu|mps|xpu|cuda)(?::(\d+))?", device)
+    if known is None:
+        raise ConfigError(Problem("device", f"expected auto, cpu, cuda or cuda:1, got {device!r}"))
+    name, number = known.groups()
     if name not in ("auto", "cuda") or CUDA not in available:
+        if name == "cuda":
+            warn("this ONNX Runtime cannot use the GPU (onnxruntime-gpu can): pictures are answered on the CPU")
         return [CPU]
     return [(CUDA, {"device_id": int(number or 0)}), CPU]

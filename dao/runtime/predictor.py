@@ -16,8 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.answers.kinds import answer_class
-from dao.errors import AnswerError, DataError
-from dao.images.image_io import decode_image, pixels_of_pillow, read_image, to_uint8
+from dao.errors import AnswerError, CheckpointError, DataError
+from dao.images.image_io import decode_image, image_of_pillow, read_image
 from dao.images.listing import pictures_at
 from dao.runtime.backends import Backend, Image, open_file
 from dao.structures import Prediction
@@ -103,6 +103,12 @@ class Predictor:
 
     def read(self, picture: Any) -> Image:
         """The picture's pixels as the model takes them: (H, W, C) uint8 with the model's number of channels."""
+        image = self._pixels(picture)
+        if not image.size:
+            raise DataError(f"the picture given has no pixel: its shape is {image.shape}")
+        return image
+
+    def _pixels(self, picture: Any) -> Image:
         channels, depth = self.card.preprocess["in_channels"], self.card.preprocess["bit_depth"]
         if isinstance(picture, np.ndarray):
             return fit_channels(picture, channels)
@@ -111,9 +117,7 @@ class Predictor:
         if isinstance(picture, str | Path):
             return read_image(picture, channels, depth)
         if hasattr(picture, "getexif"):
-            return to_uint8(
-                pixels_of_pillow(picture, "the picture given", channels), "the picture given", channels, depth
-            )
+            return image_of_pillow(picture, channels, depth)
         raise DataError(f"a picture is a path, bytes, a uint8 array or Pillow's Image; got {type(picture).__name__}")
 
     def heatmap(self, image: Image, prediction: Prediction) -> NDArray[np.float32] | None:
@@ -158,7 +162,10 @@ class Predictor:
             if isinstance(image, DataError):
                 raise image
             return self._answer(image, path)
-        except (DataError, AnswerError) as error:
+        except (
+            DataError,
+            CheckpointError,
+        ) as error:  # of this picture: a runtime may refuse a size that it has no memory for
             reason = str(error).removeprefix(f"{path}: ")
             return self.task_class.finished(Prediction(path=path, error=reason), self.card, (0, 0))
 

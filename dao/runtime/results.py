@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ from dao.runtime.predictor import Predictor
 from dao.structures import Prediction
 from dao.utils.counted import counted
 from dao.utils.output import write_json
+
+LONGEST = (
+    180  # bytes of a picture's name in those of its results; file systems allow 255, number, word and ending included
+)
 
 
 class ResultFolder:
@@ -36,7 +41,7 @@ class ResultFolder:
 
         extras: for `Answer.draw`.
         """
-        predictor, stem = self.predictor, f"{number:04d}_{Path(prediction.path).stem}"
+        predictor, stem = self.predictor, f"{number:04d}_{_short(Path(prediction.path).stem)}"
         files = {"picture": f"{stem}.png"}
         write_image(self.folder / files["picture"], predictor.draw(image, prediction, **extras))
         for word, picture in predictor.files(prediction).items():
@@ -68,3 +73,10 @@ class ResultFolder:
         kind, card = self.predictor.task_class, self.predictor.card
         known = kind.completed(card.facts)
         return {name: known[name] for name in (*kind.operating, SET_BY)}
+
+
+def _short(stem: str) -> str:
+    """The beginning of a name; its number tells it from others."""
+    while len(os.fsencode(stem)) > LONGEST:
+        stem = stem[:-1]
+    return stem

@@ -4,6 +4,7 @@ import json
 
 import pytest
 
+from dao.runtime import predictor
 from dao.runtime.__main__ import main
 
 
@@ -38,3 +39,25 @@ def test_what_cannot_be_done_is_one_message_and_exit_code_2(arguments, message, 
     places = {"MODEL": str(by_colour()), "PICTURES": str(colours)}
     given = [one.replace("MODEL", places["MODEL"]).replace("PICTURES", places["PICTURES"]) for one in arguments]
     assert main(given) == 2 and message in capsys.readouterr().err
+
+
+def test_a_name_as_long_as_a_disk_takes_is_answered_and_its_results_are_told_apart_by_their_number(
+    by_colour, colours, tmp_path, capsys
+):
+    for name, last in (("a", "é"), ("b", "è")):  # of two bytes each
+        (colours / f"{name}.png").rename(colours / f"{'a' * 249}{last}.png")
+    assert main([str(by_colour()), str(colours), "--out", str(tmp_path / "out")]) == 0
+    files = [one["picture"] for one in json.loads((tmp_path / "out" / "results.json").read_text())["results"]]
+    assert len(set(files)) == 3 and all((tmp_path / "out" / name).is_file() for name in files)
+
+
+def test_who_stops_it_has_the_results_of_what_was_answered(by_colour, colours, tmp_path, capsys, monkeypatch):
+    def stopped(self, path, recursive, threads):
+        yield self(str(colours / "a.png")), self.read(colours / "a.png")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(predictor.Predictor, "folder_with_pixels", stopped)
+    assert main([str(by_colour()), str(colours), "--out", str(tmp_path / "out")]) == 130
+    assert len(json.loads((tmp_path / "out" / "results.json").read_text())["results"]) == 1
+    shown = capsys.readouterr()
+    assert "1 bad" in shown.out and "stopped" in shown.err

@@ -1,5 +1,6 @@
 """One door for every way in which a program holds pictures."""
 
+import io
 import json
 import threading
 
@@ -7,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dao.errors import AnswerError, ConfigError, DataError
+from dao.errors import AnswerError, CheckpointError, ConfigError, DataError
 from dao.runtime import Predictor
 from dao.runtime.ahead import EACH, read_ahead
 
@@ -29,6 +30,58 @@ def test_a_path_bytes_an_array_and_pillows_image_answer_alike(by_colour, colours
         predictor(b"")
     with pytest.raises(DataError, match="got dict"):
         predictor({})
+
+
+def test_what_is_no_whole_picture_is_refused_in_words(by_colour, colours):
+    predictor = Predictor(by_colour())
+    noise = np.random.default_rng(0).integers(0, 256, (200, 200, 3)).astype(np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "JPEG")
+    torn, closed = Image.open(io.BytesIO(out.getvalue()[:5000])), Image.open(colours / "a.png")
+    closed.close()
+    for one in (torn, closed, Image.new("La", (4, 4))):
+        with pytest.raises(DataError, match="the picture given: "):
+            predictor(one)
+    for given in (np.zeros((0, 5, 3), np.uint8), np.zeros((5, 0), np.uint8), Image.new("RGB", (0, 4))):
+        for way in (given, [given]):
+            with pytest.raises(DataError, match="has no pixel"):
+                predictor(way)
+
+
+def test_pillows_picture_of_which_it_keeps_half_the_bits_is_refused_where_they_count(by_colour, tmp_path):
+    """A camera of 12 bits: 4000 of 4095 is 250 of 255; Pillow keeps the upper 8 of 16 bits, which are 15."""
+    import cv2
+
+    predictor = Predictor(by_colour())
+    cv2.imwrite(str(tmp_path / "deep.png"), np.full((8, 8, 3), (100, 1600, 4000), np.uint16))
+    cv2.imwrite(str(tmp_path / "grey.png"), np.full((8, 8), 4000, np.uint16))
+    assert Image.open(tmp_path / "deep.png").getpixel((0, 0)) == (15, 6, 0)
+    predictor(Image.open(tmp_path / "deep.png"))  # of 16 bits the upper 8 are what counts
+    predictor.card.preprocess["bit_depth"] = 12
+    assert predictor.read(tmp_path / "deep.png")[0, 0].tolist() == [250, 100, 6]
+    assert predictor.read(Image.open(tmp_path / "grey.png"))[0, 0].tolist() == [250] * 3
+    with pytest.raises(DataError, match="12 are significant"):
+        predictor(Image.open(tmp_path / "deep.png"))
+
+
+@pytest.mark.parametrize("device", ["cuda:first", "gpu", ""])
+def test_a_device_that_is_none_is_refused(by_colour, device):
+    with pytest.raises(ConfigError, match="expected auto, cpu, cuda"):
+        Predictor(by_colour(), device)
+
+
+def test_a_picture_that_the_runtime_refuses_does_not_end_a_folder(by_colour, colours):
+    predictor = Predictor(by_colour())
+    run = predictor.backend.run
+
+    def small_alone(images):
+        if images.shape[1] > 8:
+            raise CheckpointError("the exported file gives no answer: no memory")
+        return run(images)
+
+    predictor.backend.run = small_alone
+    found = list(predictor.folder(colours))
+    assert [bool(one.error) for one in found] == [False, False, True, True] and "no memory" in found[3].error
 
 
 def test_a_list_gives_a_list_in_its_order_and_pictures_of_one_size_go_together(by_colour, colours):

@@ -4,10 +4,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: help setup quickstart samples test chaos faults fuzz lint format schema wheel clean
+.PHONY: help setup quickstart samples test chaos faults fuzz lint format schema wheel runtime-wheel clean
 
 help:  ## list the targets
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 14
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 16
 
 setup: $(READY)  ## make the environment in .venv
 
@@ -41,6 +41,7 @@ fuzz: $(READY)  ## damage every kind of file from elsewhere; takes an hour, or S
 lint: $(READY)  ## what CI and pre-commit check
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
+	$(BIN)/lint-imports
 
 format: $(READY)  ## mend what lint can mend
 	$(BIN)/ruff check --fix .
@@ -51,6 +52,11 @@ schema: $(READY)  ## write configs/schema.json anew, after a signature changed
 
 wheel: $(READY)  ## build dist/aicore-*.whl
 	$(BIN)/python -m build --wheel
+
+runtime-wheel: $(READY)  ## build dist/aicore_runtime-*.whl, which answers with exported files and needs no torch
+	rm -rf build/runtime
+	$(BIN)/python runtime_wheel/stage.py build/runtime
+	$(BIN)/python -m build --wheel --outdir dist build/runtime
 
 clean:  ## remove the environment and build products; never data or runs
 	rm -rf $(VENV) build dist *.egg-info .pytest_cache .ruff_cache

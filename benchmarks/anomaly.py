@@ -142,7 +142,7 @@ def measure(args: argparse.Namespace, who: str, method: str, share: str, seed: s
 def loaders(args: argparse.Namespace):
     from dao.dataloaders.anomaly_reader import AnomalyDataloader
     from dao.dataloaders.datasets.anomaly import MVTecDataset
-    from dao.preprocess import Preprocess
+    from dao.preprocess.module import Preprocess
 
     preprocess = Preprocess(size=(args.size, args.size), resize="stretch")
     made = []

@@ -31,7 +31,7 @@ def main() -> int:
     import torch
 
     from dao.predictor import TorchBackend
-    from dao.preprocess import Preprocess
+    from dao.preprocess.module import Preprocess
     from dao.register import Registers, import_all_modules_for_register
     from dao.tasks.segmentation import SegmentationTask
     from dao.utils.visualize import write_image
@@ -49,7 +49,7 @@ def main() -> int:
         times = -(-args.side // 256)
         cv2.imwrite(str(picture), np.tile(pattern, (times, times, 1))[: args.side, : args.side])
         report["picture made, GB"] = peak()
-        from dao.dataloaders.datasets.image_io import read_image
+        from dao.images.image_io import read_image
 
         started = time.perf_counter()
         image = read_image(picture)

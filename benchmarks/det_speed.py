@@ -47,7 +47,7 @@ def make_task(args: argparse.Namespace):
     import torch
 
     from dao.losses.weighted_sum import build_loss
-    from dao.preprocess import Preprocess
+    from dao.preprocess.module import Preprocess
     from dao.register import Registers, import_all_modules_for_register
     from dao.tasks.detection import DetectionTask
 
@@ -221,7 +221,7 @@ def data(args: argparse.Namespace) -> dict:
     from dao.dataloaders.det_reader import DetDataloader
     from dao.dataloaders.transforms import build_transforms
     from dao.evaluators.detection import DetEvaluator
-    from dao.preprocess import Preprocess
+    from dao.preprocess.module import Preprocess
     from dao.structures import Batch, Prediction
 
     files = {"json_file": f"{args.data}/annotations/instances_train.json", "data_dir": f"{args.data}/images/train"}

@@ -106,3 +106,11 @@ def nearest(name: str, known: Sequence[str], limit: int = 3) -> str:
         return "None are known"
     shown = ", ".join(sorted(known)[:12])
     return f"Known: {shown}{', ...' if len(known) > 12 else ''}"
+
+
+def reason_of(error: BaseException) -> str:
+    """The first line of a reader's own words, without its advice; the error's kind where that is all there is."""
+    lines = str(error).strip().splitlines()
+    said = lines[0].split(". ")[0][:200] if lines else ""
+    advice = any(word in said.lower() for word in ("weights_only", "pickle", "trust", "unsafe"))
+    return type(error).__name__ if advice or not said else said

@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from dao.dataloaders.datasets.image_io import MAX_PIXELS, MAX_PIXELS_VARIABLE
-from dao.dataloaders.files import MAX_BYTES, MAX_BYTES_VARIABLE
 from dao.errors import Problem
+from dao.images.files import MAX_BYTES, MAX_BYTES_VARIABLE
+from dao.images.image_io import MAX_PIXELS, MAX_PIXELS_VARIABLE
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ What is nearest is decided by OpenCV's INTER_NEAREST_EXACT everywhere: its answe
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from typing import Any
 
 import cv2
 import numpy as np
@@ -13,7 +13,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-MaskResize = Literal["nearest", "max"]
+from dao.preprocess.settings import MaskResize
+
 NEAREST = cv2.INTER_NEAREST_EXACT
 IGNORE = 255  # class of pixels that are not labelled
 

@@ -15,6 +15,7 @@ from loguru import logger
 
 from dao.errors import ConfigError, Problem
 from dao.utils import dist, run_folder
+from dao.utils.counted import counted
 
 MISSING = "missing"
 CODE = Path(__file__).parent
@@ -36,7 +37,7 @@ def check_same_everywhere(config: Any) -> None:
     }
     hosts = compare(own, "--num_machines")
     places = ", ".join(f"{count} on {host}" for host, count in Counter(hosts).items())
-    logger.info("{} processes ({}), all of one code, config and set of packages", len(hosts), places)
+    logger.info("{} ({}), all of one code, config and set of packages", counted(len(hosts), "process"), places)
 
 
 def leaves(node: Any, place: str = "") -> Iterator[tuple[str, Any]]:

@@ -160,17 +160,20 @@ def to_plain(value: Any) -> Any:
     return value
 
 
-def import_all_modules_for_register(custom_dir: str | Path | None = None, cus_file: str | Path | None = None) -> None:
+def import_all_modules_for_register(
+    custom_dir: str | Path | None = None, cus_file: str | Path | None = None, ours: bool = True
+) -> None:
     """Import every module that registers something: all of dao/, all of custom_dir, and what cus_file names.
 
     custom_dir: a user's folder; None for none. Only main.py takes the working directory's `CUSTOM_MODULES`: whoever
     uses this package from elsewhere does not run what happens to lie there.
-    cus_file: JSON list of module names or .py paths, or {"modules": [...]}.
+    cus_file: JSON list of module names or .py paths, or {"modules": [...]}. ours: import dao/'s modules first; a PC
+    without torch cannot.
     Raises ConfigError naming the module when a user's module cannot be imported.
     """
     import dao
 
-    for room in ROOMS:
+    for room in ROOMS if ours else ():
         paths = [str(Path(folder) / room) for folder in dao.__path__]
         for module in pkgutil.walk_packages(paths, f"dao.{room}."):
             importlib.import_module(module.name)

@@ -15,7 +15,7 @@ from typing import Any
 from dao.config import ENV_REFERENCE, Raw
 from dao.errors import Problem, nearest
 from dao.limits import Limits
-from dao.preprocess import PreprocessSettings
+from dao.preprocess.settings import PreprocessSettings
 from dao.register import Register, Registers
 from dao.signature import check_kwargs, check_type, config_parameters, type_adapter
 

@@ -7,14 +7,16 @@ Fields a task does not use stay ``None``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:  # what answers with a file has no torch
+    import torch
+    from torch import Tensor
 
 
 @dataclass(slots=True)
@@ -77,10 +79,10 @@ class Batch:
         stay = [i for i in range(len(self)) if i not in reasons]
         self.bad = [*self.bad, *(Unreadable(self.paths[i], self.indices[i], why) for i, why in reasons.items())]
         self.images = self.images[stay]
-        if isinstance(self.targets, Tensor):
-            self.targets = self.targets[stay]
-        elif isinstance(self.targets, list):
+        if isinstance(self.targets, list):
             self.targets = [self.targets[i] for i in stay]
+        elif hasattr(self.targets, "shape"):  # one array or tensor of all
+            self.targets = self.targets[stay]
         for name in ("paths", "indices", "original_hw", "samples"):
             values = getattr(self, name)
             if values is not None:
@@ -99,6 +101,8 @@ class Prediction:
     boxes_xyxy (N, 4), box_labels (N,), box_scores (N,).
     anomaly_map: (H, W) float, anomaly_score: float: 0.5 is the threshold; raw_map, raw_score: in the method's own units.
     region: (H, W) bool, where the model looked; None for everywhere.
+    error: why there is no answer; nothing else but the path is known then, and the verdict is "review".
+    describer: what tells of it as plain values; what answered sets it.
     """
 
     path: str = ""
@@ -117,6 +121,14 @@ class Prediction:
     raw_map: NDArray[np.float32] | None = None
     raw_score: float | None = None
     region: NDArray[np.bool_] | None = None
+    error: str = ""
+    describer: Callable[[Prediction], dict[str, Any]] | None = field(default=None, repr=False, compare=False)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values with the same keys for every problem, "verdict" and "score" first (README, "In a program")."""
+        if self.describer is None:
+            raise ValueError("a Prediction that no model has made knows no class names, and cannot be told of")
+        return self.describer(self)
 
     @property
     def looked_at(self) -> NDArray[np.bool_] | np.bool_:

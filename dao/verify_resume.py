@@ -25,6 +25,7 @@ from torch import Tensor
 from dao.config import Raw
 from dao.errors import ConfigError, Problem, RunError
 from dao.utils import checkpoint
+from dao.utils.counted import counted, of_number
 
 COMPARED = ("model", "ema", "update", "scheduler", "hooks", "epoch", "iter", "metrics", "best", "card")
 SHOWN = 10  # differences
@@ -52,11 +53,11 @@ def verify(args: argparse.Namespace, raw: Raw) -> int:
 def _verify(args: argparse.Namespace, raw: Raw, folder: Path) -> int:
     fitted = "optimizer" not in raw  # is whole only after its pass
     end = [] if fitted else [args.verify_resume]
-    logger.info("1 of 3: {}", "the run, uninterrupted" if fitted else f"{args.verify_resume} iterations, uninterrupted")
+    logger.info("1 of 3: {}, uninterrupted", "the run" if fitted else counted(args.verify_resume, "iteration"))
     whole = _run(args, raw, folder, "whole", end)
     done = whole["epoch"] * whole["iters_per_epoch"] + whole["iter"]
     if done < 2:
-        raise RunError(f"the run has {done} iteration(s): there is nothing to stop in between")
+        raise RunError(f"the run has {counted(done, 'iteration')}: there is nothing to stop in between")
     stop = random.randint(1, done - 1)
     logger.info("2 of 3: the same, stopped at iteration {}", stop)
     _run(args, raw, folder, "parts", [stop])
@@ -71,8 +72,9 @@ def _report(found: list[str], stop: int, done: int) -> int:
         return 0
     more = [f"... and {len(found) - SHOWN} more"] if len(found) > SHOWN else []
     hint = "on a GPU some operations sum in an order of their own: torch.use_deterministic_algorithms tells which"
-    logger.error("stopped at iteration {} of {} and resumed, {} entries differ ({}):\n  {}",
-                 stop, done, len(found), hint, "\n  ".join([*found[:SHOWN], *more]))  # fmt: skip
+    differ = f"{counted(len(found), 'entry')} {of_number(len(found), 'differs', 'differ')}"
+    logger.error("stopped at iteration {} of {} and resumed, {} ({}):\n  {}",
+                 stop, done, differ, hint, "\n  ".join([*found[:SHOWN], *more]))  # fmt: skip
     return 1
 
 

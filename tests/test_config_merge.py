@@ -3,6 +3,7 @@
 import itertools
 import json
 import re
+from pathlib import Path
 
 import pytest
 
@@ -138,6 +139,24 @@ def test_a_place_is_set_in_the_checkpoints_list_where_it_has_one_and_makes_a_lis
         drop_delete_marks(merge({"evaluator": {"kwargs": trained}}, marked))["evaluator"]["kwargs"]["good"] == judged_by
     )
     assert config.load(path, ["good.1=y", "good.0=x"]) == {"good": ["x", "y"]}
+
+
+@pytest.mark.parametrize(
+    "trained",
+    [{"type": "CsvDataset", "kwargs": {"csv_file": "parts.csv", "split_column": "split", "split": "val"}},
+     {"type": "FolderDataset", "kwargs": {"data_dir": "mine", "split": "val"}}],
+)  # fmt: skip
+def test_readmes_line_for_this_weeks_pictures_takes_them_all_whatever_the_model_was_trained_from(trained, tmp_path):
+    (line,) = [
+        line for line in Path("README.md").read_text(encoding="utf-8").splitlines() if "data_dir=this_week" in line
+    ]
+    path = tmp_path / "eval.json"
+    path.write_text(json.dumps({"trainer": {"type": "Eval", "kwargs": {"ckpt": "x"}}}))
+    marked = config.load_marked(path, line.partition(" -o ")[2].split())
+    merged = drop_delete_marks(merge({"evaluator": {"type": "E", "dataloader": {"dataset": trained}}}, marked))
+    assert merged["evaluator"]["dataloader"]["dataset"] == {
+        "type": "FolderDataset", "kwargs": {"data_dir": "this_week", "split": "all"},
+    }  # fmt: skip
 
 
 def test_a_place_of_an_inherited_list_can_be_changed_and_weights_by_class_name_stay_a_dict():

@@ -13,13 +13,13 @@ from safetensors.torch import save_file
 
 import dao.register
 from dao import config, placement, secret_values
+from dao.answers.card import ModelCard
 from dao.errors import AICoreError, CheckpointError, ConfigError
 from dao.evaluators.confusion import matrix_csv
 from dao.evaluators.files import write_csv
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.tasks import build
-from dao.tasks.card import ModelCard
 from dao.utils import checkpoint, offline
 from dao.utils import logger as log
 from dao.utils.printable import one_line, printable

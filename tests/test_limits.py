@@ -5,8 +5,8 @@ import os
 import pytest
 
 from dao import limits
-from dao.dataloaders.datasets.image_io import MAX_PIXELS_VARIABLE, max_pixels
-from dao.dataloaders.files import MAX_BYTES_VARIABLE, max_bytes
+from dao.images.files import MAX_BYTES_VARIABLE, max_bytes
+from dao.images.image_io import MAX_PIXELS_VARIABLE, max_pixels
 from dao.register import import_all_modules_for_register
 from dao.schema import json_schema, validate
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 SURE = 1.0  # the badness of what the threshold of its own class calls bad, whatever the others' threshold
+REVIEW = "review"  # the verdict where somebody has to look: nobody knows what is bad, or there is no answer
 DIGITS = 17  # that any float64 needs at most
 
 
@@ -59,7 +60,11 @@ def badness(
 
 def _highest(scores: NDArray[np.floating], classes: Sequence[int]) -> NDArray[np.float64]:
     """(N,) the highest score of some classes; 0 of none."""
-    return scores[:, list(classes)].astype(np.float64).max(1) if classes else np.zeros(len(scores), np.float64)
+    if not classes:
+        return np.zeros(len(scores), np.float64)
+    among = np.zeros(scores.shape[1], bool)
+    among[list(classes)] = True
+    return np.where(among, scores, scores.dtype.type(-np.inf)).max(1).astype(np.float64)
 
 
 def against_good(bad: NDArray[np.float64], good: NDArray[np.float64]) -> NDArray[np.float64]:

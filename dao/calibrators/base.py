@@ -4,11 +4,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field, replace
+from functools import cache
+from typing import ClassVar
 
 import numpy as np
+from loguru import logger
 from numpy.typing import NDArray
 
+from dao.evaluators.factory import wilson
 from dao.evaluators.score_histogram import ScoreHistogram
+from dao.utils.counted import counted
 
 
 @dataclass(slots=True)
@@ -40,8 +45,16 @@ class Threshold:
     how: str
 
 
+FEW = 20  # pictures of a side, below which what a threshold does to new parts is hardly known
+
+
 class Calibrator(ABC):
-    """Chooses a threshold for pictures and, apart from it, one for pixels."""
+    """Chooses a threshold for pictures and, apart from it, one for pixels.
+
+    by_bad: whether defective pictures have a say in it.
+    """
+
+    by_bad: ClassVar[bool] = False
 
     @abstractmethod
     def picture(self, scores: CalibrationScores) -> Threshold:
@@ -50,3 +63,35 @@ class Calibrator(ABC):
     @abstractmethod
     def pixel(self, scores: CalibrationScores) -> Threshold:
         """From which score on a pixel belongs to a defect."""
+
+
+def warn_of_few(rule: Calibrator, scores: CalibrationScores) -> None:
+    """Say from how few pictures a threshold was chosen, once a process for the same numbers."""
+    sides = [
+        ("good", "false alarms", len(scores.good)),
+        *([("bad", "escapes", len(scores.bad))] if rule.by_bad else []),
+    ]
+    few = [side for side in sides if side[2] < FEW]
+    if few:
+        _warn(type(rule).__name__, tuple(few), scores.source)
+
+
+@cache
+def _warn(rule: str, few: tuple[tuple[str, str, int], ...], source: str) -> None:
+    told = [
+        f"{counted(number, f'{side} picture')} (with so few, {rate} that are 0 % among them may be "
+        f"{100 * wilson(0, number).high:.0f} % on new parts)"
+        for side, rate, number in few
+        if number
+    ]
+    logger.warning(
+        "{} chose its thresholds from only {}{}; {} and more of each tell more",
+        rule,
+        " and ".join(told),
+        _from(source),
+        FEW,
+    )
+
+
+def _from(source: str) -> str:
+    return f", {source.partition(':')[0]}" if source else ""

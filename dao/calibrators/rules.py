@@ -16,7 +16,7 @@ from dao.evaluators.score_histogram import aligned, score_of
 from dao.register import Registers
 from dao.utils.counted import counted
 
-FEW = 10  # held-out pictures, below which a threshold is hardly more than a guess
+FEW = 10  # pictures, below which a threshold is hardly more than a guess
 
 
 def _rate_problems(kwargs: Mapping[str, Any], where: str, names: tuple[str, ...], none: bool = False) -> list[Problem]:
@@ -82,6 +82,8 @@ class BestF1(Calibrator):
     pixel_rate: where no masks say which pixels are defective, the share of good pixels that may be outlined.
     """
 
+    by_bad = True
+
     def __init__(self, pixel_rate: float = 0.001) -> None:
         self.pixel_rate = pixel_rate
 
@@ -109,6 +111,8 @@ class EscapeRate(Calibrator):
 
     rate: share of bad parts that may escape, 0 for none of them; pixel_rate: as in BestF1.
     """
+
+    by_bad = True
 
     def __init__(self, rate: float = 0.01, pixel_rate: float = 0.001) -> None:
         self.rate, self.pixel_rate = rate, pixel_rate

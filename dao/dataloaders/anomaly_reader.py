@@ -15,7 +15,7 @@ from dao.dataloaders.reader import BatchReader
 from dao.dataloaders.samplers import BatchKey, EvalSampler, TrainSampler
 from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Sample, Unreadable
 from dao.utils import dist

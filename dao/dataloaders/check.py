@@ -10,12 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from dao.dataloaders import content, decoding_budget
+from dao.dataloaders import content
 from dao.dataloaders.datasets.base import ImageDataset, some
-from dao.dataloaders.datasets.image_io import decode_all_bits, to_uint8
-from dao.dataloaders.files import read_file
 from dao.dataloaders.survey import describe_depth
 from dao.errors import DataError
+from dao.images import decoding_budget
+from dao.images.files import read_file
+from dao.images.image_io import decode_all_bits, to_uint8
 from dao.utils.counted import counted, of_number
 
 

@@ -20,8 +20,8 @@ from typing import BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.dataloaders.files import open_file
 from dao.errors import DataError
+from dao.images.files import open_file
 
 Prints = NDArray[np.int64]
 UNREADABLE = 0  # the fingerprint of what cannot be read; equal to nothing

@@ -25,9 +25,9 @@ from dao.dataloaders.annotations.writers import WRITERS, refuse_other_classes
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.annotated import lost_all, refuse_unknown_classes, without_special
 from dao.dataloaders.datasets.base import raise_listed
-from dao.dataloaders.datasets.embedded import is_embedded, unwrapped
-from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import AICoreError, ConfigError, DataError, Problem
+from dao.images.embedded import is_embedded, unwrapped
+from dao.images.image_io import read_hw
 from dao.pipes import until_closed
 from dao.utils.counted import counted
 

@@ -13,16 +13,16 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.dataloaders import box_geometry as geometry
-from dao.dataloaders import decoding_budget
 from dao.dataloaders.census import sentence
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.datasets.detection import BoxDataset
-from dao.dataloaders.datasets.image_io import read_hw
 from dao.dataloaders.loader import ImageLoader
 from dao.dataloaders.reader import BatchReader
 from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem
-from dao.preprocess import Preprocess
+from dao.images import decoding_budget
+from dao.images.image_io import read_hw
+from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.structures import BoxTargets, GroundTruth, Sample
 from dao.utils import dist

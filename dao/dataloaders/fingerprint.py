@@ -71,7 +71,7 @@ def changes(before: Tensor, now: Tensor) -> str:
         "came": len(new.keys() - old.keys()),
         "went": len(old.keys() - new.keys()),
         "changed in size or label": sum(old[name][0] != new[name][0] for name in both),
-        "carry another date": sum(old[name][0] == new[name][0] and old[name][1] != new[name][1] for name in both),
+        "of another date": sum(old[name][0] == new[name][0] and old[name][1] != new[name][1] for name in both),
     }
     told = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
     return f"of {counted(len(old), 'picture')} {told} (now {len(new)})" if told else ""

@@ -25,7 +25,7 @@ from dao.dataloaders.samplers import EvalSampler, TrainSampler, balanced_weights
 from dao.dataloaders.survey import memory_note
 from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem, RunError
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.structures import Batch

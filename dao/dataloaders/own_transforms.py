@@ -15,7 +15,8 @@ from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 
 from dao.mask_resampling import resize_mask
-from dao.preprocess import Preprocess, placement
+from dao.preprocess.geometry import placement
+from dao.preprocess.module import Preprocess
 
 Pixels = NDArray[np.uint8]
 

@@ -11,11 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dao.dataloaders.datasets.folder import find_images
-from dao.dataloaders.datasets.image_io import read_image
 from dao.errors import DataError
-from dao.preprocess import Preprocess
-from dao.tiling import windows
+from dao.images.image_io import read_image
+from dao.images.listing import find_images
+from dao.preprocess.module import Preprocess
+from dao.preprocess.tiling import windows
 from dao.utils import dist
 
 AT_ONCE = 8  # pictures

@@ -16,7 +16,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dao.dataloaders import decoding_budget
 from dao.dataloaders.box_geometry import MIN_VISIBLE
 from dao.dataloaders.cache import PictureCache
 from dao.dataloaders.datasets.base import ImageDataset
@@ -25,7 +24,8 @@ from dao.dataloaders.sample_transforms import Around
 from dao.dataloaders.samplers import BatchKey
 from dao.dataloaders.transforms import Pipeline, transform_seed
 from dao.errors import AICoreError, ConfigError, DataError
-from dao.preprocess import Preprocess
+from dao.images import decoding_budget
+from dao.preprocess.module import Preprocess
 from dao.structures import Batch, Sample, Unreadable
 from dao.utils.counted import counted
 from dao.utils.seeding import mix

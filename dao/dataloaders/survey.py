@@ -7,10 +7,10 @@ from typing import Any
 
 import numpy as np
 
-from dao.dataloaders import decoding_budget
-from dao.dataloaders.datasets.image_io import decode_all_bits, max_pixels, read_head
-from dao.dataloaders.files import read_file
 from dao.errors import DataError
+from dao.images import decoding_budget
+from dao.images.files import read_file
+from dao.images.image_io import decode_all_bits, max_pixels, read_head
 
 LOOKED_AT = 1000  # pictures, spread over a set; their heads cost some 30 us each on a local disk
 DECODED = 16  # of those with 16 bits

@@ -129,7 +129,7 @@ def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool
 
 def worst_png(path: Path, evaluator: AnomalyEvaluator) -> list[Path]:
     """Contact sheet of the bad pictures that score lowest and the good ones that score highest: picture, truth, map."""
-    from dao.dataloaders.datasets.image_io import read_image
+    from dao.images.image_io import read_image
     from dao.utils.visualize import write_image
     from dao.utils.visualize_sheet import Cell, contact_sheet
 

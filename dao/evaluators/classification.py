@@ -44,6 +44,8 @@ class Results:
 
     def only_labelled(self) -> Results:
         """Those that metrics can be made of."""
+        if self.labelled.all():
+            return self
         keep = np.flatnonzero(self.labelled)
         paths = [self.paths[i] for i in keep]
         return Results(paths, self.scores[keep], self.truth[keep], self.labelled[keep], self.said[keep])
@@ -259,7 +261,7 @@ class ClsEvaluator(Evaluator):
         return self.verdicts(known.scores, known.truth)
 
     def _any_bad(self, labels: NDArray[np.bool_]) -> NDArray[np.bool_]:
-        return labels[:, [self.classes.index(name) for name in self.bad]].any(1)
+        return (labels & np.isin(self.classes, self.bad)).any(1)
 
     def remarks(self) -> list[str]:
         if not self.details.get("pictures"):
@@ -294,10 +296,10 @@ def log_loss(scores: NDArray[np.float32], truth: NDArray[np.bool_], multi_label:
 
     scores: (N, K) probabilities; truth: (N, K). A sure answer that is wrong costs no more than 16.
     """
+    if not multi_label:
+        return float(-np.log(np.clip(scores[truth].astype(np.float64), 1e-7, 1 - 1e-7)).mean())
     sure = np.clip(scores.astype(np.float64), 1e-7, 1 - 1e-7)
-    if multi_label:
-        return float(-np.log(np.where(truth, sure, 1 - sure)).mean())
-    return float(-np.log(sure[truth]).mean())
+    return float(-np.log(np.where(truth, sure, 1 - sure)).mean())
 
 
 def good_classes(classes: list[str], positive: list[str] | None, good: list[str] | None) -> list[str]:

@@ -25,9 +25,10 @@ def per_class(
 ) -> dict[str, dict[str, Any]]:
     """Precision, recall, F1, AUROC (one against the rest), average precision; None where the set cannot say."""
     found = {}
-    for k, name in enumerate(classes):
-        hits, said, are = (int(x.sum()) for x in (predicted[:, k] & truth[:, k], predicted[:, k], truth[:, k]))
-        area, steps = areas(scores[:, k], truth[:, k])
+    counts = np.stack([(predicted & truth).sum(0), predicted.sum(0), truth.sum(0)], 1).tolist()
+    columns, own = np.ascontiguousarray(scores.T), np.ascontiguousarray(truth.T)  # a class's scores side by side
+    for k, (name, (hits, said, are)) in enumerate(zip(classes, counts, strict=True)):
+        area, steps = areas(columns[k], own[k])
         found[name] = {
             "support": are,
             "precision": hits / said if said else None,

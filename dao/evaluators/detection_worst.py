@@ -25,6 +25,7 @@ FOUND, MISSED, ALARM, LEFT_OUT = (0, 158, 115), (213, 94, 0), (0, 114, 178), (15
 LEGEND = {"found": FOUND, "missed": MISSED, "false alarm": ALARM}
 TILE = 320  # pixels to a side, about, of a picture on the sheet
 LETTERS = 12  # pixels
+MOST_NAMES = 12  # boxes of a picture that bear their name; more would hide it
 
 
 def missed_boxes(
@@ -55,7 +56,7 @@ def worst_order(
 
 def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     """Contact sheet of the pictures with the most mistakes; of the first ones where there are none."""
-    from dao.dataloaders.datasets.image_io import read_image
+    from dao.images.image_io import read_image
     from dao.utils.visualize import write_image
     from dao.utils.visualize_sheet import Cell, contact_sheet
 
@@ -127,5 +128,6 @@ def _marked(
     scale = canvas.shape[1] / image.shape[1]
     order = np.argsort(~first, kind="stable")
     rgb: list[Color] = [tuple(colors[i].tolist()) for i in order]
-    mark(canvas, xyxy[order] * scale, rgb, [names[i] for i in order], line=2, size=LETTERS, seen=seen * scale)
+    shown = [names[i] if rank < MOST_NAMES else "" for rank, i in enumerate(order)]
+    mark(canvas, xyxy[order] * scale, rgb, shown, line=2, size=LETTERS, seen=seen * scale)
     return canvas

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dao.evaluators.factory import Rate, wilson
+from dao.utils.counted import counted
 
 FEW = 20  # parts of a side, below which a rate may be almost anything
 Rates = Mapping[str, Any]
@@ -58,7 +59,7 @@ def _few(rate: Rate, side: str, name: str) -> list[str]:
     if not 0 < rate.total < FEW:
         return []
     most = wilson(0, rate.total).high * 100
-    only = f"only {rate.total} {side} part{'' if rate.total == 1 else 's'}"
+    only = f"only {counted(rate.total, f'{side} part')}"
     return [
         f"{only}: with so few a counted {name} rate of 0 % may be anything up to {most:.0f} %; judge by the interval, and "
         f"by {FEW} and more"

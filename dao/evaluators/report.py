@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -81,21 +82,22 @@ def predictions_csv(path: Path, evaluator: ClsEvaluator) -> Path:
     """Every picture: its labels, what was said, and the score of each class."""
     results, classes = evaluator.results, evaluator.classes
     said = evaluator.verdict_of(results)
-
-    def names(row: NDArray[np.bool_]) -> str:
-        return ";".join(classes[k] for k in np.flatnonzero(row))
-
+    right = (said == results.truth).all(1).tolist()
+    labels, answers = label_texts(results.truth, classes), label_texts(said, classes)
     rows = (
-        [
-            results.paths[i],
-            names(results.truth[i]) if results.labelled[i] else "",
-            names(said[i]),
-            int((said[i] == results.truth[i]).all()) if results.labelled[i] else "",
-        ]
-        for i in range(len(results.paths))
+        [path, label if known else "", answer, int(hit) if known else ""]
+        for path, known, label, answer, hit in zip(results.paths, results.labelled.tolist(), labels, answers, right)
     )
     header = ["path", "label", "predicted", "correct", *(f"score_{name}" for name in classes)]
     return write_csv(path, header, rows, results.scores)
+
+
+def label_texts(labels: NDArray[np.bool_], classes: Sequence[str]) -> list[str]:
+    """The names of each row's classes, with ";" between. labels: (N, K)."""
+    texts: list[list[str]] = [[] for _ in labels]
+    for row, k in np.argwhere(labels).tolist():
+        texts[row].append(classes[k])
+    return [";".join(names) for names in texts]
 
 
 def per_class_csv(path: Path, rows: dict[str, dict[str, Any]]) -> Path:
@@ -122,7 +124,7 @@ def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:
 
 def worst_png(path: Path, evaluator: ClsEvaluator) -> list[Path]:
     """Contact sheet of the wrong pictures whose true class scores lowest; of the least sure ones where none is wrong."""
-    from dao.dataloaders.datasets.image_io import read_image
+    from dao.images.image_io import read_image
     from dao.utils.visualize import thumbnail, write_image
     from dao.utils.visualize_sheet import Cell, contact_sheet
 

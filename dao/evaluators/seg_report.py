@@ -106,7 +106,7 @@ def froc_png(path: Path, froc: defects.Froc, details: dict[str, Any]) -> Path:
 
 def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
     """Contact sheet of the pictures whose masks fit worst: picture, truth and prediction side by side."""
-    from dao.dataloaders.datasets.image_io import read_image
+    from dao.images.image_io import read_image
     from dao.utils.visualize import write_image
     from dao.utils.visualize_masks import mask_legend, views
     from dao.utils.visualize_sheet import Cell, contact_sheet

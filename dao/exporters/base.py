@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
-from dao.backends import Backend
 from dao.errors import ConfigError, Problem
+from dao.runtime.backends import Backend
 from dao.signature import out_of_limits
 from dao.tasks.base import Task
 
@@ -24,7 +24,7 @@ class Exporter(ABC):
     """Writes one file that answers without this code.
 
     suffix: of the file; name: what reports call the format.
-    backend: what runs such a file, called with its path and a device: a `dao.backends.Backend`. By it the file is proven
+    backend: what runs such a file, called with its path and a device: a `dao.runtime.backends.Backend`. By it the file is proven
     after it was written, and can be named wherever a checkpoint can be shown (Demo, Predictor). None where this
     machine cannot run it: then the file is written, and said not to be proven.
     dynamic: any batch and any picture size; otherwise ``batch_size`` pictures of ``image_size``, else of the model's

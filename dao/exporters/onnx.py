@@ -12,9 +12,9 @@ from typing import Any
 import torch
 from loguru import logger
 
-from dao.backends import OnnxBackend
 from dao.exporters.base import Exporter, Layout
 from dao.register import Registers
+from dao.runtime.onnx_backend import OnnxBackend
 from dao.tasks.base import Task
 
 

@@ -8,9 +8,9 @@ from pathlib import Path
 import torch
 from loguru import logger
 
-from dao.backends import TorchExportBackend
 from dao.exporters.base import Exporter
 from dao.register import Registers
+from dao.tasks.backends import TorchExportBackend
 from dao.tasks.base import Task
 from dao.utils import manifest
 

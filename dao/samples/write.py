@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from dao.errors import DataError
 from dao.samples import plan
 from dao.samples.draw import LABELS, draw
+from dao.utils.counted import counted
 
 VERSION = 1  # raise it when a picture or the layout changes: sets of an older version are then written anew
 SIZE = 128
@@ -62,7 +63,7 @@ def write_samples(out: Path, seed: int = 0, size: int = SIZE, per_class: int = P
     masks = _write_pictures(out, seed, size, per_class)
     _write_lists(out, arguments, masks)
     _write_json(out / MANIFEST, {"finished": True, "arguments": arguments, "files": files})
-    logger.info(f"{len(masks)} sample pictures written to {out}")
+    logger.info(f"{counted(len(masks), 'sample picture')} written to {out}")
     return True
 
 

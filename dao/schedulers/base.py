@@ -13,6 +13,7 @@ import torch
 
 from dao.errors import Problem
 from dao.signature import out_of_limits
+from dao.utils.counted import of_number
 
 WarmupShape = Literal["linear", "quadratic"]
 INFINITY = float("inf")
@@ -36,7 +37,7 @@ def in_epochs(number: float) -> str:
     >>> in_epochs(1.0), in_epochs(1.6)
     ('1 epoch', '1.6 epochs')
     """
-    return f"{number:.3g} epoch{'' if number == 1 else 's'}"
+    return f"{number:.3g} {of_number(number, 'epoch')}"
 
 
 def warm_up(i: int, iters: int, start_ratio: float, shape: WarmupShape) -> float:

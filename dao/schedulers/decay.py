@@ -6,6 +6,7 @@ import math
 
 from dao.register import Registers
 from dao.schedulers.base import INFINITY, Scheduler, WarmupShape, part_of_run
+from dao.utils.counted import counted, of_number
 
 
 @Registers.schedulers.register("constant_lr")
@@ -94,7 +95,8 @@ class MultiStepLR(Scheduler):
         reached = sorted(at for at in self.milestones if at < self.total_iters)
         late = len(self.milestones) - len(reached)
         steps = [f"{lr * self.gamma**n:.3g} from epoch {self.epochs(at):.3g}" for n, at in enumerate(reached, start=1)]
-        return ", ".join(steps or ["held"]) + (f" ({late} milestone(s) lie after the run's end)" if late else "")
+        after = f"{counted(late, 'milestone')} {of_number(late, 'lies', 'lie')}"
+        return ", ".join(steps or ["held"]) + (f" ({after} after the run's end)" if late else "")
 
 
 @Registers.schedulers.register("poly_lr")

@@ -11,15 +11,16 @@ from loguru import logger
 from numpy.typing import NDArray
 from torch import Tensor
 
-from dao.calibrators.base import CalibrationScores, Calibrator
+from dao.answers.base import TILES_A_BATCH
+from dao.calibrators.base import CalibrationScores, Calibrator, warn_of_few
 from dao.errors import DataError, RunError
 from dao.evaluators.score_histogram import ScoreHistogram
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
+from dao.preprocess.tiling import batches as groups
+from dao.preprocess.tiling import windows
 from dao.structures import Batch
-from dao.tasks.base import TILES_A_BATCH
-from dao.tiling import batches as groups
-from dao.tiling import windows
 from dao.utils import dist
+from dao.utils.counted import counted, of_number
 
 if TYPE_CHECKING:
     from dao.tasks.anomaly import AnomalyTask
@@ -34,6 +35,7 @@ READ_FOR_SIZE = 20  # unreadable pictures before their size is given up
 def thresholds(rule: Calibrator, scores: CalibrationScores, by_map: bool = False) -> dict[str, Any]:
     """The facts that a card holds of them. by_map: whether a picture's score is the highest of its map."""
     picture, pixel = rule.picture(scores), rule.pixel(scores)
+    warn_of_few(rule, scores)
     region = picture if by_map or not len(scores.good_peaks) else rule.picture(scores.of_peaks())
     pixel_middle = scores.good_pixels.quantile(0.5)
     if pixel.value <= pixel_middle:
@@ -153,7 +155,8 @@ def windows_of_a_picture(dataset: Any, preprocess: Preprocess) -> int:
             continue
         hw = (image.shape[0], image.shape[1])
         count = len(windows(hw, preprocess.size, preprocess.settings.overlap))
-        logger.info("all {} windows of each picture are learnt from (as {} x {} pixels have)", count, *hw)
+        logger.info("{} of each picture {} learnt from (as {} x {} pixels have)",
+                    counted(count, "window"), of_number(count, "is", "are"), *hw)  # fmt: skip
         return count
     return 1
 

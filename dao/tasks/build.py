@@ -9,14 +9,14 @@ import torch
 from loguru import logger
 from torch import nn
 
+from dao.answers.card import plain_json
 from dao.config import Raw
 from dao.contracts import check_dataset, check_output
 from dao.dataloaders import survey
 from dao.errors import CheckpointError, ConfigError, Problem
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
 from dao.register import Registers, to_plain
 from dao.tasks.base import ModelCard, Task
-from dao.tasks.card import plain_json
 from dao.utils import checkpoint, dist, offline
 from dao.utils.counted import counted
 

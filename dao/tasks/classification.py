@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -11,32 +10,25 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dao.answers.operating import EVEN, SET_BY, bad_indices, own_thresholds
-from dao.answers.verdicts import badness, badness_words, labels_given, part_label, verdict
+from dao.answers.classification import ClassificationAnswer
+from dao.answers.operating import EVEN
 from dao.errors import ConfigError, DataError, Problem
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, Prediction
-from dao.tasks.answered import Shape
-from dao.tasks.base import ModelCard, Outputs, Task
-from dao.tasks.card import require
+from dao.tasks.base import Task
 
 
 @Registers.tasks.register("cls")
-class ClassificationTask(Task):
+class ClassificationTask(ClassificationAnswer, Task):
     """Logits in, softmax scores out (sigmoid scores where pictures carry several labels).
 
-    Facts in the card: ``multi_label``; ``bad_classes``, those that mean a bad part, where that is known; ``threshold``: with
-    one label a picture, from which badness on (`dao.answers.verdicts.badness`) it is bad and carries the
-    likeliest bad class, else the likeliest good one (None: the likeliest of all); with several, from which score on a
-    label is given; ``class_thresholds``: the same for single classes, which are then judged by their own score alone.
+    Facts in the card: see `ClassificationAnswer`.
     """
 
     models = "cls_models"
     evaluator = "ClsEvaluator"
     training_needs = ("loss", "optimizer")
-    operating = ("bad_classes", "threshold", "class_thresholds")
-    aliases = MappingProxyType({"positive": "bad_classes"})
 
     def __init__(
         self,
@@ -48,12 +40,6 @@ class ClassificationTask(Task):
     ) -> None:
         super().__init__(model, preprocess, classes, loss, facts)
         self.multi_label = bool(self.facts["multi_label"])
-
-    @classmethod
-    def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
-        several = bool(facts.get("multi_label", False))
-        before = {"multi_label": several, "threshold": EVEN if several else None, "bad_classes": []}
-        return {**before, "class_thresholds": {}, SET_BY: {}, **facts}
 
     @classmethod
     def expected_output(cls, num_classes: int, size_hw: tuple[int, int]) -> tuple[int, ...]:
@@ -74,31 +60,6 @@ class ClassificationTask(Task):
             )
         return {"multi_label": bool(dataset.multi_label), "threshold": EVEN}
 
-    @classmethod
-    def fewest_classes(cls, facts: Mapping[str, Any]) -> int:
-        """Something to tell apart, unless each class is a question of its own."""
-        return 1 if facts["multi_label"] else 2
-
-    @classmethod
-    def check_facts(cls, facts: Mapping[str, Any]) -> None:
-        require(facts, "multi_label", isinstance(facts["multi_label"], bool))
-        require(facts, "threshold", facts["threshold"] is not None or not facts["multi_label"])
-
-    @classmethod
-    def fact_problems(
-        cls, given: Mapping[str, Any], known: Mapping[str, Any], classes: Sequence[str], places: Mapping[str, str]
-    ) -> list[Problem]:
-        several = known["multi_label"]
-        if given.get("multi_label", several) != several:
-            return [Problem(places["multi_label"], "is what the model was trained for; leave it out")]
-        problems = super().fact_problems(given, known, classes, places)
-        if problems:
-            return problems
-        if several:
-            alone = "threshold" in given and given["threshold"] is None
-            return [Problem(places["threshold"], "expected above 0, at most 1, got None")] if alone else []
-        return _one_label_problems(given, {**known, **given}["bad_classes"], classes, places)
-
     def training_step(self, batch: Batch) -> dict[str, Tensor]:
         if not isinstance(batch.targets, Tensor):
             message = "gives no labels, and classification needs them: ClsDataloader over a dataset of classes does"
@@ -112,72 +73,6 @@ class ClassificationTask(Task):
         logits = self.model(images).float()
         return {"scores": logits.sigmoid() if self.multi_label else logits.softmax(dim=1)}
 
-    @classmethod
-    def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:
-        return {"scores": (len(card.classes),)}
-
-    @classmethod
-    def decode(cls, outputs: Outputs, card: ModelCard, original_hw: Sequence[tuple[int, int]]) -> list[Prediction]:
-        facts = cls.completed(card.facts)
-        bad, own = bad_indices(facts, card.classes), own_thresholds(facts, card.classes)
-        found = []
-        for scores, hw in zip(outputs["scores"], original_hw, strict=True):
-            prediction = Prediction(original_hw=tuple(hw), scores=scores)
-            if facts["multi_label"]:
-                prediction.label = int(scores.argmax())
-                prediction.labels = labels_given(scores, facts["threshold"], own)
-                prediction.bad = bool(set(bad) & set(prediction.labels)) if bad else None
-            else:
-                prediction.label, prediction.bad = part_label(scores, bad, facts["threshold"], own)
-            found.append(prediction)
-        return found
-
-    @classmethod
-    def draw(
-        cls,
-        image: NDArray[np.uint8],
-        prediction: Prediction,
-        card: ModelCard,
-        truth: str | None = None,
-        heatmap: NDArray[np.float32] | None = None,
-    ) -> NDArray[np.uint8]:
-        from dao.utils.visualize import annotate_classification
-
-        return annotate_classification(
-            image, card.classes, prediction.scores, prediction.label, truth=truth, heatmap=heatmap,
-            labels=prediction.labels,
-        )  # fmt: skip
-
-    @classmethod
-    def describe(cls, prediction: Prediction, card: ModelCard) -> dict[str, Any]:
-        scores = {name: round(float(s), 6) for name, s in zip(card.classes, prediction.scores, strict=True)}
-        label = card.classes[prediction.label]
-        found = {"path": prediction.path, "label": label, "score": scores[label]}
-        if prediction.labels is not None:
-            found["labels"] = [card.classes[i] for i in prediction.labels]
-        if prediction.bad is not None:
-            found |= {"verdict": verdict(prediction.bad), "badness": round(cls._badness(prediction, card), 6)}
-        return {**found, "scores": scores, "height": prediction.original_hw[0], "width": prediction.original_hw[1]}
-
-    @classmethod
-    def caption(cls, prediction: Prediction, card: ModelCard) -> str:
-        if prediction.labels is None:
-            by_threshold = prediction.bad is not None and prediction.label != int(prediction.scores.argmax())
-            said = super().caption(prediction, card)
-            known = cls.completed(card.facts)["threshold"]
-            return f"{said}, {badness_words(cls._badness(prediction, card), known)}" if by_threshold else said
-        return ", ".join(f"{card.classes[i]} {prediction.scores[i]:.2f}" for i in prediction.labels) or "no label"
-
-    @classmethod
-    def _badness(cls, prediction: Prediction, card: ModelCard) -> float:
-        bad, own = bad_indices(card.facts, card.classes), own_thresholds(card.facts, card.classes)
-        return float(badness(prediction.scores[None], bad, own, prediction.labels is not None)[0])
-
-    @classmethod
-    def agreement(cls, first: Prediction, second: Prediction) -> bool:
-        same = first.label == second.label and first.labels == second.labels
-        return same and first.bad == second.bad
-
     def heatmap(self, image: Tensor, prediction: Prediction) -> NDArray[np.float32] | None:
         """Grad-CAM (Selvaraju et al. 2017) of the winning class on the last feature map, by pytorch-grad-cam."""
         from pytorch_grad_cam import GradCAM
@@ -188,25 +83,6 @@ class ClassificationTask(Task):
             return None
         with torch.enable_grad(), GradCAM(model=self.model, target_layers=[layer]) as cam:
             return cam(input_tensor=image.clone(), targets=[ClassifierOutputTarget(prediction.label)])[0]
-
-
-def _one_label_problems(
-    given: Mapping[str, Any], bad: Sequence[str], classes: Sequence[str], places: Mapping[str, str]
-) -> list[Problem]:
-    """Where a picture has one label, thresholds need to know which classes are good, and some must be."""
-    if "bad_classes" in given and set(bad) >= set(classes):
-        message = "names every class; where a picture has one label, one class must be left to mean a good part"
-        return [Problem(places["bad_classes"], message)]
-    set_here = [name for name in ("threshold", "class_thresholds") if given.get(name)]
-    if not bad and set_here:
-        message = (
-            "no class is known to mean a good part, so the likeliest class is the answer: name the good ones in "
-            "evaluator.kwargs.good (or bad_classes among the facts), or leave it out"
-        )
-        return [Problem(places[name], message) for name in set_here]
-    good = [name for name in given.get("class_thresholds", {}) if name not in bad]
-    message = "means a good part, which is what no bad class leaves: give thresholds of bad ones"
-    return [Problem(f"{places['class_thresholds']}.{name}", message) for name in good]
 
 
 @torch.no_grad()

@@ -11,12 +11,13 @@ import torch
 from loguru import logger
 
 from dao.answers.operating import SET_BY
-from dao.backends import TorchBackend, backend_of, open_file
 from dao.config_merge import Raw, merge
 from dao.errors import DataError, Problem
 from dao.register import Registers
+from dao.runtime.backends import backend_of, open_file
 from dao.structures import Sample, Unreadable
 from dao.tasks import build
+from dao.tasks.backends import TorchBackend
 from dao.tasks.base import ModelCard
 from dao.trainers.base import BadPictures, plain
 from dao.utils import checkpoint, dist, run_folder

@@ -10,11 +10,11 @@ from typing import Any
 
 import torch
 
+from dao.answers import checked
 from dao.errors import AnswerError
-from dao.predictor import Predictor
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
+from dao.runtime.predictor import Predictor
 from dao.structures import Batch, Prediction
-from dao.tasks import answered
 from dao.tasks.base import ModelCard
 
 
@@ -48,11 +48,11 @@ class AnsweringFile:
 
     def predict(self, batch: Batch) -> list[Prediction]:
         """As a task's, picture by picture from their own pixels, as the file takes them."""
-        return answered.all_of(self._answers(batch))
+        return checked.all_of(self._answers(batch))
 
     def predict_and_leave_out(self, batch: Batch) -> list[Prediction]:
         """As a task's."""
-        return answered.sound_of(self._answers(batch), batch)
+        return checked.sound_of(self._answers(batch), batch)
 
     def _answers(self, batch: Batch) -> list[Prediction | AnswerError]:
         found: list[Prediction | AnswerError] = []

@@ -12,7 +12,7 @@ from dao.dataloaders.fingerprint import fingerprint
 from dao.dataloaders.inherited import left_over
 from dao.errors import ConfigError, Problem
 from dao.models.expected import preprocess_of
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.tasks import build
 from dao.tasks.base import Task
@@ -23,6 +23,7 @@ from dao.trainers.evaluation import answering_as_counted
 from dao.trainers.known_pictures import KnownPictures, require_every_class, say_unjudged
 from dao.trainers.update import GradientUpdate, NoUpdate, updates_per_epoch
 from dao.utils import checkpoint, dist
+from dao.utils.counted import counted, of_number
 from dao.utils.seeding import mix
 
 if TYPE_CHECKING:
@@ -44,9 +45,8 @@ def build_data(trainer: TrainVal) -> None:
     trainer.iters_per_epoch = len(trainer.loader)
     trainer.bad = BadPictures(len(trainer.dataset), trainer.max_bad_fraction)
     if trainer.iters_per_epoch == 0:
-        raise ConfigError(
-            Problem("dataloader.kwargs.batch_size", f"{len(trainer.dataset)} pictures make not a single batch")
-        )
+        few, make = counted(len(trainer.dataset), "picture"), of_number(len(trainer.dataset), "makes", "make")
+        raise ConfigError(Problem("dataloader.kwargs.batch_size", f"{few} {make} not a single batch"))
 
 
 def resolve_preprocess(trainer: TrainVal) -> None:

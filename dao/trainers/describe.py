@@ -62,7 +62,11 @@ def window_of(trainer: TrainVal) -> str:
 def tail_of(trainer: TrainVal) -> str:
     """For how long augmentation is off at the end, and that this is less than was set, where it is; "" for a whole run."""
     kept, wanted = trainer.no_aug_epochs, trainer.wanted_no_aug_epochs
-    cut = f" (a fifth of the run at most; no_aug_epochs is {wanted})" if kept < wanted else ""
+    cut = (
+        f" (no_aug_epochs is {wanted}; of {trainer.max_epochs} epochs a fifth at most go without)"
+        if kept < wanted
+        else ""
+    )
     if not kept:
-        return f"augmentation is on to the end{cut}" if cut else ""
+        return f"augmentation stays on in every epoch{cut}" if cut else ""
     return f"augmentation is off in the last {in_epochs(kept)}{cut}"

@@ -14,11 +14,11 @@ from dao.config import Config, Raw
 from dao.errors import ConfigError, ParityError, Problem
 from dao.evaluators.report import finite
 from dao.exporters.base import Exporter
+from dao.preprocess.tiling import windows
 from dao.register import Registers
 from dao.signature import out_of_limits
 from dao.structures import Sample
 from dao.tasks import build
-from dao.tiling import windows
 from dao.trainers.answering import (
     complete_from_checkpoint,
     facts_as_configured,

@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.backends import Backend, TorchBackend
 from dao.errors import CheckpointError, DataError
 from dao.exporters.base import Exporter
+from dao.runtime.backends import Backend
+from dao.tasks.backends import TorchBackend
 from dao.tasks.base import Task
 
 # what a picture's differences come to, over the file and its finer twin

@@ -24,7 +24,7 @@ from loguru import logger
 from torch import Tensor, nn
 
 from dao import failures
-from dao.errors import CheckpointError, RunError
+from dao.errors import CheckpointError, RunError, reason_of
 from dao.utils import atomic, dist
 
 FORMAT = 1
@@ -172,14 +172,6 @@ def read_file(path: Path, data: bytes | None = None) -> Any:
         raise CheckpointError(f"{path} is torn or not a checkpoint ({reason_of(error)})") from None
 
 
-def reason_of(error: BaseException) -> str:
-    """The first line of a reader's own words, without its advice; the error's kind where that is all there is."""
-    lines = str(error).strip().splitlines()
-    said = lines[0].split(". ")[0][:200] if lines else ""
-    advice = any(word in said.lower() for word in ("weights_only", "pickle", "trust", "unsafe"))
-    return type(error).__name__ if advice or not said else said
-
-
 def _read_safetensors(path: Path) -> dict[str, Any]:
     """The tensors of anybody's file; of our exporter's the checkpoint that it stands for, without what training needs."""
     from safetensors import safe_open
@@ -237,15 +229,16 @@ class FitReport:
     by_order: bool = False
 
     def render(self) -> str:
-        """One line, with a second one for each kind of misfit."""
+        """One line of what was loaded, and one each of what was not and of what the file holds beside it."""
         total = len(self.loaded) + len(self.missing) + len(self.mismatched)
-        how = ", matched by order and shape since the names differ" if self.by_order else ""
-        lines = [f"{len(self.loaded)} of {total} tensors fitted{how}"]
-        for title in ("missing", "mismatched", "unexpected"):
-            names: list[str] = getattr(self, title)
-            if names:
-                lines.append(f"  {title} ({len(names)}): {_shorten(names)}")
-        return "\n".join(lines)
+        how = ", by their order and shape as the names differ" if self.by_order else ""
+        told = {
+            "of the model are not in the file, and start as a new model's do": self.missing,
+            "of the model have another shape in the file, and start as a new model's do": self.mismatched,
+            "of the file have no place in this model, and are left out": self.unexpected,
+        }
+        lines = [f"  {len(names)} {what}: {_shorten(names)}" for what, names in told.items() if names]
+        return "\n".join([f"{len(self.loaded)} of the model's {total} tensors were loaded{how}", *lines])
 
 
 def _shorten(names: list[str], limit: int = 8) -> str:

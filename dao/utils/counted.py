@@ -31,8 +31,8 @@ def of_number(count: int, word: str, words: str = "") -> str:
 
 
 def plural(word: str) -> str:
-    """The regular plural: class, classes; box, boxes; copy, copies; picture, pictures."""
-    if re.search(r"(s|x|z|ch|sh)$", word):
+    """The regular plural: class, classes; box, boxes; copy, copies; picture, pictures; batch, batches, but epoch, epochs."""
+    if re.search(r"(s|x|z|[^o]ch|sh)$", word):
         return f"{word}es"
     return re.sub(r"(?<![aeiou])y$", "ie", word) + "s"
 

@@ -17,25 +17,11 @@ from typing import Any
 from dao import __version__, failures, modules
 from dao.errors import CheckpointError, RunError
 from dao.utils import atomic
-from dao.utils.json_text import json_text
-from dao.utils.printable import printable_json
+from dao.utils.output import fresh as fresh
+from dao.utils.output import write_json as write_json
 
 ORPHANS_GONE = 10.0  # seconds in which the loader processes of a killed run notice it and let go of its folder
 PACKAGES = ("torch", "torchvision", "timm", "albumentations", "opencv-python-headless", "numpy", "onnx", "onnxruntime")
-
-
-def fresh(parent: Path, name: str) -> Path:
-    """Make ``parent/name``, or ``parent/name-2``, ``-3``, ... where that exists; returns the new folder."""
-    for number in range(1, 10_000):
-        folder = parent / (name if number == 1 else f"{name}-{number}")
-        try:
-            folder.mkdir(parents=True)
-            return folder
-        except FileExistsError:
-            continue
-        except OSError as error:
-            raise RunError(f"the folder {folder} could not be made: {failures.of_system(error)}") from None
-    raise RunError(f"{parent} holds 10,000 runs called {name}; clean up or choose another name")
 
 
 def newest_run(parent: Path, name: str) -> Path | None:
@@ -138,11 +124,6 @@ def config_of_run(resume: str) -> tuple[Path, str | None]:
     except (OSError, ValueError):
         known = {}
     return path, known.get("modules") if isinstance(known, dict) else None
-
-
-def write_json(path: Path, content: Any) -> None:
-    """Write JSON readable by people; whole or not at all. Raises RunError when the disk refuses."""
-    atomic.write_text(path, printable_json(json_text(content)) + "\n")
 
 
 def environment() -> dict[str, Any]:

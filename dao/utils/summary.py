@@ -8,7 +8,7 @@ import io
 
 from torch import nn
 
-from dao.preprocess import Preprocess
+from dao.preprocess.module import Preprocess
 
 
 def model_summary(model: nn.Module, preprocess: Preprocess) -> str:

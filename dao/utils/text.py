@@ -1,19 +1,15 @@
-"""Anti-aliased text on pictures, in any script that a font on this machine knows.
-
-DejaVu Sans comes with matplotlib and covers Latin, Greek, Cyrillic and more; for what it lacks (Chinese, Japanese,
-Korean, ...) the machine's own fonts are searched once.
-"""
+"""Anti-aliased text on pictures, in any script that a font on this machine knows."""
 
 from __future__ import annotations
 
-import re
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from loguru import logger
 from numpy.typing import NDArray
+
+from dao.drawing.fonts import font_path
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont
@@ -22,67 +18,15 @@ Image = NDArray[np.uint8]
 Color = tuple[int, int, int]
 
 ELLIPSIS = "…"
+FIRST_IDEOGRAPH = 0x2E80  # Chinese, Japanese and Korean letters begin here
 MARKS = "_-/.,;:"  # after which a long word may break
-MAX_NAMED = 20  # letters, about, that warnings are given for
-_undrawn: set[str] = set()  # letters that were warned of
-# file names of fonts that hold many scripts; tried before all others
-_WIDE_FONTS = re.compile(
-    r"cjk|wqy|msyh|simhei|simsun|pingfang|hiragino|heiti|song|fallback|malgun|meiryo|unicode", re.I
-)
-
-
-@cache
-def _shipped_font(bold: bool) -> Path:
-    import matplotlib  # the package alone: neither pyplot nor a backend
-
-    return Path(matplotlib.get_data_path()) / "fonts" / "ttf" / ("DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf")
-
-
-@cache
-def _characters(path: Path) -> frozenset[int]:
-    """Code points that a font file has; empty when it cannot be read."""
-    from matplotlib.ft2font import FT2Font
-
-    try:
-        return frozenset(FT2Font(str(path)).get_charmap())
-    except (RuntimeError, OSError):
-        return frozenset()
-
-
-@cache
-def _system_fonts() -> tuple[Path, ...]:
-    from matplotlib.font_manager import findSystemFonts
-
-    return tuple(sorted(map(Path, findSystemFonts()), key=lambda path: (not _WIDE_FONTS.search(path.name), path.name)))
-
-
-@lru_cache(maxsize=4096)
-def font_path(text: str, bold: bool = False) -> Path:
-    """The font file to write ``text`` with: DejaVu Sans, or the first of the machine's fonts that has all of it."""
-    shipped = _shipped_font(bold)
-    needed = frozenset(ord(letter) for letter in text if not letter.isspace())
-    if needed <= _characters(shipped):
-        return shipped
-    whole = next((path for path in _system_fonts() if needed <= _characters(path)), None)
-    return whole or _most_of(text, needed, (shipped, *_system_fonts()))
-
-
-def _most_of(text: str, needed: frozenset[int], fonts: tuple[Path, ...]) -> Path:
-    """The font that has most of a text's letters, the others being shown as boxes; said of the first few texts."""
-    best = max(fonts, key=lambda path: len(needed & _characters(path)))
-    missing = "".join(chr(code) for code in sorted(needed - _characters(best)))
-    if not set(missing) <= _undrawn and len(_undrawn) < MAX_NAMED:
-        _undrawn.update(missing)
-        logger.warning("no font on this machine can write {!r}: {} will be shown as boxes on pictures; install one "
-                       "(Linux: fonts-noto-cjk or fonts-noto-core)", text, missing)  # fmt: skip
-    return best
 
 
 @lru_cache(maxsize=256)
-def _load(path: Path, size: int) -> FreeTypeFont:
+def _load(path: Path | None, size: int) -> FreeTypeFont:
     from PIL import ImageFont
 
-    return ImageFont.truetype(str(path), size)
+    return ImageFont.truetype(str(path), size) if path else ImageFont.load_default(size)  # type: ignore[return-value]
 
 
 def font(text: str, size: int, bold: bool = False) -> FreeTypeFont:
@@ -142,11 +86,16 @@ def _append(lines: list[str], rest: str, width: int, size: int, bold: bool, inde
         lines += [""] if rest else []
 
 
+def _may_break(letter: str) -> bool:
+    """Whether a line may end after it: a mark, or a letter of a script that is written without spaces."""
+    return letter in MARKS or ord(letter) >= FIRST_IDEOGRAPH
+
+
 def _beginning(before: str, word: str, width: int, size: int, bold: bool) -> str:
     """As much of a word as there is room for in a line of ``width`` pixels after what it holds, to its last mark. Without
     a mark nothing; where nothing is before it, a letter at least."""
     kept = sum(text_width(before + word[:end], size, bold) <= width for end in range(1, len(word) + 1))
-    after_mark = max((end for end in range(1, kept + 1) if word[end - 1] in MARKS), default=0)
+    after_mark = max((end for end in range(1, kept + 1) if _may_break(word[end - 1])), default=0)
     if after_mark > kept // 3 or before:
         return word[:after_mark]
     return word[: max(1, kept)]

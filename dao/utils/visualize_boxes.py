@@ -53,14 +53,15 @@ def mark(
     seen: NDArray[np.floating] = NO_BOXES,
 ) -> None:  # fmt: skip
     """Draw boxes (N, 4), pixels, and their names in place, the most important first: those lie on top, and their names
-    stand where they are best read. line: of the frames, size: of the letters, pixels; seen: what else no name should
-    cover, boxes (M, 4)."""
+    stand where they are best read; "" bears none. line: of the frames, size: of the letters, pixels; seen: boxes (M, 4) that no name
+    should cover either."""
     for box, color in reversed(list(zip(xyxy, colors, strict=True))):
         _outline(canvas, box, color, line)
     taken: list[Tag] = []
     uncovered = np.concatenate([xyxy, seen])
     for box, color, name in zip(xyxy, colors, names, strict=True):
-        _tag(canvas, name, box, color, size, taken, uncovered)
+        if name:
+            _tag(canvas, name, box, color, size, taken, uncovered)
 
 
 def small_boxes(image: Image, xyxy: NDArray[np.floating], labels: NDArray[np.integer], side: int = 256) -> Image:
@@ -68,7 +69,7 @@ def small_boxes(image: Image, xyxy: NDArray[np.floating], labels: NDArray[np.int
     canvas = thumbnail(image, side).copy()
     scale = canvas.shape[1] / image.shape[1]
     for box, label in zip(xyxy, labels, strict=True):
-        _outline(canvas, box * scale, color_of(int(label)), 1)
+        _outline(canvas, box * scale, color_of(int(label)), 2)
     return canvas
 
 

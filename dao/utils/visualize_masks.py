@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.answers.regions import ROWS, count_pixels
 from dao.utils.counted import counted
-from dao.utils.regions import ROWS, count_pixels
 from dao.utils.text import Color, Image, draw_text, fit_text, text_width
 from dao.utils.visualize import FAINT, INK, PAPER, enlarge, text_unit, thumbnail, to_rgb
 

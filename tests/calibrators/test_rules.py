@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
+from loguru import logger
 
+from dao.calibrators import base
 from dao.calibrators.base import CalibrationScores
 from dao.calibrators.extremes import empirical_quantile, gumbel_fit, gumbel_quantile
 from dao.calibrators.rules import BestF1, EscapeRate, FalseAlarmRate
@@ -87,3 +89,25 @@ def test_pixels_by_the_share_of_good_ones_and_by_masks():
     assert BestF1(pixel_rate=0.1).pixel(given).value == pytest.approx(1.9, abs=1e-3)
     given.bad_pixels.add(np.full(500, 3, np.float32))
     assert BestF1().pixel(given).value == pytest.approx(3, rel=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("rule", "good", "bad", "named"),
+    [
+        (FalseAlarmRate(), 10, 0, ["10 good pictures", "28 %"]),  # z^2 / (n + z^2), Wilson's bound of 0 of 10
+        (FalseAlarmRate(), 20, 3, []),
+        (BestF1(), 20, 3, ["3 bad pictures", "56 %"]),
+        (EscapeRate(), 1, 20, ["1 good picture ", "79 %"]),
+        (EscapeRate(), 20, 20, []),
+    ],
+)
+def test_a_threshold_from_few_pictures_of_a_side_that_it_goes_by_is_warned_of_once(rule, good, bad, named):
+    lines = []
+    base._warn.cache_clear()
+    sink = logger.add(lambda message: lines.append(message.record["message"]), level="WARNING")
+    for _ in range(2):
+        base.warn_of_few(rule, scores(np.arange(good), np.arange(bad)))
+    logger.remove(sink)
+    assert len(lines) == bool(named) and all(word in lines[0] for word in named)
+    if named:
+        assert type(rule).__name__ in lines[0] and "20 and more" in lines[0]

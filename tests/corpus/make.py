@@ -1,6 +1,7 @@
 """Writes the corpus: a checkpoint of each task as this version saves it, and what it says of one picture.
 
     python -m tests.corpus.make tests/corpus/format-1
+    python -m tests.corpus.make tests/corpus/format-1 onnx    # exported files of the same models, beside them
 
 Run once a format (`dao.utils.checkpoint.FORMAT`), never again for one that exists: later versions must read what an
 earlier one wrote. Weights follow a short pattern, so that a packed file has a few kilobytes.
@@ -87,5 +88,19 @@ def write(folder: Path) -> None:
     (folder / "answers.json").write_text(json.dumps(answers, indent=1) + "\n")
 
 
+def write_onnx(folder: Path) -> None:
+    """Exported files of the same models, and of the detector one without suppression."""
+    import dao.register
+    from dao.exporters.onnx import OnnxExporter
+
+    dao.register.import_all_modules_for_register()
+    for name, facts in [*((kind, {}) for kind in SECTIONS), ("det-raw", {"raw": True})]:
+        task = make(name.split("-")[0])
+        path = folder / f"{name}.onnx"
+        OnnxExporter(simplify=False).export(task.with_facts(facts) if facts else task, path)
+        (folder / f"{name}.onnx.xz").write_bytes(lzma.compress(path.read_bytes(), preset=9))
+        path.unlink()
+
+
 if __name__ == "__main__":
-    write(Path(sys.argv[1]))
+    (write_onnx if sys.argv[2:] == ["onnx"] else write)(Path(sys.argv[1]))

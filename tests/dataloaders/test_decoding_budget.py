@@ -8,13 +8,14 @@ import threading
 
 import pytest
 
-from dao.dataloaders import decoding_budget, survey
+from dao.dataloaders import survey
 from dao.dataloaders.check import check_dataset
 from dao.dataloaders.datasets.folder import FolderDataset
-from dao.dataloaders.datasets.image_io import read_image
-from dao.dataloaders.decoding_budget import shared, take
 from dao.dataloaders.det_reader import DetReader
 from dao.dataloaders.reader import ClsReader
+from dao.images import decoding_budget
+from dao.images.decoding_budget import shared, take
+from dao.images.image_io import read_image
 
 pytestmark = pytest.mark.skipif(os.name != "posix", reason="files are locked on POSIX systems alone")
 ONE = decoding_budget.LARGE + 1  # pixels of a picture that takes two places

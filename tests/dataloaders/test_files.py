@@ -10,17 +10,18 @@ from pathlib import Path
 
 import pytest
 
-from dao.dataloaders import files
 from dao.dataloaders.annotations.labelme import read_labelme
 from dao.dataloaders.annotations.voc_xml import read_voc
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import read_text
-from dao.dataloaders.datasets.folder import FolderDataset, find_images
-from dao.dataloaders.datasets.image_io import read_hw, read_image
+from dao.dataloaders.datasets.folder import FolderDataset
 from dao.dataloaders.datasets.images import ImageFiles
 from dao.dataloaders.datasets.masks import read_raw_mask
 from dao.dataloaders.datasets.segmentation import pixels_of
 from dao.errors import DataError
+from dao.images import files
+from dao.images.image_io import read_hw, read_image
+from dao.images.listing import find_images
 
 
 @pytest.fixture(autouse=True)

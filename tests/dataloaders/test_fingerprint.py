@@ -38,7 +38,7 @@ def test_what_came_went_and_changed_is_counted(pictures):
     (pictures / "0" / "2.png").write_bytes(b"larger than before")
     os.utime(pictures / "0" / "4.png", (1, 1))
     told = changes(before, fingerprint(records(pictures)))
-    assert told == "of 6 pictures 2 came, 1 went, 1 changed in size or label, 1 carry another date (now 7)"
+    assert told == "of 6 pictures 2 came, 1 went, 1 changed in size or label, 1 of another date (now 7)"
 
 
 def test_labels_and_masks_belong_to_it(pictures):

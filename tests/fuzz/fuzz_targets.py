@@ -42,8 +42,8 @@ def picture_targets(folder: Path, image: Any) -> list[Target]:
     import cv2
     import numpy as np
 
-    from dao.dataloaders.datasets.image_io import read_image
     from dao.dataloaders.datasets.masks import read_raw_mask
+    from dao.images.image_io import read_image
 
     found = []
     for suffix in (".png", ".jpg", ".bmp", ".tiff", ".webp"):
@@ -61,7 +61,7 @@ def picture_targets(folder: Path, image: Any) -> list[Target]:
 
 def label_targets(folder: Path) -> list[Target]:
     """Label files of every format, each beside pictures that exist."""
-    from dao.dataloaders.datasets.image_io import read_image
+    from dao.images.image_io import read_image
     from dao.register import Registers
 
     def dataset(kind: str, **kwargs: Any) -> Callable[[], object]:

@@ -160,7 +160,7 @@ COURSES = [
     ("warm_cos_lr", {"warmup_epochs": 5}, "0 -> 0.01 over 2 epochs (a fifth of the run; 5 were set), cosine to 0.0005 at epoch 8, then held"),
     ("warm_cos_lr", {"warmup_epochs": 0}, "0.01, cosine to 0.0005 at epoch 8, then held"),
     ("constant_lr", {}, "0.01, held"),
-    ("multistep_lr", {"milestones": [5, 8, 20]}, "0.01, 0.001 from epoch 5, 0.0001 from epoch 8 (1 milestone(s) lie after the run's end)"),
+    ("multistep_lr", {"milestones": [5, 8, 20]}, "0.01, 0.001 from epoch 5, 0.0001 from epoch 8 (1 milestone lies after the run's end)"),
     ("poly_lr", {"warmup_epochs": 1.5}, "0 -> 0.01 over 1.5 epochs, down to 0 at epoch 10 by the power 0.9"),
     ("one_cycle_lr", {}, "0.0004 -> 0.01 over 3 epochs, cosine to 4e-08 at epoch 10"),
     ("cosine_restarts_lr", {"cycle_epochs": 2, "cycle_mult": 2}, "0.01, cosine to 0 again and again, at first in 2 epochs, each 2 times as long"),

@@ -8,12 +8,13 @@ import torch
 
 import dao.register
 import main
+from dao.answers import checked
 from dao.errors import AnswerError, CheckpointError
 from dao.models.detection.answers import AnswerSettings, choose, not_finite
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.structures import AnomalyTruth, Batch
-from dao.tasks import answered, build
+from dao.tasks import build
 from dao.utils import checkpoint
 
 BACKBONE = {"type": "TimmFeatures", "kwargs": {"model_name": "mobilenetv3_small_050"}}
@@ -143,14 +144,14 @@ def test_a_yolox_tells_of_a_nan_class_before_the_maximum_is_taken(monkeypatch):
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
 def test_one_number_in_a_million_is_found(value, dtype):
     values = np.ones((10, 100_000), dtype)
-    assert answered.is_finite(values)
+    assert checked.is_finite(values)
     values[7, 4321] = value
-    assert not answered.is_finite(values)
+    assert not checked.is_finite(values)
 
 
 def test_large_numbers_whose_sum_overflows_are_finite():
-    assert answered.is_finite(np.full(10, 3e38, np.float32)) and answered.is_finite(np.full(9000, 60000, np.float16))
-    assert answered.is_finite(np.zeros((0, 4), np.float32))
+    assert checked.is_finite(np.full(10, 3e38, np.float32)) and checked.is_finite(np.full(9000, 60000, np.float16))
+    assert checked.is_finite(np.zeros((0, 4), np.float32))
 
 
 @pytest.mark.parametrize("name", ["cls", "seg", "det", "anomaly"])

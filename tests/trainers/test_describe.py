@@ -15,8 +15,18 @@ from dao.trainers.trainval import TrainVal
     ("max_epochs", "wanted", "without", "said"),
     [
         (100, 10, 10, "augmentation is off in the last 10 epochs"),
-        (8, 10, 1, "augmentation is off in the last 1 epoch (a fifth of the run at most; no_aug_epochs is 10)"),
-        (4, 10, 0, "augmentation is on to the end (a fifth of the run at most; no_aug_epochs is 10)"),
+        (
+            8,
+            10,
+            1,
+            "augmentation is off in the last 1 epoch (no_aug_epochs is 10; of 8 epochs a fifth at most go without)",
+        ),
+        (
+            4,
+            10,
+            0,
+            "augmentation stays on in every epoch (no_aug_epochs is 10; of 4 epochs a fifth at most go without)",
+        ),
         (4, 0, 0, ""),
     ],
 )

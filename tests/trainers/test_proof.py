@@ -8,12 +8,12 @@ import torch
 from torch import nn
 
 import dao.register
-from dao.backends import TorchBackend
 from dao.exporters.base import Exporter
 from dao.preprocess import Preprocess
 from dao.register import Registers
 from dao.structures import Sample
 from dao.tasks.anomaly import AnomalyTask
+from dao.tasks.backends import TorchBackend
 from dao.tasks.classification import ClassificationTask
 from dao.tasks.detection import DetectionTask
 from dao.tasks.segmentation import SegmentationTask

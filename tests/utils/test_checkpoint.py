@@ -115,6 +115,16 @@ def test_fit_by_name_reports_what_did_not(tmp_path):
     report = checkpoint.fit(model, checkpoint.load_weights(tmp_path / "w.pth"))
     assert report.mismatched == ["3.weight", "3.bias"] and report.unexpected == ["extra"] and not report.by_order
     torch.testing.assert_close(model[0].weight, source[0].weight)
+    assert report.render().splitlines() == [
+        "6 of the model's 8 tensors were loaded",
+        "  2 of the model have another shape in the file, and start as a new model's do: 3.weight, 3.bias",
+        "  1 of the file have no place in this model, and are left out: extra",
+    ]
+    alone = checkpoint.fit(net(3), {"0.weight": weights["module.0.weight"], "0.bias": weights["module.0.bias"]})
+    assert alone.render().splitlines()[1] == (
+        "  6 of the model are not in the file, and start as a new model's do: "
+        "1.weight, 1.bias, 1.running_mean, 1.running_var, 3.weight, 3.bias"
+    )
 
 
 def test_fit_by_order_when_names_differ():

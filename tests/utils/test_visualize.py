@@ -6,9 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from dao.drawing.fonts import font_path
 from dao.errors import DataError, RunError
 from dao.utils import visualize as vis
-from dao.utils.text import fit_text, font_path, text_width
+from dao.utils.text import fit_text, text_width
 
 CLASSES = ["gut", "Kratzer", "царапина", "rolled-in_scale_with_oxide_residue_type_A_subsurface", "e", "f", "g", "h"]
 SCORES = np.array([0.05, 0.6, 0.2, 0.06, 0.04, 0.03, 0.01, 0.01], np.float32)
@@ -200,20 +201,20 @@ def test_refused_by_name_or_by_disk(tmp_path):
 def test_names_that_no_font_can_write_are_named(monkeypatch):
     from loguru import logger
 
-    from dao.utils import text
+    from dao.drawing import fonts
 
     said = []
     handler = logger.add(lambda message: said.append(message.record["message"]), level="WARNING")
-    monkeypatch.setattr(text, "_system_fonts", tuple)
-    monkeypatch.setattr(text, "_undrawn", set())
-    text.font_path.cache_clear()
+    monkeypatch.setattr(fonts, "system_fonts", tuple)
+    monkeypatch.setattr(fonts, "_undrawn", set())
+    fonts.font_path.cache_clear()
     try:
-        text.font_path("划伤 7")
-        text.font_path("said 划伤 7")  # of the same letters, once is enough
-        text.font_path("dent")
+        fonts.font_path("划伤 7")
+        fonts.font_path("said 划伤 7")  # of the same letters, once is enough
+        fonts.font_path("dent")
     finally:
         logger.remove(handler)
-        text.font_path.cache_clear()
+        fonts.font_path.cache_clear()
     assert len(said) == 1 and "'划伤 7'" in said[0] and "伤划" in said[0].replace(" ", "")
 
 

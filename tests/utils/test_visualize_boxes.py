@@ -5,7 +5,7 @@ import pytest
 
 from dao.structures import GroundTruth
 from dao.utils.visualize import color_of
-from dao.utils.visualize_boxes import annotate_boxes, frame_of, free_place, line_width, small_boxes
+from dao.utils.visualize_boxes import annotate_boxes, frame_of, free_place, line_width, mark, small_boxes
 
 GREY = np.full((480, 640, 3), 100, np.uint8)
 
@@ -51,6 +51,13 @@ def test_a_name_covers_no_other_box_where_there_is_room_elsewhere():
     assert free_place(box, (20, 50), (480, 640), [])[1] < 200
     left, top = free_place(box, (20, 50), (480, 640), [], np.array([box, above]))
     assert top >= 230 or left >= 260 or left + 50 <= 200
+
+
+def test_a_box_without_a_name_has_its_frame_alone():
+    named, bare = GREY.copy(), GREY.copy()
+    for canvas, name in ((named, "dent"), (bare, "")):
+        mark(canvas, np.array([[200.0, 200, 300, 260]]), [color_of(0)], [name], line=2, size=12)
+    assert (bare == color_of(0)).all(2).sum() < (named == color_of(0)).all(2).sum() and not (bare[:190] != 100).any()
 
 
 def test_a_sheets_picture_is_small_and_marked():

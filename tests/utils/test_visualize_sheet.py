@@ -117,6 +117,7 @@ def test_lines_break_between_words_and_long_words_after_a_mark():
     assert wrap_text("is ab_cd_ef", text_width("ab_cd_ef", 14), 14) == ["is", "ab_cd_ef"]  # whole on a line of its own
     assert wrap_text("is ab_cd_efghij", text_width("is ab_cd_", 14), 14) == ["is ab_cd_", "efghij"]
     assert "".join(wrap_text("划伤压痕", text_width("划伤", 14), 14)) == "划伤压痕"
+    assert wrap_text("is 麻点点蚀表面缺陷", text_width("is 麻点", 14), 14)[0] == "is 麻点"
     assert wrap_text("abc", 1, 14) == ["a", "b", "c"] and wrap_text("", 50, 14) == [""]
 
 

@@ -10,7 +10,7 @@ from urllib.parse import unquote
 
 from dao.dataloaders.annotations.structures import AnnotatedImage
 from dao.dataloaders.datasets.base import resolve_path
-from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS
+from dao.images.image_io import IMAGE_EXTENSIONS
 
 Named = tuple[Path, AnnotatedImage]  # an annotation file, and the picture that it is of
 

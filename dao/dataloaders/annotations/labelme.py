@@ -12,10 +12,10 @@ from dao.dataloaders.annotations.labelme_shapes import read_shapes
 from dao.dataloaders.annotations.structures import AnnotatedImage, Annotations
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import derive_classes, raise_listed, resolve_path
-from dao.dataloaders.datasets.folder import find_images
-from dao.dataloaders.files import files_below
 from dao.dataloaders.guard import noting, reading
 from dao.errors import DataError
+from dao.images.files import files_below
+from dao.images.listing import find_images
 
 UNLABELLED = "__ignore__"  # LabelMe's own names: pixels that count for nothing, and the background
 NOTHING = "_background_"

@@ -13,11 +13,11 @@ from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObje
 from dao.dataloaders.annotations.xml_file import parse_xml
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import derive_classes, raise_listed, read_text, resolve_path
-from dao.dataloaders.datasets.folder import find_images
-from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS
-from dao.dataloaders.files import files_below
 from dao.dataloaders.guard import noting
 from dao.errors import DataError
+from dao.images.files import files_below
+from dao.images.image_io import IMAGE_EXTENSIONS
+from dao.images.listing import find_images
 
 DIFFICULT = {
     "": False,

@@ -7,9 +7,9 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from dao.dataloaders.annotations.finding import same_name
-from dao.dataloaders.datasets.image_io import is_image_name
-from dao.dataloaders.files import files_below
 from dao.errors import DataError
+from dao.images.files import files_below
+from dao.images.image_io import is_image_name
 
 FEWEST = 5  # numbers of a line that marks an object
 

@@ -13,10 +13,10 @@ from dao.dataloaders.annotations.yolo_labels import LabelFiles
 from dao.dataloaders.annotations.yolo_yaml import read_data_yaml, read_names
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import raise_listed, read_text, resolve_path
-from dao.dataloaders.datasets.folder import find_images
-from dao.dataloaders.datasets.image_io import is_image_name, read_hw
 from dao.dataloaders.guard import noting, reading
 from dao.errors import DataError, nearest
+from dao.images.image_io import is_image_name, read_hw
+from dao.images.listing import find_images
 
 BOX = 5  # numbers of a box: class, centre, size
 FARTHEST = 2.0  # of a picture's side; a coordinate beyond it was written in pixels

@@ -11,20 +11,21 @@ from typing import Any
 
 import numpy as np
 
+from dao.answers.roi import Parts, parts_of_polygons, polygon_problem
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed, refuse_bad_config, some
-from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.good_parts import GOOD, known_good, need_good, refuse_other_good
-from dao.dataloaders.datasets.image_io import read_image
 from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
 from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_faint, refuse_other_size
-from dao.dataloaders.files import folders_in
+from dao.dataloaders.datasets.region_mask import parts_of_mask
 from dao.dataloaders.splits import assign_splits
 from dao.errors import ConfigError, DataError, Problem
+from dao.images.files import folders_in
+from dao.images.image_io import read_image
+from dao.images.listing import find_images
 from dao.register import Registers
 from dao.structures import Sample
 from dao.utils.counted import counted
-from dao.utils.roi import Parts, parts_of_mask, parts_of_polygons, polygon_problem
 
 BAD = "bad"
 CLASSES = [GOOD, BAD]
@@ -55,7 +56,7 @@ class AnomalyDataset(ImageDataset):
     """Good and bad pictures; class 0 is good. `Sample.mask` is (H, W) uint8, 1 where the defect is; None if unknown.
 
     kinds: names of the defects, sorted. Raises DataError for masks that do not exist.
-    region: where to look, as dao/utils/roi.py has it; empty for everywhere.
+    region: where to look, as dao/answers/roi.py has it; empty for everywhere.
     mask_from: the least value of a mask that marks a defect; None: 128, or 1 in masks of 0 and 1.
     """
 

@@ -22,12 +22,12 @@ from dao.dataloaders.datasets.anomaly import (
 )
 from dao.dataloaders.datasets.base import raise_listed, refuse_bad_config, resolve_path, some
 from dao.dataloaders.datasets.csvfile import cell, read_table
-from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.good_parts import GOOD, need_good, refuse_other_good
 from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
-from dao.dataloaders.files import folders_in
 from dao.dataloaders.splits import assign_splits
 from dao.errors import DataError, Problem, nearest
+from dao.images.files import folders_in
+from dao.images.listing import find_images
 from dao.register import Registers
 
 TRAIN, VAL, TEST = SPLITS

@@ -12,10 +12,10 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 
 from dao.dataloaders.census import Census
-from dao.dataloaders.datasets.image_io import read_image
-from dao.dataloaders.files import read_file
 from dao.dataloaders.splits import assign_splits, ratio_problem
 from dao.errors import ConfigError, DataError, Problem, nearest
+from dao.images.files import read_file
+from dao.images.image_io import read_image
 from dao.structures import Sample
 from dao.utils.counted import counted
 

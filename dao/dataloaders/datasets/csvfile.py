@@ -30,6 +30,7 @@ from dao.dataloaders.datasets.base import (
 from dao.dataloaders.guard import noting, reading
 from dao.errors import DataError, Problem, nearest
 from dao.register import Registers
+from dao.utils.counted import counted, of_number
 
 OF_FILES = ("image_column", "mask_column", "group_column")  # whose cells may be bytes that are no UTF-8
 NEVER_EMPTY = ("image_column", "label_column")  # whose absence is said where rows are read
@@ -125,7 +126,12 @@ def split_problems(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
     if column and split is None:
         problems.append(Problem(f"{where}.split", f"is missing: which rows of split_column '{column}' to take"))
     if split not in (None, ALL) and not column and not ratios:
-        problems.append(Problem(f"{where}.split", f"'{split}' means nothing without split_column or split_ratio"))
+        problems.append(
+            Problem(
+                f"{where}.split",
+                f"'{split}' means nothing without split_column or split_ratio; to take every row say split=null",
+            )
+        )
     if len(kwargs.get("delimiter", ",")) != 1:
         problems.append(Problem(f"{where}.delimiter", f"expected one character, got {kwargs['delimiter']!r}"))
     return problems
@@ -275,8 +281,9 @@ def rows_of_split(path: Path, splits: Sequence[str], records: Sequence[R], colum
     slips = sorted({where for where in splits if is_slip(where, str(split))})
     if slips:
         count = sum(where in slips for where in splits)
+        rows = f"{counted(count, 'row')} {of_number(count, 'says', 'say')}"
         raise DataError(
-            f"{path}: {count} rows say {some(slips)} in column '{column}', which is not '{split}': they would belong to no "
+            f"{path}: {rows} {some(slips)} in column '{column}', which is not '{split}': they would belong to no "
             "split. Write them alike, or another name if another split is meant"
         )
     taken = Taken((record for where, record in zip(splits, records) if where == split), len(records))

@@ -34,8 +34,8 @@ from dao.dataloaders.datasets.base import (
     refuse_bad_config,
     take_split,
 )
-from dao.dataloaders.datasets.image_io import read_hw
 from dao.errors import DataError, Problem
+from dao.images.image_io import read_hw
 from dao.register import Registers
 from dao.structures import GroundTruth, Sample
 
@@ -145,7 +145,11 @@ class BoxDataset(ImageDataset):
         if templated and split is None:
             problems.append(Problem(f"{where}.split", f"is missing: what {SPLIT} in {templated[0]} stands for"))
         if split is not None and not templated and not ratios:
-            message = f"'{split}' means nothing without split_ratio or {SPLIT} in a path"
+            paths = [key for key, value in kwargs.items() if isinstance(value, str) and key != "split"]
+            message = (
+                f"'{split}' (perhaps of a config that this one inherits) means nothing without split_ratio or {SPLIT} in a path: "
+                f"write {SPLIT} for it in {' or '.join(paths) or 'one'}, divide by split_ratio, or take all by split=null"
+            )
             problems.append(Problem(f"{where}.split", message))
         return problems
 

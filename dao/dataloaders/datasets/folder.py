@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ALL, ImageDataset, Record, refuse_bad_config, some, take_split
-from dao.dataloaders.datasets.image_io import IMAGE_EXTENSIONS, OTHER_PICTURES, is_image_name
-from dao.dataloaders.files import Entered, folders_in, place_of, walk
 from dao.errors import DataError, nearest
+from dao.images.files import folders_in, place_of
+from dao.images.image_io import IMAGE_EXTENSIONS
+from dao.images.listing import find_images
 from dao.register import Registers
 
 
@@ -66,27 +65,6 @@ class FolderDataset(ImageDataset):
         self.census.merge(census)
 
 
-def find_images(
-    folder: Path,
-    suffixes: tuple[str, ...] = IMAGE_EXTENSIONS,
-    recursive: bool = True,
-    census: Census | None = None,
-    entered: Entered | None = None,
-) -> Iterator[str]:
-    """Paths of the pictures in a folder, sorted by name, folder by folder; hidden ones are left out.
-
-    census: where to say what looks like a picture and was left out; entered: see `walk`.
-    Raises DataError for a folder that cannot be listed.
-    """
-    for where, folders, files in walk(folder, recursive, census, entered):
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        for name in files:
-            if is_image_name(name, suffixes):
-                yield os.path.join(where, name)  # noqa: PTH118 (hot)
-            elif census is not None and is_image_name(name, OTHER_PICTURES):
-                census.omit("files of kinds not read as pictures left out", os.path.join(where, name))  # noqa: PTH118
-
-
 def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, suffixes: tuple[str, ...]) -> Path:
     if not root.is_dir():
         raise DataError(f"data_dir {root} is not a folder (working directory: {Path.cwd()})")
@@ -98,9 +76,9 @@ def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, su
             return root
         holds_pictures = any(True for name in inside for _ in find_images(root / name, suffixes, recursive=False))
         hint = (
-            f'its folders hold pictures, so they look like classes: give "split_ratio": {{"{split}": 0.8, ...}}'
+            "its folders hold pictures, so they look like classes: divide them by split_ratio.train=0.8 split_ratio.val=0.2"
             if holds_pictures
-            else f"expected {root / split}/<class>/<pictures>"
+            else f"expected {root / split}/<class>/<pictures>{_divided(root, inside)}"
         )
         raise DataError(f"{root} has no folder '{split}'; it has: {some(inside) or 'no folders'}; {hint}")
     looks_split = [name for name in inside if name in split_ratio]
@@ -110,6 +88,16 @@ def _class_root(root: Path, split: str, split_ratio: dict[str, float] | None, su
             "Leave split_ratio out, or let data_dir be the folder of the classes"
         )
     return root
+
+
+def _divided(root: Path, inside: list[str]) -> str:
+    """How a set without a folder for each split can be divided; "" where there is no folder to divide."""
+    if not inside:
+        return ""
+    whole = root / ("train" if "train" in inside else inside[0])
+    return (
+        f'. To divide one folder of classes instead: data_dir "{whole}" with split_ratio.train=0.8 split_ratio.val=0.2'
+    )
 
 
 def _default_classes(root: Path, found: list[str], split_ratio: dict[str, float] | None) -> list[str]:

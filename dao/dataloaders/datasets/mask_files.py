@@ -8,9 +8,9 @@ from pathlib import Path
 
 from dao.dataloaders.annotations.finding import same_name
 from dao.dataloaders.census import Census
-from dao.dataloaders.datasets.folder import find_images
-from dao.dataloaders.files import folders_in
 from dao.errors import DataError
+from dao.images.files import folders_in
+from dao.images.listing import find_images
 
 UNCLAIMED = "mask files that belong to no picture"
 

@@ -10,10 +10,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.dataloaders.datasets.image_io import refuse_unfit, turn
-from dao.dataloaders.datasets.picture_head import head_of
-from dao.dataloaders.files import read_file
 from dao.errors import DataError
+from dao.images.files import read_file
+from dao.images.image_io import refuse_unfit, turn
+from dao.images.picture_head import head_of
 
 IGNORE = 255  # the mask value of pixels that count for nothing
 BINARY_THRESHOLD = 128  # masks saved as JPEG, or scaled, have grey edges

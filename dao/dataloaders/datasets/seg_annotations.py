@@ -16,11 +16,11 @@ from dao.dataloaders.annotations.structures import AnnotatedImage, AnnotatedObje
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.annotated import lost_all, refuse_all_lost, refuse_unknown_classes, width_problems
 from dao.dataloaders.datasets.base import ImageDataset, Record, names_below, refuse_bad_config, take_split
-from dao.dataloaders.datasets.image_io import read_hw
 from dao.dataloaders.datasets.masks import IGNORE, Mask, merge_classes
 from dao.dataloaders.datasets.segmentation import BACKGROUND, SegDataset, with_background
 from dao.dataloaders.guard import reading
 from dao.errors import DataError, Problem
+from dao.images.image_io import read_hw
 from dao.register import Registers
 from dao.utils.counted import counted
 
@@ -173,5 +173,10 @@ class LabelMeSegmentation(AnnotatedSegmentation):
         """Split settings that contradict each other."""
         problems = ImageDataset.check_config({"split": None, **kwargs}, where) + width_problems(kwargs, where)
         if kwargs.get("split") and not kwargs.get("split_ratio"):
-            problems.append(Problem(f"{where}.split", f"'{kwargs['split']}' means nothing without split_ratio"))
+            problems.append(
+                Problem(
+                    f"{where}.split",
+                    f"'{kwargs['split']}' means nothing without split_ratio; to take all say split=null",
+                )
+            )
         return problems

@@ -8,12 +8,12 @@ from typing import Any
 
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, once, read_text, refuse_bad_config, some, take_split
-from dao.dataloaders.datasets.folder import find_images
 from dao.dataloaders.datasets.mask_files import MaskFiles
 from dao.dataloaders.datasets.masks import MaskFormat
 from dao.dataloaders.datasets.segmentation import SegDataset, SegRecord, codec_of, format_problems, with_background
-from dao.dataloaders.files import files_below, folders_in
 from dao.errors import DataError, Problem, nearest
+from dao.images.files import files_below, folders_in
+from dao.images.listing import find_images
 from dao.register import Registers
 
 

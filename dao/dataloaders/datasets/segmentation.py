@@ -12,9 +12,9 @@ import numpy as np
 from loguru import logger
 
 from dao.dataloaders.datasets.base import ImageDataset, Record, is_number, raise_listed
-from dao.dataloaders.datasets.image_io import read_hw, read_image
 from dao.dataloaders.datasets.masks import IGNORE, Mask, MaskCodec, read_raw_mask, refuse_other_size
 from dao.errors import ConfigError, DataError, Problem, nearest
+from dao.images.image_io import read_hw, read_image
 from dao.structures import Sample
 from dao.utils.counted import counted
 

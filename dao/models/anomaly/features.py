@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from dao.errors import ConfigError, Problem, nearest
 from dao.models.folding import fold_batch_norms
 from dao.models.pretrained import download, load_local_weights, refuse_hub
+from dao.utils.counted import counted
 
 PIXELS_AT_ONCE = 8 * 224 * 224  # on a CPU: what more pictures at once would need falls out of its cache
 
@@ -79,8 +80,8 @@ class FeatureExtractor(nn.Module):
         holes = [name for name in missing if _bare(name) in needed]
         if holes:
             logger.warning(
-                "{} lacks {} tensors that the chosen layers are computed from, e.g. {}: they stay random",
-                source, len(holes), holes[0],
+                "{} lacks {} that the chosen layers are computed from, e.g. {}: random values stand there",
+                source, counted(len(holes), "tensor"), holes[0],
             )  # fmt: skip
 
 

@@ -22,6 +22,7 @@ from dao.models.anomaly.features import FeatureExtractor
 from dao.models.expected import timm_weights
 from dao.register import Registers
 from dao.utils import dist
+from dao.utils.counted import counted
 from dao.utils.gather import from_main, processes_here, rows_on_main
 
 SIGMA = 4.0  # pixels of the model's input, the paper's
@@ -113,8 +114,8 @@ class PatchCore(AnomalyModel):
         need = 4 * (patches * (width + (reduced or 0)) + kept * width * processes_here()) / 2**30
         free = self.max_gib if self.max_gib is not None else psutil.virtual_memory().available / 2**30
         logger.info(
-            "PatchCore: {} patches of {} pictures, of which {} are kept ({:.2f} GiB); {:.2f} GiB while it is fitted",
-            patches, pictures, kept, 4 * kept * width / 2**30, need,
+            "PatchCore: {} patches of {}, of which {} are kept ({:.2f} GiB); {:.2f} GiB while it is fitted",
+            patches, counted(pictures, "picture"), kept, 4 * kept * width / 2**30, need,
         )  # fmt: skip
         if need > free:
             raise ConfigError(

@@ -15,6 +15,7 @@ from dao.models.anomaly.base import TINY, Pictures
 from dao.models.anomaly.features import FeatureExtractor
 from dao.models.anomaly.pdn import CHANNELS, PDN, described, resized
 from dao.utils import checkpoint, dist
+from dao.utils.counted import counted
 
 ENLARGED = 2  # the network that is distilled sees pictures so many times larger, as in the paper
 FLOOR = 1e-3  # of the usual deviation, the least that a channel is divided by: one may be silent on all pictures
@@ -65,7 +66,7 @@ class Teacher(nn.Module):
         if self.given_steps is None:
             self.steps_wanted = min(max(iterations // SHARE, 1), iterations - 1)
         elif self.given_steps >= iterations:
-            message = f"is {self.given_steps}, but the run has {iterations} iterations: none is left for the student"
+            message = f"is {self.given_steps}, but the run has {counted(iterations, 'iteration')}: none is left for the student"
             raise ConfigError(Problem("model.kwargs.distil_steps", f"{message}. Lower it, or raise max_epochs"))
 
     @torch.no_grad()
@@ -78,7 +79,9 @@ class Teacher(nn.Module):
             self.stop_learning()
         if self.features is not None:
             if self.steps == 0:
-                logger.info("the teacher is distilled for {} iterations, then its student begins", self.steps_wanted)
+                logger.info(
+                    "the teacher is distilled for {}, then its student begins", counted(self.steps_wanted, "iteration")
+                )
                 ordinary = (pictures.draw(folder, 4) for _ in range(PHOTOGRAPHS) if folder is not None)
                 seen = chain(pictures.good(), ordinary)
                 self._measure("target_", (self.described(images) for images in seen), FLOOR)

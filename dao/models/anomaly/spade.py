@@ -17,6 +17,7 @@ from dao.models.anomaly.features import FeatureExtractor
 from dao.models.expected import timm_weights
 from dao.register import Registers
 from dao.utils import dist
+from dao.utils.counted import counted
 from dao.utils.gather import from_main, processes_here, rows_on_main
 
 SIGMA = 4.0  # pixels of the model's input, the paper's
@@ -88,8 +89,8 @@ class SPADE(AnomalyModel):
         own = pictures * places * width * self.gallery.element_size() / 2**30
         need = own * (1 + processes_here())
         free = self.max_gib if self.max_gib is not None else psutil.virtual_memory().available / 2**30
-        logger.info("SPADE: {} pictures of {} places, {:.2f} GiB, {:.2f} GiB while it is fitted",
-                    pictures, places, own, need)  # fmt: skip
+        logger.info("SPADE: {} of {}, {:.2f} GiB, {:.2f} GiB while it is fitted",
+                    counted(pictures, "picture"), counted(places, "place"), own, need)  # fmt: skip
         if need > free:
             message = (
                 f"fitting SPADE takes {need:.1f} GiB, and {free:.1f} GiB are to be had. Lower preprocess.size, use deeper "

@@ -4,49 +4,17 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 from torchvision.ops import nms
 
-from dao.errors import ConfigError, Problem
+from dao.answers.suppression import AnswerSettings
+from dao.errors import Problem
 
 LARGEST = torch.finfo(torch.float32).max
-CANDIDATES = 1000  # best-scored boxes of a picture among which overlaps are resolved, unless more are to be answered
-
-
-@dataclass(frozen=True, slots=True)
-class AnswerSettings:
-    """Which boxes a detector answers with.
-
-    score_threshold: no box below it; nms_threshold: of two boxes of one class that overlap by more than this IoU the
-    better stays; max_detections: of the best of a picture. shown_threshold: the least score that is drawn.
-    """
-
-    score_threshold: float = 0.01
-    nms_threshold: float = 0.65
-    max_detections: int = 300
-    shown_threshold: float = 0.3
-
-    def problems(self, where: str) -> list[Problem]:
-        """Values out of range; where: their place in the config."""
-        found = [
-            Problem(f"{where}.{name}", f"must lie in 0..1, got {getattr(self, name):g}")
-            for name in ("score_threshold", "nms_threshold", "shown_threshold")
-            if not 0 <= getattr(self, name) <= 1
-        ]
-        if self.max_detections < 1:
-            found.append(Problem(f"{where}.max_detections", f"must be at least 1, got {self.max_detections}"))
-        return found
-
-    def checked(self, where: str) -> AnswerSettings:
-        """Itself. Raises ConfigError for values out of range."""
-        problems = self.problems(where)
-        if problems:
-            raise ConfigError(problems)
-        return self
 
 
 def check_answers(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
@@ -89,7 +57,7 @@ def choose(
     """
     unsound = not_finite(scores) | not_finite(boxes)
     unsound = unsound if lost is None else unsound | lost
-    candidates = min(scores.shape[1], max(CANDIDATES, 2 * settings.max_detections))
+    candidates = settings.candidates(scores.shape[1])
     scores, order = scores.topk(candidates, dim=1)
     labels = labels.gather(1, order)
     boxes = boxes.gather(1, order[..., None].expand(-1, -1, 4))

@@ -19,6 +19,7 @@ from dao.models.pretrained import freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.utils import checkpoint
 from dao.utils.boxes import cxcywh_to_xyxy
+from dao.utils.counted import counted
 
 Size = Literal["nano", "tiny", "s", "m", "l", "x"]
 # depth and width factors, table 3 and section 2.2 of the paper
@@ -211,7 +212,7 @@ def load_detector_weights(model: nn.Module, path: str, whole: bool) -> None:
     if report.mismatched:
         logger.warning("weights from {}: all but the class branch, whose number of classes differs", path)
     else:
-        logger.info("weights from {}: all {} tensors", path, len(report.loaded))
+        logger.info("weights from {}: all {}", path, counted(len(report.loaded), "tensor"))
 
 
 def _fit_first_convolution(model: nn.Module, weights: checkpoint.StateDict) -> checkpoint.StateDict:

@@ -7,8 +7,8 @@ from PIL import Image
 
 from dao.dataloaders.annotations.yolo_labels import labels_path
 from dao.dataloaders.annotations.yolo_txt import read_yolo
-from dao.dataloaders.datasets.image_io import read_hw, read_image
 from dao.errors import DataError
+from dao.images.image_io import read_hw, read_image
 
 
 def yolo(root, names="[dent, hole]", yaml="train: images/train\n", **labels):

@@ -123,5 +123,5 @@ def test_labels_that_look_like_numbers_and_are_none_are_names(write_csv):
 def test_rows_whose_split_is_a_slip_are_refused_as_they_would_belong_to_no_split(tmp_path, slip):
     file = tmp_path / "x.csv"
     file.write_text(f"image,label,split\na.png,x,train\nb.png,y,{slip}\nc.png,x,val\nd.png,x,train2\n")
-    with pytest.raises(DataError, match=f"1 rows say {slip} in column 'split', which is not 'train'"):
+    with pytest.raises(DataError, match=f"1 row says {slip} in column 'split', which is not 'train'"):
         CsvDataset(str(file), split_column="split", split="train")

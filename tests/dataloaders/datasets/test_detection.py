@@ -240,6 +240,7 @@ def test_a_division_by_ratio_does_not_depend_on_where_the_set_lies(tmp_path):
     ("kwargs", "words"),
     [
         ({"json_file": "a.json", "split": "val"}, "means nothing without split_ratio or {split}"),
+        ({"json_file": "a.json", "data_dir": "b", "split": "val"}, "write {split} for it in json_file or data_dir"),
         ({"json_file": "{split}.json"}, "is missing: what {split} in json_file"),
         ({"json_file": "a.json", "split_ratio": {"train": 1.0}}, "expected a split of split_ratio"),
     ],

@@ -63,6 +63,7 @@ def test_subfolders_are_read_and_hidden_files_are_not(folder_set, make_picture):
     ("change", "kwargs", "message"),
     [
         (None, {"split": "test"}, "no folder 'test'; it has: train, val"),
+        (None, {"split": "test"}, r'data_dir ".*train" with split_ratio\.train=0\.8 split_ratio\.val=0\.2'),
         (None, {"data_dir": "nowhere"}, "nowhere is not a folder"),
         (None, {"split_ratio": HALF}, "divided already.*train, val"),
         ("flat", {}, "look like classes.*split_ratio"),

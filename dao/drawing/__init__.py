@@ -1,0 +1,1 @@
+"""Every picture that we make; numpy, OpenCV and, for letters, Pillow."""

@@ -1,0 +1,70 @@
+"""What a demo leaves behind for people: drawn pictures, a contact sheet, results.json and the tables of other tools."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dao.answers.operating import SET_BY
+from dao.runtime.predictor import Predictor
+from dao.structures import Prediction
+from dao.utils.counted import counted
+from dao.utils.output import write_json
+from dao.utils.text import Color
+from dao.utils.visualize import write_image, write_pixels
+from dao.utils.visualize_sheet import Cell, contact_sheet
+
+
+class ResultFolder:
+    """A folder that fills picture by picture. `Demo` and ``python -m dao.runtime`` write the same files.
+
+    sheet: pictures on the contact sheet, at most; 0 for no sheet.
+    """
+
+    def __init__(self, folder: Path, predictor: Predictor, sheet: int = 24) -> None:
+        self.folder, self.predictor, self.sheet_size = folder, predictor, sheet
+        self.results: list[dict[str, Any]] = []
+        self.cells: list[Cell] = []
+        self.legend: dict[str, Color] = {}
+
+    def add(self, number: int, image: NDArray[np.uint8], prediction: Prediction, **extras: Any) -> str:
+        """Write what one picture comes to, under its number in the set and its name. Returns its caption.
+
+        extras: for `Answer.draw`.
+        """
+        predictor, stem = self.predictor, f"{number:04d}_{Path(prediction.path).stem}"
+        files = {"picture": f"{stem}.png"}
+        write_image(self.folder / files["picture"], predictor.draw(image, prediction, **extras))
+        for word, picture in predictor.files(prediction).items():
+            files[word] = f"{stem}_{word}.png"
+            write_pixels(self.folder / files[word], picture)
+        self.results.append({**predictor.describe(prediction), **files})
+        caption = predictor.caption(prediction)
+        if len(self.cells) < self.sheet_size:
+            small = predictor.thumbnail(image, prediction)
+            self.cells.append(Cell((small,), (caption,), Path(prediction.path).name, prediction.bad))
+            self.legend |= predictor.legend(prediction)
+        return caption
+
+    def finish(self, model: str, unreadable: Mapping[str, str]) -> None:
+        """Write results.json, the tables and the contact sheet. unreadable: paths of pictures without an answer, and why."""
+        content = {"model": model, "classes": self.predictor.classes, "operating_point": self._operating_point()}
+        content["results"] = self.results
+        content["unreadable"] = [{"path": path, "reason": reason} for path, reason in unreadable.items()]
+        write_json(self.folder / "results.json", content)
+        for name, table in self.predictor.task_class.tables(self.results, self.predictor.card).items():
+            write_json(self.folder / name, table)
+        if self.cells:
+            title = f"{len(self.cells)} of {counted(len(self.results), 'picture')} shown"
+            legend = {name: self.legend[name] for name in self.predictor.classes if name in self.legend}
+            write_image(self.folder / "contact_sheet.png", contact_sheet(self.cells, title=title, legend=legend))
+
+    def _operating_point(self) -> dict[str, Any]:
+        """What verdicts were given by, and who set it."""
+        kind, card = self.predictor.task_class, self.predictor.card
+        known = kind.completed(card.facts)
+        return {name: known[name] for name in (*kind.operating, SET_BY)}

@@ -1,0 +1,118 @@
+"""One door for every way in which a program holds pictures."""
+
+import json
+import threading
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from dao.errors import ConfigError, DataError
+from dao.runtime import Predictor
+from dao.runtime.ahead import EACH, read_ahead
+
+
+def red(side=8):
+    return np.full((side, side, 3), (200, 50, 0), np.uint8)
+
+
+def test_a_path_bytes_an_array_and_pillows_image_answer_alike(by_colour, colours):
+    predictor = Predictor(by_colour())
+    path = colours / "a.png"
+    with Image.open(path) as opened:
+        found = [predictor(one) for one in (path, str(path), path.read_bytes(), red(), opened, opened.convert("RGBA"))]
+    for one in found:
+        np.testing.assert_allclose(one.scores, [0.8, 0.2, 0], rtol=1e-6)
+        assert one.bad and one.original_hw == (8, 8)
+    assert [one.path for one in found] == [str(path), str(path), "", "", "", ""]
+    with pytest.raises(DataError, match="the bytes given: the file is empty"):
+        predictor(b"")
+    with pytest.raises(DataError, match="got dict"):
+        predictor({})
+
+
+def test_a_list_gives_a_list_in_its_order_and_pictures_of_one_size_go_together(by_colour, colours):
+    predictor, sizes = Predictor(by_colour()), []
+    run = predictor.backend.run
+    predictor.backend.run = lambda images: sizes.append(len(images)) or run(images)
+    pictures = [red(), colours / "b.png", red(20), red(20), red(20), colours / "a.png"]
+    found = predictor(pictures)
+    assert sizes == [2, 3, 1] and [one.bad for one in found] == [True, False, True, True, True, True]
+    assert [one.path for one in found] == ["", str(colours / "b.png"), "", "", "", str(colours / "a.png")]
+    assert [one.scores.tolist() for one in found] == [predictor(one).scores.tolist() for one in pictures]
+    assert predictor([]) == []
+
+
+def test_a_file_of_one_picture_at_a_time_takes_a_list_too(by_colour):
+    predictor = Predictor(by_colour(shape=(1, "height", "width", 3)))
+    assert [one.bad for one in predictor([red(), red()])] == [True, True]
+
+
+def test_a_folder_is_gone_through_to_its_end_and_what_cannot_be_read_is_for_review(by_colour, colours):
+    found = list(Predictor(by_colour()).folder(colours))
+    assert [one.to_dict()["verdict"] for one in found] == ["bad", "good", "review", "bad"]
+    told = found[2].to_dict()
+    assert told["score"] is None and "truncated PNG" in told["error"] and told["path"] == str(colours / "c.png")
+    assert list(told) == list(found[0].to_dict())
+    assert json.loads(json.dumps(found[0].to_dict())) == found[0].to_dict()
+    with pytest.raises(DataError, match="no picture found"):
+        Predictor(by_colour()).folder(colours / "none")
+
+
+def test_the_score_is_what_the_threshold_is_compared_with(by_colour, colours):
+    """0.8 against 0.2: 0.8 / (0.8 + 0.2)."""
+    assert Predictor(by_colour(), facts={"threshold": 0.79})(red()).to_dict()["score"] == pytest.approx(0.8)
+    assert Predictor(by_colour(), facts={"threshold": 0.81})(red()).to_dict()["verdict"] == "good"
+    unknown = Predictor(by_colour(bad_classes=[], threshold=None))(red()).to_dict()
+    assert (unknown["verdict"], unknown["score"], unknown["label"]) == ("review", pytest.approx(0.8), "red")
+    with pytest.raises(ConfigError, match="is no fact"):
+        Predictor(by_colour(), facts={"treshold": 0.5})
+
+
+@pytest.mark.parametrize("threads", [0, 1, 3])
+def test_no_more_pictures_are_read_ahead_than_are_worked_on(threads):
+    read, lock, taken = [], threading.Lock(), []
+
+    def one(name):
+        with lock:
+            read.append(name)
+            assert len(read) - len(taken) <= EACH * threads + 1
+        return np.zeros(1)
+
+    names = list(map(str, range(20)))
+    for name, _ in read_ahead(names, one, threads):
+        taken.append(name)
+    assert taken == names == sorted(read, key=int)
+    some = read_ahead(names, lambda name: np.zeros(1), threads)
+    next(some)
+    some.close()  # ends without reading the rest
+
+
+def test_a_task_that_a_users_module_alone_knows(by_colour, tmp_path):
+    """On a PC without torch such a class stands on `Answer`; here it gives its own word for a label."""
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    (folder / "colour_task.py").write_text(
+        "from dao.answers.classification import ClassificationAnswer\n"
+        "from dao.register import Registers\n\n"
+        "@Registers.tasks.register('colour')\n"
+        "class ColourAnswer(ClassificationAnswer):\n"
+        "    @classmethod\n"
+        "    def caption(cls, prediction, card):\n"
+        "        return 'mine: ' + card.classes[prediction.label]\n"
+    )
+    from dao.register import Registers
+
+    path = by_colour()
+    import onnx
+
+    model = onnx.load(str(path))
+    card = json.loads(model.metadata_props[0].value)
+    model.metadata_props[0].value = json.dumps({**card, "task": "colour"})
+    onnx.save(model, str(path))
+    before = dict(Registers.tasks._components)
+    try:
+        predictor = Predictor(path, custom_modules=folder)
+        assert predictor.caption(predictor(red())) == "mine: red"
+    finally:
+        Registers.tasks._components = before

@@ -32,10 +32,10 @@ chaos: $(READY)  ## eighty random kills, full disks and torn checkpoints; takes 
 	$(BIN)/python tests/chaos/chaos.py --kills 20 --task efficient_ad
 	$(BIN)/python tests/chaos/chaos.py --kills 10 --task patchcore
 
-faults: $(READY)  ## fail, and kill at, every file operation of small runs of every task; takes an hour, or SECONDS=n
+faults: $(READY)  ## fail, and kill at, file operations of small runs of every task, drawn by chance; an hour, or SECONDS=n
 	$(BIN)/python tests/faults/faults.py --seconds $(or $(SECONDS),3600)
 
-fuzz: $(READY)  ## damage every kind of file from elsewhere; takes an hour, or SECONDS=n
+fuzz: $(READY)  ## damage every kind of file from elsewhere; an hour, or SECONDS=n
 	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),3600)
 
 lint: $(READY)  ## what CI and pre-commit check

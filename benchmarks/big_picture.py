@@ -30,11 +30,11 @@ def main() -> int:
     import numpy as np
     import torch
 
+    from dao.drawing.pictures import write_image
     from dao.predictor import TorchBackend
     from dao.preprocess.module import Preprocess
     from dao.register import Registers, import_all_modules_for_register
     from dao.tasks.segmentation import SegmentationTask
-    from dao.utils.visualize import write_image
 
     import_all_modules_for_register()
     report = {"imports, GB": peak()}

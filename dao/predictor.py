@@ -13,6 +13,6 @@ __all__ = ["Backend", "OnnxBackend", "Predictor", "backend_of", "fit_channels"]
 
 
 def __getattr__(name: str) -> Any:
-    if name in ("TorchBackend", "TorchExportBackend"):
+    if name in ("TorchBackend", "TorchExportBackend", "pick_device"):
         return getattr(importlib.import_module("dao.tasks.backends"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -19,10 +19,10 @@ from dao.dataloaders.datasets.folder import FolderDataset
 from dao.dataloaders.datasets.images import ImageFiles
 from dao.dataloaders.fingerprint import changes, fingerprint
 from dao.dataloaders.splits import assign_splits
+from dao.drawing.text import put_text
 from dao.evaluators.files import write_csv
 from dao.utils import logger as log
 from dao.utils import run_folder
-from dao.utils.text import put_text
 
 NAME = b"teil_\xfc\xff.png"  # Latin-1, as an old line PC writes it
 

@@ -145,11 +145,38 @@ CARDS = [
 
 @pytest.mark.parametrize("number", range(len(CARDS)))
 def test_a_card_that_cannot_be_is_refused_with_the_files_name(content, tmp_path, number):
-    change = CARDS[number]
-    card = json.dumps({**json.loads(content["card"]), **change}) if isinstance(change, dict) else change
+    change, own = CARDS[number], json.loads(content["card"])
+    if isinstance(change, dict) and isinstance(change.get("preprocess"), dict):
+        change = {"preprocess": {**own["preprocess"], **change["preprocess"]}}  # that one value alone is wrong
+    card = json.dumps({**own, **change}) if isinstance(change, dict) else change
     checkpoint.save({**content, "card": card}, tmp_path / "a.ckpt")
     with pytest.raises(CheckpointError, match=r"a\.ckpt"):
         answered(tmp_path / "a.ckpt")
+
+
+@pytest.mark.parametrize("suffix", [".ckpt", ".onnx"])
+@pytest.mark.parametrize("name", ["size", "resize", "mean", "std", "in_channels"])
+def test_a_card_that_does_not_say_how_pictures_are_given_is_refused_and_not_completed_by_guesses(
+    content, tmp_path, suffix, name
+):
+    def without(text):
+        card = json.loads(text)
+        del card["preprocess"][name]
+        return json.dumps(card)
+
+    if suffix == ".ckpt":
+        checkpoint.save({**content, "card": without(content["card"])}, tmp_path / "a.ckpt")
+    else:
+        onnx_file(tmp_path / "a.onnx", lambda model, meta: meta.update(aicore=without(meta["aicore"])))
+    with pytest.raises(CheckpointError, match=rf"a\{suffix}.*preprocess\.{name} is missing"):
+        answered(tmp_path / f"a{suffix}")
+
+
+def test_a_card_of_before_a_setting_was_there_says_what_was_done_then(content):
+    card = json.loads(content["card"])
+    for name in ("position", "channel_order", "mask_resize", "overlap", "bit_depth"):
+        del card["preprocess"][name]
+    assert ModelCard.from_json(json.dumps(card)).preprocess == json.loads(content["card"])["preprocess"]
 
 
 @pytest.mark.parametrize(
@@ -157,7 +184,8 @@ def test_a_card_that_cannot_be_is_refused_with_the_files_name(content, tmp_path,
     [("anomaly", {}, 2), ("cls", {"multi_label": False}, 2), ("cls", {"multi_label": True}, 1), ("det", {}, 1)],
 )
 def test_a_card_with_fewer_classes_than_its_model_can_answer_with_is_refused_in_words(task, facts, fewest):
-    text = json.dumps({"task": task, "classes": ["good"], "preprocess": {"size": [8, 8]}, "facts": facts})
+    given = Preprocess(size=[8, 8]).to_dict()
+    text = json.dumps({"task": task, "classes": ["good"], "preprocess": given, "facts": facts})
     if fewest == 1:
         assert ModelCard.from_json(text).classes == ["good"]
         return
@@ -167,7 +195,8 @@ def test_a_card_with_fewer_classes_than_its_model_can_answer_with_is_refused_in_
 
 def test_a_threshold_of_nan_would_call_every_part_good(tmp_path):
     facts = '{"picture_threshold": NaN, "picture_typical": 0, "pixel_threshold": 1, "pixel_typical": 0}'
-    text = f'{{"task": "anomaly", "classes": ["good", "bad"], "preprocess": {{"size": [8, 8]}}, "facts": {facts}}}'
+    given = json.dumps(Preprocess(size=[8, 8]).to_dict())
+    text = f'{{"task": "anomaly", "classes": ["good", "bad"], "preprocess": {given}, "facts": {facts}}}'
     with pytest.raises(CheckpointError, match="NaN"):
         ModelCard.from_json(text)
     wrong = json.loads(text.replace("NaN", "1e999").replace("1e999", "0"))  # not above the typical one

@@ -188,13 +188,13 @@ class AnomalyAnswer(Answer):
         truth: str | None = None,
         heatmap: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
-        from dao.utils.visualize_anomaly import annotate_anomaly
+        from dao.drawing.anomaly import annotate_anomaly
 
         return annotate_anomaly(image, prediction)
 
     @classmethod
     def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
-        from dao.utils.visualize_anomaly import small_anomaly
+        from dao.drawing.anomaly import small_anomaly
 
         return small_anomaly(image, prediction)
 

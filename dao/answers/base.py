@@ -205,7 +205,7 @@ class Answer(ABC):
     @classmethod
     def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
         """The small picture for a contact sheet; problems with places in the picture mark them."""
-        from dao.utils.visualize import thumbnail
+        from dao.drawing.pictures import thumbnail
 
         return thumbnail(image)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from dao.answers import operating as points
@@ -14,6 +14,7 @@ from dao.preprocess.settings import PreprocessSettings
 
 DEEPEST = 40  # levels of a card's JSON; a region of interest has five
 LONGEST = 64 << 20  # characters of a card's JSON
+STATED = ("size", "resize", "mean", "std", "in_channels")  # by every card: a default would answer otherwise
 LARGEST_SIDE, LARGEST_AREA = 1 << 15, 1 << 26  # pixels of a model's input
 
 
@@ -38,7 +39,8 @@ class ModelCard:
 
     @classmethod
     def from_json(cls, text: Any, source: str = "the model") -> ModelCard:
-        """The card that `to_json` wrote; unknown keys of newer versions are ignored.
+        """The card that `to_json` wrote; unknown keys of newer versions are ignored, settings that older ones did not have are
+        what they were then.
 
         source: the file, for messages. Raises CheckpointError for what is no card, or says what cannot be.
         """
@@ -50,6 +52,7 @@ class ModelCard:
         try:
             card = cls(**{k: v for k, v in content.items() if k in cls.__slots__})
             wrong = next(_problems(card), None)
+            card = replace(card, preprocess=PreprocessSettings.of(card.preprocess).to_dict()) if wrong is None else card
         except AICoreError as error:  # a task's own word about its facts
             wrong = "; ".join(str(error).splitlines()[1:-1]).strip() or str(error)
         except (TypeError, ValueError, KeyError, AttributeError, OverflowError, IndexError) as error:
@@ -124,6 +127,7 @@ def _problems(card: ModelCard) -> Iterator[str]:
 
 def _problems_of_preprocess(values: Mapping[str, Any], resizes: Sequence[str]) -> Iterator[str]:
     wrong = [f"preprocess.{name} {what}" for name, what in PreprocessSettings.misfits(values)]
+    wrong += [f"preprocess.{name} is missing" for name in STATED if name not in values]
     yield from wrong
     if wrong:
         return

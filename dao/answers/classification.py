@@ -118,7 +118,7 @@ class ClassificationAnswer(Answer):
         truth: str | None = None,
         heatmap: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
-        from dao.utils.visualize import annotate_classification
+        from dao.drawing.pictures import annotate_classification
 
         return annotate_classification(
             image, card.classes, prediction.scores, prediction.label, truth=truth, heatmap=heatmap,

@@ -150,21 +150,21 @@ class DetectionAnswer(Answer):
         heatmap: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
         """The picture with its boxes; those of a `GroundTruth` in ``truth`` are dashed."""
-        from dao.utils.visualize_boxes import annotate_boxes
+        from dao.drawing.boxes import annotate_boxes
 
         shown = _shown(prediction, card)
         return annotate_boxes(image, card.classes, shown.xyxy, shown.labels, shown.scores, truth=truth)
 
     @classmethod
     def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
-        from dao.utils.visualize_boxes import small_boxes
+        from dao.drawing.boxes import small_boxes
 
         shown = _shown(prediction, card)
         return small_boxes(image, shown.xyxy, shown.labels)
 
     @classmethod
     def legend(cls, prediction: Prediction, card: ModelCard) -> dict[str, tuple[int, int, int]]:
-        from dao.utils.visualize import color_of
+        from dao.drawing.pictures import color_of
 
         return {card.classes[k]: color_of(k) for k in np.unique(_shown(prediction, card).labels).tolist()}
 

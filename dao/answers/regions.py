@@ -9,7 +9,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-ROWS = 1024  # of a block
+from dao.drawing.class_map import count_pixels
+
 MOST = 1000  # regions that are described, the largest first; noise has tens of thousands
 
 
@@ -28,12 +29,6 @@ def describe_regions(
         if counts[k]:
             found += _of_class(mask == k, classes[k], defect_map)
     return sorted(found, key=lambda region: -region["pixels"])[:MOST]
-
-
-def count_pixels(mask: NDArray[np.uint8], num_classes: int) -> NDArray[np.int64]:
-    """(K,) pixels of each class, row block by row block: numpy's count makes eight bytes of every pixel."""
-    blocks = (mask[top : top + ROWS].reshape(-1) for top in range(0, mask.shape[0], ROWS))
-    return np.sum([np.bincount(block, minlength=256) for block in blocks], axis=0)[:num_classes]
 
 
 def _of_class(region: NDArray[np.bool_], name: str, defect_map: NDArray[np.float32]) -> list[dict[str, Any]]:

@@ -13,8 +13,9 @@ from dao.answers.card import ModelCard
 from dao.answers.checked import Outputs, Shape
 from dao.answers.operating import EVEN, SET_BY, own_thresholds
 from dao.answers.peaks import region_peak
-from dao.answers.regions import count_pixels, describe_regions
+from dao.answers.regions import describe_regions
 from dao.answers.verdicts import class_map, defect_probability, large_regions, verdict
+from dao.drawing.class_map import count_pixels
 from dao.errors import Problem
 from dao.preprocess.tiling import Window, blend
 from dao.structures import Prediction
@@ -119,19 +120,19 @@ class SegmentationAnswer(Answer):
         truth: str | None = None,
         heatmap: NDArray[np.float32] | None = None,
     ) -> NDArray[np.uint8]:
-        from dao.utils.visualize_masks import annotate_segmentation
+        from dao.drawing.masks import annotate_segmentation
 
         return annotate_segmentation(image, prediction.mask, card.classes)
 
     @classmethod
     def thumbnail(cls, image: NDArray[np.uint8], prediction: Prediction, card: ModelCard) -> NDArray[np.uint8]:
-        from dao.utils.visualize_masks import small_overlay
+        from dao.drawing.masks import small_overlay
 
         return small_overlay(image, prediction.mask)
 
     @classmethod
     def legend(cls, prediction: Prediction, card: ModelCard) -> dict[str, tuple[int, int, int]]:
-        from dao.utils.visualize_masks import mask_legend
+        from dao.drawing.masks import mask_legend
 
         return mask_legend([prediction.mask], card.classes)
 

@@ -11,17 +11,17 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.drawing.masks import shrunk
 from dao.errors import ConfigError, DataError, Problem, RunError
 from dao.evaluators import factory, ranking, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
 from dao.evaluators.headline import line_of
+from dao.evaluators.packed import as_png
 from dao.evaluators.score_histogram import ScoreHistogram, aligned
-from dao.evaluators.segmentation import as_png
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Batch, Prediction
 from dao.utils import dist
-from dao.utils.visualize_masks import shrunk
 
 SIDE_KEPT = 256  # pixels to a side, at most, of the maps that are kept for the worst-N sheet
 

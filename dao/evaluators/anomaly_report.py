@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 from dao.answers.verdicts import verdict
 from dao.errors import DataError
 from dao.evaluators.files import new_figure, save_figure, write_csv
+from dao.evaluators.packed import from_png
 from dao.evaluators.report import factory_png, finite, make_folder, notes_of
-from dao.evaluators.segmentation import from_png
 from dao.utils.counted import counted
 from dao.utils.run_folder import write_json
 
@@ -129,9 +129,9 @@ def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool
 
 def worst_png(path: Path, evaluator: AnomalyEvaluator) -> list[Path]:
     """Contact sheet of the bad pictures that score lowest and the good ones that score highest: picture, truth, map."""
+    from dao.drawing.pictures import write_image
+    from dao.drawing.sheet import Cell, contact_sheet
     from dao.images.image_io import read_image
-    from dao.utils.visualize import write_image
-    from dao.utils.visualize_sheet import Cell, contact_sheet
 
     chosen = sorted((row for row in evaluator.all_rows if row.maps), key=lambda row: row.rank)[: evaluator.worst]
     cells = []
@@ -155,9 +155,9 @@ def worst_views(
     image: NDArray[np.uint8], heat: NDArray[np.uint8], mask: NDArray[np.uint8], bad: bool
 ) -> tuple[NDArray[np.uint8] | str, ...]:
     """Picture, truth and heat map. heat: (h, w) of the normalised map; mask: (h, w), 1 marked, 255 where it is not known."""
-    from dao.utils.visualize import thumbnail
-    from dao.utils.visualize_anomaly import heat_overlay, outlined
-    from dao.utils.visualize_masks import shrunk
+    from dao.drawing.anomaly import heat_overlay, outlined
+    from dao.drawing.masks import shrunk
+    from dao.drawing.pictures import thumbnail
 
     small = thumbnail(image, TILE)
     size = (small.shape[1], small.shape[0])

@@ -157,7 +157,9 @@ class ClsEvaluator(Evaluator):
     def _one_hot(self, label: int, path: str) -> NDArray[np.bool_] | None:
         """(K,) bool; None for a negative label, which stands for an unlabelled picture."""
         if label >= len(self.classes):
-            raise DataError(f"{path}: its label is class {label}, but there are {len(self.classes)} classes")
+            raise DataError(
+                f"{path}: its label is class {label} of {counted(len(self.classes), 'class')}, which count from 0"
+            )
         return None if label < 0 else np.arange(len(self.classes)) == label
 
     def compute(self) -> dict[str, float]:

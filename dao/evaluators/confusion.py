@@ -91,7 +91,7 @@ def name_ticks(axes: Any, classes: Sequence[str], totals: Sequence[int], size: i
     """Class names along both axes, with each class's pictures on the vertical one, in fonts that have their letters."""
     from matplotlib.font_manager import FontProperties
 
-    from dao.utils.text import font_path
+    from dao.drawing.text import font_path
 
     count = len(classes)
     places = range(count)

@@ -3,6 +3,8 @@
 A region is a set of pixels that touch, diagonals included. A true defect is found when at least ``min_overlap`` of
 its pixels are called a defect of any kind. A false alarm is a called region of at least ``min_area`` pixels in which
 nothing is marked, be it as small as it may. Smaller called regions are no answer: they find nothing and alarm nobody.
+Unlabelled pixels join what touches them (a border that was left open belongs to its defect), and count for nothing: a
+region has ``min_area`` where so many of its labelled pixels touch, for an alarm as for the verdict on the picture.
 The verdict of the class map and the curve over thresholds count by this one rule.
 """
 
@@ -14,7 +16,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.answers.verdicts import large_regions, least_float32
+from dao.answers.verdicts import least_float32
 from dao.evaluators.pixels import around, kinds_in
 
 IGNORE = 255
@@ -57,27 +59,58 @@ def count(
 
     levels: (T,) thresholds on the probability, rising, that the curve has points at.
     """
-    marked = (truth > 0) & (truth != IGNORE)
-    anything = truth > 0  # an alarm on unlabelled pixels proves nothing
-    predicted = large_regions(predicted, min_area)
+    marked, labelled = (truth > 0) & (truth != IGNORE), truth != IGNORE
+    labelled = None if labelled.all() else labelled
+    labels, counts = _counting(predicted > 0, labelled, min_area)
+    predicted = predicted * counts[labels]
     true = _marked_regions(truth, min_area) if marked.any() else []
     which = np.zeros(truth.shape, np.int32)
     for number, (_, box, region) in enumerate(true, start=1):
         which[box][region] = number
     suspect = around(defect_map >= levels[0])  # the sweep need not look where no threshold is reached
-    alarms_at, hits_at = _sweep(defect_map[suspect], anything[suspect], which[suspect], len(true), levels, min_area)
+    known = labelled if labelled is None else labelled[suspect]
+    alarms_at, hits_at = _sweep(
+        defect_map[suspect], marked[suspect], known, which[suspect], len(true), levels, min_area
+    )
     defects = [
         _judged(label, predicted[box][region], defect_map[box][region], hits_at[:, i], levels, min_overlap)
         for i, (label, box, region) in enumerate(true)
     ]
-    return Counted(
-        defects, len(false_alarms(predicted > 0, anything, min_area)), alarms_at, bool(marked.any()) and not true
-    )
+    undecided = bool(marked.any()) and not true
+    return Counted(defects, _alarms(counts, labels[marked]), alarms_at, undecided)
+
+
+def _counting(
+    called: NDArray[np.bool_], labelled: NDArray[np.bool_] | None, min_area: int
+) -> tuple[NDArray[np.int32], NDArray[np.bool_]]:
+    """The called regions, by number, and which of them count: ``min_area`` pixels of it touch, all of them labelled.
+
+    labelled: None where every pixel is.
+    """
+    _, labels, stats, _ = cv2.connectedComponentsWithStats(called.view(np.uint8), connectivity=8)
+    if labelled is None:
+        counts = stats[:, cv2.CC_STAT_AREA] >= min_area
+    else:
+        _, inner, inside, _ = cv2.connectedComponentsWithStats((called & labelled).view(np.uint8), connectivity=8)
+        large = inside[:, cv2.CC_STAT_AREA] >= min_area
+        large[0] = False
+        counts = np.zeros(len(stats), bool)
+        counts[labels[large[inner]]] = True
+    counts[0] = False
+    return labels, counts
+
+
+def _alarms(counts: NDArray[np.bool_], touched: NDArray[np.int32]) -> int:
+    """How many of the regions that count are none of those that hold a marked pixel."""
+    touching = np.zeros(len(counts), bool)
+    touching[touched] = True
+    return int((counts & ~touching).sum())
 
 
 def _sweep(
     heat: NDArray[np.float32],
     there: NDArray[np.bool_],
+    labelled: NDArray[np.bool_] | None,
     which: NDArray[np.int32],
     defects: int,
     levels: NDArray[np.float64],
@@ -97,13 +130,10 @@ def _sweep(
             alarms[row], hits[row] = alarms[row - 1], hits[row - 1]
             continue
         before = count
-        _, labels, stats, _ = cv2.connectedComponentsWithStats(called.view(np.uint8), connectivity=8)
-        large = stats[:, cv2.CC_STAT_AREA] >= min_area
-        large[0] = False
-        labels, touching = labels.reshape(-1), np.zeros(len(stats), bool)
-        touching[labels[explained]] = True
-        alarms[row] = (large & ~touching).sum()
-        hits[row] = np.bincount(of_defect[large[labels[marked]]], minlength=defects + 1)[1:]
+        labels, counts = _counting(called, labelled, min_area)
+        labels = labels.reshape(-1)
+        alarms[row] = _alarms(counts, labels[explained])
+        hits[row] = np.bincount(of_defect[counts[labels[marked]]], minlength=defects + 1)[1:]
     return alarms, hits
 
 
@@ -145,17 +175,6 @@ def regions(mask: NDArray[np.bool_], min_area: int) -> list[tuple[tuple[slice, s
             box = (slice(top, top + height), slice(left, left + width))
             found.append((box, labels[box] == i))
     return found
-
-
-def false_alarms(called: NDArray[np.bool_], marked: NDArray[np.bool_], min_area: int) -> list[int]:
-    """Areas of the called regions, of at least ``min_area`` pixels, that hold no marked pixel."""
-    if not called.any():
-        return []
-    total, labels, stats, _ = cv2.connectedComponentsWithStats(called.astype(np.uint8), connectivity=8)
-    touching = np.zeros(total, bool)
-    touching[labels[marked]] = True
-    areas = stats[1:, cv2.CC_STAT_AREA]
-    return [int(area) for area, touches in zip(areas, touching[1:]) if area >= min_area and not touches]
 
 
 @dataclass(frozen=True, slots=True)

@@ -138,7 +138,9 @@ class DetEvaluator(Evaluator):
         beyond = truth.labels >= len(self.classes)
         if beyond.any():
             label = int(truth.labels[beyond][0])
-            raise DataError(f"{prediction.path}: a box is of class {label}, but there are {len(self.classes)} classes")
+            raise DataError(
+                f"{prediction.path}: a box is of class {label} of {counted(len(self.classes), 'class')}, which count from 0"
+            )
         order = np.argsort(-prediction.box_scores, kind="stable")
         boxes, labels, scores = (
             x[order] for x in (prediction.boxes_xyxy, prediction.box_labels, prediction.box_scores)

@@ -17,8 +17,8 @@ from dao.evaluators.coco_ap import PictureBoxes
 from dao.utils.counted import counted
 
 if TYPE_CHECKING:
+    from dao.drawing.text import Color, Image
     from dao.evaluators.detection import DetEvaluator
-    from dao.utils.text import Color, Image
 
 NO_OWN: Mapping[int, float] = MappingProxyType({})
 FOUND, MISSED, ALARM, LEFT_OUT = (0, 158, 115), (213, 94, 0), (0, 114, 178), (150, 150, 150)  # of Okabe & Ito, and grey
@@ -56,9 +56,9 @@ def worst_order(
 
 def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     """Contact sheet of the pictures with the most mistakes; of the first ones where there are none."""
+    from dao.drawing.pictures import write_image
+    from dao.drawing.sheet import Cell, contact_sheet
     from dao.images.image_io import read_image
-    from dao.utils.visualize import write_image
-    from dao.utils.visualize_sheet import Cell, contact_sheet
 
     order, wrong = worst_order(evaluator.pictures, evaluator.pairings, evaluator.score, evaluator.own)
     cells, ignored = [], False
@@ -121,8 +121,8 @@ def _marked(
     seen: NDArray[np.floating],
 ) -> Image:
     """A small copy with boxes and their names, mistakes (``first``) first; names cover little of the boxes ``seen``."""
-    from dao.utils.visualize import thumbnail
-    from dao.utils.visualize_boxes import mark
+    from dao.drawing.boxes import mark
+    from dao.drawing.pictures import thumbnail
 
     canvas = np.array(thumbnail(image, TILE))
     scale = canvas.shape[1] / image.shape[1]

@@ -93,7 +93,7 @@ def save_figure(figure: Any, path: Path) -> Path:
     import warnings
 
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # dao.utils.text has said so
+        warnings.filterwarnings("ignore", "Glyph .* missing from font")  # dao.drawing.text has said so
         figure.canvas.draw()  # once; savefig draws it a second time
     pixels = cv2.cvtColor(np.asarray(figure.canvas.buffer_rgba()), cv2.COLOR_RGBA2BGR)
     with atomic.replacing(path) as temporary:

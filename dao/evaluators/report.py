@@ -124,9 +124,9 @@ def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:
 
 def worst_png(path: Path, evaluator: ClsEvaluator) -> list[Path]:
     """Contact sheet of the wrong pictures whose true class scores lowest; of the least sure ones where none is wrong."""
+    from dao.drawing.pictures import thumbnail, write_image
+    from dao.drawing.sheet import Cell, contact_sheet
     from dao.images.image_io import read_image
-    from dao.utils.visualize import thumbnail, write_image
-    from dao.utils.visualize_sheet import Cell, contact_sheet
 
     results = evaluator.results.only_labelled()  # type: ignore[union-attr]
     order, wrong = worst_order(results)

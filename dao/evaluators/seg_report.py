@@ -13,8 +13,8 @@ from dao.errors import DataError
 from dao.evaluators import defects
 from dao.evaluators.confusion import confusion_png, matrix_csv, row_rates
 from dao.evaluators.files import new_figure, save_figure, write_csv
+from dao.evaluators.packed import from_png
 from dao.evaluators.report import factory_png, finite, make_folder, notes_of
-from dao.evaluators.segmentation import from_png
 from dao.utils.counted import counted
 from dao.utils.run_folder import write_json
 
@@ -106,10 +106,10 @@ def froc_png(path: Path, froc: defects.Froc, details: dict[str, Any]) -> Path:
 
 def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
     """Contact sheet of the pictures whose masks fit worst: picture, truth and prediction side by side."""
+    from dao.drawing.masks import mask_legend, views
+    from dao.drawing.pictures import write_image
+    from dao.drawing.sheet import Cell, contact_sheet
     from dao.images.image_io import read_image
-    from dao.utils.visualize import write_image
-    from dao.utils.visualize_masks import mask_legend, views
-    from dao.utils.visualize_sheet import Cell, contact_sheet
 
     chosen = sorted((row for row in evaluator.all_rows if row.masks), key=lambda row: row.rank)[: evaluator.worst]
     cells, shown = [], []

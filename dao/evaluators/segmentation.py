@@ -7,7 +7,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -19,6 +18,7 @@ from dao.evaluators import defects, factory, pixels, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
 from dao.evaluators.headline import line_of
+from dao.evaluators.packed import as_png
 from dao.register import Registers
 from dao.structures import Batch, Prediction
 from dao.utils import dist
@@ -303,13 +303,3 @@ def refuse_unfit(prediction: Prediction, truth: NDArray[np.uint8]) -> None:
             f"the model's probabilities for {prediction.path} are not finite; the weights have diverged (lower the "
             "rate, or clip gradients) or, with AMP, overflow"
         )
-
-
-def as_png(mask: NDArray[np.uint8]) -> bytes:
-    """A mask in a few hundred bytes."""
-    return cv2.imencode(".png", np.ascontiguousarray(mask), [cv2.IMWRITE_PNG_COMPRESSION, 1])[1].tobytes()
-
-
-def from_png(data: bytes) -> NDArray[np.uint8]:
-    """The mask that `as_png` packed."""
-    return cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)

@@ -25,6 +25,7 @@ from dao.images.picture_head import (
     FileData,
     Head,
     head_of,
+    overlong_chunk,
 )
 
 IMAGE_EXTENSIONS = (
@@ -40,6 +41,7 @@ OTHER_PICTURES = (
 MAX_PIXELS = 2**28  # 16384 x 16384, or a line-scan camera's 8192 x 32768; 0.8 GB of RGB
 MAX_PIXELS_VARIABLE = "AICORE_MAX_PIXELS"
 
+PNG = b"\x89PNG\r\n\x1a\n"
 # what ends a complete PNG: the IEND chunk with its checksum
 _PNG_END = b"IEND\xaeB`\x82"
 _EXIF_ORIENTATION = 0x0112
@@ -131,6 +133,8 @@ def refuse_unfit(data: bytes, path: str | Path, head: Head | None) -> None:
             f"{path}: claims {width} x {height} = {height * width:,} pixels, more than the {max_pixels():,} that are read. "
             'If that is its true size, set "limits": {"max_pixels": ...} in the config'
         )
+    if data.startswith(PNG) and (damage := overlong_chunk(data)):
+        raise DataError(f"{path}: {damage}")
     tags = (head.tags if head else None) or {}
     if tags.get(PHOTOMETRIC) in LABS:
         raise DataError(f"{path}: its colours are CIE L*a*b*, which is not read; save it as RGB")

@@ -107,6 +107,22 @@ def _png(data: Data) -> Head:
     return head
 
 
+def overlong_chunk(data: Data) -> str:
+    """What is wrong with a PNG of which a chunk claims more bytes than the file has; "" where none does.
+
+    OpenCV makes room for a chunk before it looks for its bytes: 2 GiB, of a file of 70 bytes.
+    """
+    at, size = 8, len(data)
+    while at + 8 <= size:
+        length, name = struct.unpack(">I4s", data[at : at + 8])
+        if at + 12 + length > size:
+            return f"damaged PNG: one of its chunks claims {length:,} bytes, and the file has {size:,}"
+        if name == b"IEND":
+            break
+        at += 12 + length
+    return ""
+
+
 def _png_chunks(data: Data) -> Iterator[tuple[bytes, int, int]]:
     """Name, first byte and length of every chunk; those of pixels are stepped over unread."""
     at = 8

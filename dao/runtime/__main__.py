@@ -35,14 +35,15 @@ def run(options: argparse.Namespace) -> int:
     counts: dict[str, int] = {}
     unreadable: dict[str, str] = {}
     print(f"{'verdict':<{WIDTHS[0]}}{'score':>{WIDTHS[1]}}  picture")
-    for number, one in enumerate(predictor.folder(options.pictures, options.recursive, options.threads)):
+    answers = predictor.folder_with_pixels(options.pictures, options.recursive, options.threads)
+    for number, (one, image) in enumerate(answers):
         told = one.to_dict()
         counts[told["verdict"]] = counts.get(told["verdict"], 0) + 1
         print(_line(told, one), flush=True)
         if one.error:
             unreadable[one.path] = one.error
         elif results is not None:
-            results.add(number, predictor.read(one.path), one)
+            results.add(number, image, one)
     if results is not None:
         results.finish(options.model, unreadable)
     print(", ".join(f"{count} {verdict}" for verdict, count in sorted(counts.items())))

@@ -85,12 +85,21 @@ class Predictor:
         answered is no end: its Prediction has the reason in ``error``, and "review" for its verdict.
         Raises DataError where there is no picture.
         """
+        return (prediction for prediction, _ in self.folder_with_pixels(path, recursive, threads))
+
+    def folder_with_pixels(
+        self, path: str | Path, recursive: bool = False, threads: int = 2
+    ) -> Iterator[tuple[Prediction, Image | None]]:
+        """As `folder`, each with the picture as the model took it; None for one that cannot be read."""
         from dao.runtime.ahead import read_ahead
 
         names = pictures_at(str(path), recursive)
         if not names:
             raise DataError(f"no picture found at {path} (working directory: {Path.cwd()})")
-        return (self._answer_or_error(name, image) for name, image in read_ahead(names, self.read, threads))
+        return (
+            (self._answer_or_error(name, image), image if isinstance(image, np.ndarray) else None)
+            for name, image in read_ahead(names, self.read, threads)
+        )
 
     def read(self, picture: Any) -> Image:
         """The picture's pixels as the model takes them: (H, W, C) uint8 with the model's number of channels."""
@@ -159,11 +168,17 @@ class Predictor:
             if len(group) == 1:
                 found.append(self._answer(group[0][1], group[0][0]))
                 continue
-            answers = self.task_class.answer_batch(self.backend.run, np.stack([image for _, image in group]), self.card)
-            for (path, _), prediction in zip(group, answers, strict=True):
-                prediction.path = path
-                found.append(prediction)
+            found += self._answer_group(group)
         return found
+
+    def _answer_group(self, group: list[tuple[str, Image]]) -> list[Prediction]:
+        try:
+            answers = self.task_class.answer_batch(self.backend.run, np.stack([image for _, image in group]), self.card)
+        except AnswerError:  # of one of them, which is named when it is asked for alone
+            return [self._answer(image, path) for path, image in group]
+        for (path, _), prediction in zip(group, answers, strict=True):
+            prediction.path = path
+        return answers
 
     def _groups(self, pictures: Sequence[Any]) -> Iterator[list[tuple[str, Image]]]:
         """Neighbours of one size, as many as may go through the model together, with their names."""

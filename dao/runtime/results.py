@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.answers.operating import SET_BY
+from dao.drawing.pictures import write_image, write_pixels
+from dao.drawing.sheet import Cell, contact_sheet
+from dao.drawing.text import Color
 from dao.runtime.predictor import Predictor
 from dao.structures import Prediction
 from dao.utils.counted import counted
 from dao.utils.output import write_json
-from dao.utils.text import Color
-from dao.utils.visualize import write_image, write_pixels
-from dao.utils.visualize_sheet import Cell, contact_sheet
 
 
 class ResultFolder:

@@ -34,7 +34,7 @@ def test_a_table_of_groups_and_a_collection_are_read_too(tmp_path):
 def test_without_matplotlib_a_machines_own_font_writes_and_without_any_pillows(monkeypatch):
     import numpy as np
 
-    from dao.utils import text
+    from dao.drawing import text
 
     monkeypatch.setattr(fonts.importlib.util, "find_spec", lambda name: None)
     for cached in (fonts._usual_font, fonts.font_path, text._load):

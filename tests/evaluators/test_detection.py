@@ -211,7 +211,7 @@ def test_the_report_has_all_its_files(tmp_path):
 def test_what_cannot_be_evaluated_is_refused():
     with pytest.raises(RunError, match="not finite"):
         evaluate([(truth(), said((0, float("nan"), 0, 0, 1, 1)))])
-    with pytest.raises(DataError, match="class 7, but there are 3"):
+    with pytest.raises(DataError, match="class 7 of 3 classes, which count from 0"):
         evaluate([(truth((7, 0, 0, 1, 1)), said())])
     with pytest.raises(DataError, match="no boxes to compare with"):
         DetEvaluator(CLASSES).update([said()], Batch(torch.zeros(1), None, ["a"], [0], [(1, 1)]))

@@ -130,6 +130,26 @@ def test_alarms_on_unlabelled_pixels_prove_nothing():
     assert defects.count(truth, said, prediction(said).defect_map, 5, 0.1).alarms == 0
 
 
+@pytest.mark.parametrize(("known", "alarms"), [(4, 0), (5, 1)])
+def test_a_region_that_reaches_into_unlabelled_pixels_counts_by_its_labelled_ones_for_alarm_verdict_and_curve(
+    known, alarms
+):
+    """It used to be no alarm, as it touches what nobody knows, and a false alarm on the picture all the same."""
+    truth, said = np.zeros((20, 30), np.uint8), np.zeros((20, 30), np.uint8)
+    truth[:, 10:], said[3, 10 - known : 20] = 255, 1
+    evaluator, metrics = evaluate([(truth, said)])
+    (row,) = evaluator.all_rows
+    assert row.counted.alarms == alarms == metrics["defects/false_alarms"] and row.called_bad == bool(alarms)
+    between = (evaluator.levels > 0.2) & (evaluator.levels < 0.85)  # `evaluate` gives called pixels 0.9, others 0.1
+    assert set(row.counted.alarms_at[between].tolist()) == {alarms}
+
+
+def test_a_border_left_open_round_a_defect_belongs_to_it_so_what_is_called_beyond_is_no_alarm():
+    truth, said = scene((1, 10, 10, 12)), scene((1, 6, 6, 20))
+    truth[8:24, 8:24][scene((1, 10, 10, 12))[8:24, 8:24] == 0] = 255
+    assert defects.count(truth, said, prediction(said).defect_map, 5, 0.1).alarms == 0
+
+
 def test_the_curve_gives_the_best_recall_within_the_alarms():
     scores, alarms = np.array([0.95, 0.5, 0.05]), np.zeros(len(defects.THRESHOLDS), int)
     alarms[defects.THRESHOLDS < 0.4] = 3

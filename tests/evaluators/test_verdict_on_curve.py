@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 
+from dao.answers.peaks import region_peak
 from dao.answers.verdicts import class_map, defect_probability, large_regions
 from dao.evaluators import box_counts, defects, factory
 from dao.evaluators.anomaly import AnomalyEvaluator
@@ -128,7 +129,7 @@ def test_of_maps_of_strangeness():
 
 
 def slow_count(truth, called, min_area, min_overlap):
-    """Found defects and alarms by the words of the rule, pixel by pixel."""
+    """Found defects, all of them, alarms, and whether the picture is called bad, by the words of the rule, pixel by pixel."""
 
     def parts(mask):
         left, found = {tuple(p) for p in np.argwhere(mask)}, []
@@ -143,12 +144,13 @@ def slow_count(truth, called, min_area, min_overlap):
             found.append(set(part))
         return found
 
-    said = [part for part in parts(called) if len(part) >= min_area]
+    known = [part for part in parts(called & (truth != 255)) if len(part) >= min_area]
+    said = [part for part in parts(called) if any(one <= part for one in known)]
     inside = set().union(*said) if said else set()
-    marked = {tuple(p) for p in np.argwhere(truth > 0)}
+    marked = {tuple(p) for p in np.argwhere((truth > 0) & (truth != 255))}
     true = [part for k in (1, 2) for part in parts(truth == k) if len(part) >= min_area]
     found = sum(len(part & inside) >= max(1, np.ceil(min_overlap * len(part))) for part in true)
-    return found, len(true), sum(not part & marked for part in said)
+    return found, len(true), sum(not part & marked for part in said), bool(known)
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -157,10 +159,11 @@ def test_defects_and_alarms_at_every_threshold_equal_a_slow_count(seed):
     for prediction, truth in zip(*masks(6, 0.5, 9, seed)):
         counted = defects.count(truth, prediction.mask, prediction.defect_map, 9, 0.3, levels)
         for row, level in enumerate(levels):
-            found, total, alarms = slow_count(truth, prediction.defect_map >= level, 9, 0.3)
+            found, total, alarms, bad = slow_count(truth, prediction.defect_map >= level, 9, 0.3)
             assert (sum(d.score >= level for d in counted.defects), len(counted.defects)) == (found, total)
             assert counted.alarms_at[row] == alarms
-        found, _, alarms = slow_count(truth, prediction.mask > 0, 9, 0.3)
+            assert (region_peak(np.where(truth == 255, np.float32(0), prediction.defect_map), 9) >= level) == bad
+        found, _, alarms, _ = slow_count(truth, prediction.mask > 0, 9, 0.3)
         assert (sum(d.found for d in counted.defects), counted.alarms) == (found, alarms)
 
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from dao.drawing.anomaly import OUTLINE
 from dao.evaluators import anomaly_report, seg_report
 from dao.evaluators.anomaly import _small_maps
 from dao.evaluators.classification import ClsEvaluator, Results
@@ -10,7 +11,6 @@ from dao.evaluators.defects import Counted, TrueDefect
 from dao.evaluators.report import worst_order, worst_words
 from dao.evaluators.segmentation import PictureRow
 from dao.structures import AnomalyTruth, Prediction
-from dao.utils.visualize_anomaly import OUTLINE
 
 
 def results(scores, said, truth):

@@ -30,11 +30,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faults_judge import ALL, FAULTS, Fault, fingerprint, torn, wrong_words
+from faults_judge import ALL, FAULTS, Fault, fingerprint, shown, torn, wrong_words
 from faults_sets import TASKS, config, export_config, write_data
 
 ROOT = Path(__file__).parents[2]
 LIMIT = 180  # seconds for one try
+NAMES = {"o": "open", "r": "read", "w": "write", "s": "fsync", "n": "rename", "d": "mkdir, unlink"}
 UNREACHED = 2**31  # an operation that no run comes to
 
 
@@ -150,7 +151,8 @@ class Trial:
         if name != "export":
             whole = fingerprint(runs / task)
         shutil.rmtree(watched, ignore_errors=True)
-        print(f"{name}: {sum(operations.values())} operations", flush=True)
+        told = ", ".join(f"{NAMES[kind]} {count}" for kind, count in operations.items())
+        print(f"{name}: {sum(operations.values())} operations ({told})", flush=True)
         return Stage(name, path, runs, watched, operations, whole)
 
     def undisturbed(self, name: str, path: Path, watched: Path | None) -> dict[str, int]:
@@ -203,7 +205,7 @@ class Trial:
 
     def exported(self, folder: Path) -> list[str]:
         """A file under its final name must be a proven one."""
-        finals = [path for path in folder.rglob("*.onnx") if not path.name.startswith(".")]
+        finals = [path for path in shown(folder) if path.suffix == ".onnx"]
         return [*torn(folder), *(f"{path.name} lies there without its proof" for path in finals
                                  if not (path.parent / "parity.json").is_file())]  # fmt: skip
 

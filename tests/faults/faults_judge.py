@@ -24,12 +24,14 @@ class Fault:
     lasting: bool = False
 
 
+CHANGES = b"owsnd"  # between two of these a kill at a read leaves what a kill at the next of them does
 FAULTS = (
-    Fault("full disk", b"owsnd", errno.ENOSPC, lasting=True),
-    Fault("I/O error", ALL, errno.EIO),
+    Fault("full disk", CHANGES, errno.ENOSPC, lasting=True),
+    Fault("I/O error", CHANGES, errno.EIO),
+    Fault("read error", b"r", errno.EIO),
     Fault("no more files", b"o", errno.EMFILE),
     Fault("short write", b"w", SHORT),
-    Fault("SIGKILL", ALL, KILL),
+    Fault("SIGKILL", CHANGES, KILL),
 )
 
 
@@ -50,9 +52,7 @@ def torn(folder: Path) -> Iterator[str]:
     from dao.errors import CheckpointError
     from dao.utils import checkpoint
 
-    for path in folder.rglob("*"):
-        if path.name.startswith(".") or not path.is_file():
-            continue
+    for path in shown(folder):
         try:
             if path.suffix == ".ckpt":
                 checkpoint.load(path)
@@ -60,6 +60,13 @@ def torn(folder: Path) -> Iterator[str]:
                 json.loads(path.read_text())
         except (CheckpointError, ValueError) as error:
             yield f"{path.name} is torn: {str(error)[:200]}"
+
+
+def shown(folder: Path) -> Iterator[Path]:
+    """Files under their final names: neither they nor a folder on the way to them is hidden."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not any(part.startswith(".") for part in path.relative_to(folder).parts):
+            yield path
 
 
 def fingerprint(run: Path) -> dict[str, Any]:

@@ -22,6 +22,8 @@ def test_what_it_looks_for_is_found(tmp_path):
     checkpoint.save({"w": torch.ones(400)}, tmp_path / "whole.ckpt")
     (tmp_path / "whole.json").write_text("{}")
     (tmp_path / ".half.ckpt.1.tmp").write_bytes(b"half")
+    (tmp_path / ".x.onnx.1.tmp").mkdir()
+    (tmp_path / ".x.onnx.1.tmp" / "x.json").write_text("{")  # of an export that was killed, or could not clear up
     assert list(faults.torn(tmp_path)) == []
     data = (tmp_path / "whole.ckpt").read_bytes()
     (tmp_path / "half.ckpt").write_bytes(data[: len(data) // 2])

@@ -229,3 +229,28 @@ def test_a_head_read_from_a_file_block_by_block_is_that_of_all_its_bytes(tmp_pat
     path.write_bytes(encode(noise, kind, 6 if kind in ("JPEG", "PNG", "TIFF", "WEBP") else 0))
     head = head_of(path.read_bytes())
     assert image_io.read_head(path) == head and head.hw == (70, 50)
+
+
+@pytest.mark.parametrize("read", [read_image, read_raw_mask])
+@pytest.mark.parametrize("chunk", ["IDAT", "tEXt"])
+@pytest.mark.parametrize("claimed", [2**32 - 1, 2**31 - 1, 10**9, 5000])
+def test_a_png_whose_chunk_claims_more_than_the_file_has_is_refused_before_room_is_made_for_it(
+    tmp_path, read, chunk, claimed, monkeypatch
+):
+    """A file of 73 bytes had taken 2 GB."""
+    monkeypatch.setattr(cv2, "imdecode", None)
+    monkeypatch.setattr(Image, "open", None)
+    text = struct.pack(">I4s", 4, b"tEXt") + b"a\0bc" + struct.pack(">I", zlib.crc32(b"tEXta\0bc"))
+    data = encode(np.zeros((40, 48), np.uint8), "PNG")
+    data = bytearray(data[:33] + text + data[33:])
+    at = data.index(chunk.encode()) - 4
+    data[at : at + 4] = struct.pack(">I", claimed)
+    path = tmp_path / "x.png"
+    path.write_bytes(data)
+    with pytest.raises(DataError, match=rf"x\.png: damaged PNG: one of its chunks claims {claimed:,} bytes"):
+        read(str(path))
+
+
+def test_bytes_behind_a_whole_png_are_no_chunk(tmp_path):
+    (tmp_path / "x.png").write_bytes(encode(CORNERS, "PNG") + b"\xff" * 40)
+    assert np.array_equal(read_image(tmp_path / "x.png"), CORNERS)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from dao.errors import ConfigError, DataError
+from dao.errors import AnswerError, ConfigError, DataError
 from dao.runtime import Predictor
 from dao.runtime.ahead import EACH, read_ahead
 
@@ -41,6 +41,16 @@ def test_a_list_gives_a_list_in_its_order_and_pictures_of_one_size_go_together(b
     assert [one.path for one in found] == ["", str(colours / "b.png"), "", "", "", str(colours / "a.png")]
     assert [one.scores.tolist() for one in found] == [predictor(one).scores.tolist() for one in pictures]
     assert predictor([]) == []
+
+
+def test_of_a_list_the_picture_without_an_answer_is_named(by_colour, colours):
+    """A black picture has no shares: 0 / 0."""
+    predictor = Predictor(by_colour())
+    black = colours / "black.png"
+    Image.new("RGB", (8, 8)).save(black)
+    with pytest.raises(AnswerError, match=r"black\.png: no answer: 3 of 3 numbers"):
+        predictor([red(), black, red()])
+    assert [one.error[:10] for one in predictor.folder(colours) if one.path.endswith("k.png")] == ["no answer:"]
 
 
 def test_a_file_of_one_picture_at_a_time_takes_a_list_too(by_colour):

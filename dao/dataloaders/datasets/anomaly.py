@@ -14,6 +14,7 @@ import numpy as np
 from dao.answers.roi import Parts, parts_of_polygons, polygon_problem
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record, raise_listed, refuse_bad_config, some
+from dao.dataloaders.datasets.good_masks import contradicted
 from dao.dataloaders.datasets.good_parts import GOOD, known_good, need_good, refuse_other_good
 from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
 from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, read_raw_mask, refuse_faint, refuse_other_size
@@ -292,8 +293,10 @@ def _test_records(root: Path, folder: Path, good: str | None, census: Census) ->
     count_other_folders(truth, (*found, good), census)
     for name in found:
         pictures = list(find_images(folder / name, census=census))
-        masks = {} if name == good else match_masks(truth / name, folder / name, pictures, census)
-        kind = GOOD if name == good else name
-        for path in pictures:
-            records.append(AnomalyRecord(path, kind=kind, mask=masks.get(path)))
+        masks = match_masks(truth / name, folder / name, pictures, census)
+        if name == good:
+            doubtful = contradicted(masks, None, census)
+            records += [AnomalyRecord(path) for path in pictures if path not in doubtful]
+            continue
+        records += [AnomalyRecord(path, kind=name, mask=masks.get(path)) for path in pictures]
     return records

@@ -22,6 +22,7 @@ from dao.dataloaders.datasets.anomaly import (
 )
 from dao.dataloaders.datasets.base import raise_listed, refuse_bad_config, resolve_path, some
 from dao.dataloaders.datasets.csvfile import cell, read_table
+from dao.dataloaders.datasets.good_masks import contradicted
 from dao.dataloaders.datasets.good_parts import GOOD, need_good, refuse_other_good
 from dao.dataloaders.datasets.mask_files import count_other_folders, match_masks
 from dao.dataloaders.splits import assign_splits
@@ -172,7 +173,10 @@ class AnomalyFolderDataset(OwnAnomalyDataset):
         masks = Path(mask_dir) if mask_dir else None
         good, kinds = _good_and_kinds(root, good, bad, masks)
         census = Census()
-        records = [AnomalyRecord(path) for path in find_images(root / good, census=census)]
+        pictures = list(find_images(root / good, census=census))
+        known = match_masks(masks / good, root / good, pictures, census) if masks else {}
+        doubtful = contradicted(known, self.mask_from, census)
+        records = [AnomalyRecord(path) for path in pictures if path not in doubtful]
         if masks and bad is None:
             count_other_folders(masks, (*kinds, good), census)
         for kind in kinds:
@@ -271,6 +275,10 @@ class AnomalyCsvDataset(OwnAnomalyDataset):
         elif good not in labels:
             raise DataError(f"{path}: no good pictures: no label is '{good}'. {nearest(good, labels)}: {some(labels)}")
         refuse_other_good(labels, good, str(path), "label")
+        census = Census()
+        of_good = {row.image: resolve_path(row.mask, folder) for row in rows if row.mask and row.label == good}
+        doubtful = contradicted(of_good, self.mask_from, census)
+        rows = [row for row in rows if row.image not in doubtful]
         records = [
             AnomalyRecord(
                 resolve_path(row.image, folder),
@@ -281,6 +289,7 @@ class AnomalyCsvDataset(OwnAnomalyDataset):
             for row in rows
         ]
         self.take(records, [row.image for row in rows], [row.split for row in rows], how, str(path), region)
+        self.census.merge(census)
 
 
 @dataclass(frozen=True, slots=True)

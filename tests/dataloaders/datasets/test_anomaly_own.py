@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from dao.dataloaders.anomaly_reader import AnomalyDataloader
-from dao.dataloaders.datasets.anomaly import kept_for_threshold
+from dao.dataloaders.datasets.anomaly import MVTecDataset, kept_for_threshold
 from dao.dataloaders.datasets.anomaly_own import AnomalyCsvDataset, AnomalyFolderDataset, VisADataset
 from dao.dataloaders.transforms import build_transforms
 from dao.errors import ConfigError, DataError
@@ -73,7 +73,7 @@ def test_a_csv_with_splits(folders):
     settings = {"csv_file": table(folders, rows), "split_column": "split", **COLUMNS}
     train, val, test = (AnomalyCsvDataset(**settings, split=split) for split in ("train", "val", "test"))
     assert len(paths(train, held_out=False)) == 12 and len(paths(train, held_out=True)) == 4
-    assert "1 bad pictures of the train split" in train.census.omissions()[0]
+    assert "1 bad picture of the train split" in train.census.omissions()[0]
     assert val.class_counts() == [4, 1] and test.class_counts() == [4, 1]
     assert test.read(4).mask.all()
 
@@ -125,6 +125,46 @@ def visa(tmp_path):
     (tmp_path / "split_csv").mkdir()
     (tmp_path / "split_csv" / "1cls.csv").write_text("\n".join(rows) + "\n")
     return tmp_path
+
+
+@pytest.mark.parametrize("layout", ["csv", "folders", "mvtec", "visa"])
+def test_a_good_picture_whose_mask_marks_a_defect_is_left_out_and_named_in_every_layout(layout, tmp_path):
+    """And one whose mask is empty, or cannot be read, is a good part."""
+    places = {
+        "csv": ("p", "m"),
+        "folders": ("ok", "masks/ok"),
+        "mvtec": ("test/good", "ground_truth/good"),
+        "visa": ("p", "m"),
+    }
+    pictures, masks = (tmp_path / place for place in places[layout])
+    for i in range(4):
+        write(pictures / f"{i}.png", 10 * i)
+    for i, value in enumerate((0, 255, 0)):
+        write(masks / f"{i}.png", value)
+    (masks / "2.png").write_bytes(b"torn")
+    rows = [f"{i}.png" for i in range(4)]
+    if layout == "csv":
+        lines = [f"p/{name},ok,{f'm/{name}' if i < 3 else ''}\n" for i, name in enumerate(rows)]
+        (tmp_path / "a.csv").write_text("image,label,mask\n" + "".join(lines))
+        data = AnomalyCsvDataset(str(tmp_path / "a.csv"), split="test", mask_column="mask", good="ok", test_ratio=0.5)
+    elif layout == "folders":
+        data = AnomalyFolderDataset(str(tmp_path), "test", good="ok", mask_dir=str(tmp_path / "masks"), test_ratio=0.5)
+    elif layout == "mvtec":
+        write(tmp_path / "train" / "good" / "9.png", 99)
+        data = MVTecDataset(str(tmp_path), "test")
+    else:
+        lines = [f"o,test,normal,p/{name},{f'm/{name}' if i < 3 else ''}\n" for i, name in enumerate(rows)]
+        (tmp_path / "split_csv").mkdir()
+        (tmp_path / "split_csv" / "1cls.csv").write_text("object,split,label,image,mask\n" + "".join(lines))
+        data = VisADataset(str(tmp_path), "o", "test")
+    found = sorted(record.path[-5:] for record in data.records)
+    assert found == ["0.png", "2.png", "3.png"] or (layout in ("csv", "folders") and found and "1.png" not in found)
+    (left_out,) = data.census.omissions()
+    assert left_out.startswith("1 picture called good with a defect in the mask left out") and left_out.endswith(
+        "1.png"
+    )
+    assert "1 mask of good pictures not readable and taken as empty" in data.census.adjustments()[0]
+    assert not data.read(0).mask.any()
 
 
 def test_visa_as_published(visa):

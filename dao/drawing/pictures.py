@@ -14,9 +14,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.drawing.text import Color, Image, draw_text, fit_text, put_text, text_width
 from dao.errors import DataError
 from dao.utils import atomic
-from dao.utils.text import Color, Image, draw_text, fit_text, put_text, text_width
 
 __all__ = [
     "annotate_classification",

@@ -10,9 +10,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.drawing.pictures import color_of, thumbnail, to_rgb
+from dao.drawing.text import Color, Image, draw_text, text_width
 from dao.structures import GroundTruth
-from dao.utils.text import Color, Image, draw_text, text_width
-from dao.utils.visualize import color_of, thumbnail, to_rgb
 
 SMALLEST = 640  # pictures whose longer side is shorter are enlarged by a whole factor, so that names find room
 LIGHT, DARK = (255, 255, 255), (20, 20, 20)
@@ -53,8 +53,8 @@ def mark(
     seen: NDArray[np.floating] = NO_BOXES,
 ) -> None:  # fmt: skip
     """Draw boxes (N, 4), pixels, and their names in place, the most important first: those lie on top, and their names
-    stand where they are best read; "" bears none. line: of the frames, size: of the letters, pixels; seen: boxes (M, 4) that no name
-    should cover either."""
+    stand where they are best read; "" bears none. line: of the frames, size: of the letters, pixels; seen: boxes (M, 4) that no
+    name should cover either."""
     for box, color in reversed(list(zip(xyxy, colors, strict=True))):
         _outline(canvas, box, color, line)
     taken: list[Tag] = []

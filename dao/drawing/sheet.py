@@ -11,8 +11,8 @@ from statistics import median
 import cv2
 import numpy as np
 
-from dao.utils.text import Color, Image, draw_text, fit_text, text_width, wrap_text
-from dao.utils.visualize import FAINT, INK, PAPER, RIGHT, TRACK, WRONG, to_rgb
+from dao.drawing.pictures import FAINT, INK, PAPER, RIGHT, TRACK, WRONG, to_rgb
+from dao.drawing.text import Color, Image, draw_text, fit_text, text_width, wrap_text
 
 MOST_UNLIKE_SQUARE = 4.0  # width to height of a view, or the other way round; what is longer is shown smaller
 NARROWEST = 0.7  # of a tile's side: a cell's width, however narrow its picture is, so that words find room

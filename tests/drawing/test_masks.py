@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dao.utils.visualize_masks import overlay_mask, shrunk
+from dao.drawing.masks import overlay_mask, shrunk
 
 
 @pytest.mark.parametrize("side", [64, 1000])

@@ -6,10 +6,10 @@ import cv2
 import numpy as np
 import pytest
 
+from dao.drawing import pictures as vis
 from dao.drawing.fonts import font_path
+from dao.drawing.text import fit_text, text_width
 from dao.errors import DataError, RunError
-from dao.utils import visualize as vis
-from dao.utils.text import fit_text, text_width
 
 CLASSES = ["gut", "Kratzer", "царапина", "rolled-in_scale_with_oxide_residue_type_A_subsurface", "e", "f", "g", "h"]
 SCORES = np.array([0.05, 0.6, 0.2, 0.06, 0.04, 0.03, 0.01, 0.01], np.float32)
@@ -148,7 +148,7 @@ def test_shortened_names_keep_both_ends():
 
 def test_font_is_found_without_pyplot():
     code = (
-        "import sys; import dao.utils.visualize as v, numpy as np; v.put_text(np.zeros((9,9,3),np.uint8), 'a', (0,0));"
+        "import sys; import dao.drawing.pictures as v, numpy as np; v.put_text(np.zeros((9,9,3),np.uint8), 'a', (0,0));"
     )
     code += "print('matplotlib.pyplot' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -156,9 +156,7 @@ def test_font_is_found_without_pyplot():
 
 
 def test_importing_is_cheap():
-    code = (
-        "import sys; import dao.utils.visualize; print([m for m in ('matplotlib', 'PIL', 'torch') if m in sys.modules])"
-    )
+    code = "import sys; import dao.drawing.pictures; print([m for m in ('matplotlib', 'PIL', 'torch') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
 

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from dao.drawing.boxes import annotate_boxes, frame_of, free_place, line_width, mark, small_boxes
+from dao.drawing.pictures import color_of
 from dao.structures import GroundTruth
-from dao.utils.visualize import color_of
-from dao.utils.visualize_boxes import annotate_boxes, frame_of, free_place, line_width, mark, small_boxes
 
 GREY = np.full((480, 640, 3), 100, np.uint8)
 

@@ -1,4 +1,4 @@
-"""Masks for people: overlays with outlines and a legend. Pure functions on uint8 RGB arrays, as in `visualize`."""
+"""Masks for people: overlays with outlines and a legend. Pure functions on uint8 RGB arrays, as in `pictures`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.answers.regions import ROWS, count_pixels
+from dao.drawing.class_map import ROWS, count_pixels
+from dao.drawing.pictures import FAINT, INK, PAPER, enlarge, text_unit, thumbnail, to_rgb
+from dao.drawing.text import Color, Image, draw_text, fit_text, text_width
 from dao.utils.counted import counted
-from dao.utils.text import Color, Image, draw_text, fit_text, text_width
-from dao.utils.visualize import FAINT, INK, PAPER, enlarge, text_unit, thumbnail, to_rgb
 
 Mask = NDArray[np.uint8]
 IGNORE = 255

@@ -8,10 +8,10 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.drawing.masks import outline, shrunk
+from dao.drawing.pictures import FAINT, INK, PAPER, RIGHT, TRACK, WRONG, enlarge, text_unit, thumbnail, to_rgb
+from dao.drawing.text import Image, draw_text, fit_text, text_width
 from dao.structures import Prediction
-from dao.utils.text import Image, draw_text, fit_text, text_width
-from dao.utils.visualize import FAINT, INK, PAPER, RIGHT, TRACK, WRONG, enlarge, text_unit, thumbnail, to_rgb
-from dao.utils.visualize_masks import outline, shrunk
 
 OUTLINE = (255, 60, 0)
 REGION = (0, 140, 255)  # of interest; what lies outside was not looked at

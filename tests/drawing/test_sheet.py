@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
-from dao.utils.text import text_width, wrap_text
-from dao.utils.visualize import PAPER, RIGHT, TRACK, WRONG
-from dao.utils.visualize_sheet import Cell, caption_lines, contact_sheet, frame_of
+from dao.drawing.pictures import PAPER, RIGHT, TRACK, WRONG
+from dao.drawing.sheet import Cell, caption_lines, contact_sheet, frame_of
+from dao.drawing.text import text_width, wrap_text
 
 LONG = "rolled-in_scale_with_oxide_residue_type_A_subsurface"
 

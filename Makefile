@@ -36,7 +36,7 @@ faults: $(READY)  ## fail, and kill at, file operations of small runs of every t
 	$(BIN)/python tests/faults/faults.py --seconds $(or $(SECONDS),3600)
 
 fuzz: $(READY)  ## damage every kind of file from elsewhere; an hour, or SECONDS=n
-	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),3600)
+	$(BIN)/python tests/fuzz/fuzz.py --seconds $(or $(SECONDS),3600) $(if $(TRIES),--tries $(TRIES))
 
 lint: $(READY)  ## what CI and pre-commit check
 	$(BIN)/ruff check .

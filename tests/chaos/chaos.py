@@ -31,7 +31,8 @@ ROOT = Path(__file__).parents[2]
 sys.path.insert(0, str(ROOT))
 STARTED = "iterations an epoch"
 EPOCHS = {"cls": 40, "efficient_ad": 16, "patchcore": 1}
-GIVE_UP = 180  # seconds for one start to end in
+GIVE_UP = 180  # seconds for one start to end in, or ten times what the undisturbed run took
+WHOLE = 1800  # seconds for an undisturbed run
 DISK = {"cls": "64m", "efficient_ad": "2g", "patchcore": "64m"}  # its checkpoints have 130 MB each
 
 
@@ -63,6 +64,7 @@ class Chaos:
         self.folder, self.rng, self.devices = folder, rng, devices
         self.config = write_config(folder, epochs) if task == "cls" else write_anomaly_config(folder, task, epochs)
         self.struck: Counter[str] = Counter()
+        self.patience: float = GIVE_UP
         self.strikes: list[Callable[[subprocess.Popen[bytes], str], None]] = [
             self.kill_main, self.kill_main, self.kill_child, self.terminate, self.kill_and_tear,
         ]  # fmt: skip
@@ -105,9 +107,20 @@ class Chaos:
         process, said = self.start(f"whole{devices}", devices)
         wait_for(process, said)
         started = time.monotonic()
-        if process.wait(timeout=GIVE_UP):
+        if self.end_of(process, said, WHOLE):
             sys.exit(f"the undisturbed run failed:\n{said.read_text()[-3000:]}")
-        return time.monotonic() - started
+        taken = time.monotonic() - started
+        self.patience = max(self.patience, 10 * taken)
+        return taken
+
+    def end_of(self, process: subprocess.Popen[bytes], said: Path, seconds: float) -> int:
+        """Its exit code; one that does not end is ended, and so is this."""
+        try:
+            return process.wait(timeout=seconds)
+        except subprocess.TimeoutExpired:
+            for pid in (*children(process.pid), process.pid):
+                end(pid, signal.SIGKILL)
+            sys.exit(f"hung for {seconds:.0f} seconds:\n{said.read_text()[-3000:]}")
 
     def until_the_end(self, name: str, devices: int, seconds: float, kills: int) -> None:
         """Start, strike, start again, until a start comes to the end."""
@@ -118,7 +131,7 @@ class Chaos:
                 time.sleep(self.rng.uniform(0, 0.6 * seconds))
                 if process.poll() is None:
                     self.rng.choice(self.strikes)(process, name)
-            code = process.wait(timeout=GIVE_UP)
+            code = self.end_of(process, said, self.patience)
             if code == 0:
                 return
             tracebacks = said.read_text().split("Traceback (most recent call last)")[1:]
@@ -185,7 +198,7 @@ class Chaos:
                     pass
             except OSError:
                 pass
-        process.wait(timeout=GIVE_UP)
+        self.end_of(process, self.folder / f"{name}.txt", self.patience)
         filler.unlink()
         said = (self.folder / f"{name}.txt").read_text()
         if process.returncode and not any(words in said for words in ("disk full", "disk is full", "could not be")):

@@ -60,6 +60,7 @@ def arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seconds", type=float, default=60)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--tries", type=int, default=sys.maxsize, help="of each kind of file, at most")
     parser.add_argument("--targets", nargs="*", help="kinds of files; default all")
     parser.add_argument("--again", metavar="SEED/KIND/TRY", help="one try only")
     parser.add_argument("--keep", type=Path, default=Path("fuzz-findings"), help="folder for what failed")
@@ -71,10 +72,10 @@ def loop(reader: Reader, args: argparse.Namespace) -> int:
     names = [name for name in reader.files if not args.targets or name in args.targets]
     until, tries, findings = time.monotonic() + args.seconds, Counter[str](), 0
     for name in itertools.cycle(names):
-        if time.monotonic() > until:
+        if time.monotonic() > until or all(tries[one] >= args.tries for one in names):
             break
         turn = time.monotonic() + A_TURN[1]
-        for _ in range(A_TURN[0]):
+        for _ in range(min(A_TURN[0], args.tries - tries[name])):
             findings += attempt(reader, f"{args.seed}/{name}/{tries[name]}", args.keep)
             tries[name] += 1
             if time.monotonic() > min(turn, until):

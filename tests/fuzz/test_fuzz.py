@@ -1,5 +1,6 @@
 """That the fuzz loop damages, and finds what it is to find; the loop itself is `make fuzz`."""
 
+import argparse
 import random
 import sys
 from pathlib import Path
@@ -84,6 +85,15 @@ def test_what_failed_is_kept_with_the_name_of_the_try(reader, tmp_path):
     assert "--again 7/fails/3" in kept[".txt"].read_text()
     assert fuzz.attempt(reader, "7/refuses/3", tmp_path / "none") == 0
     assert not (tmp_path / "none").exists()
+
+
+def test_every_kind_has_its_turn_and_no_more_tries_than_are_wanted(reader, tmp_path, capsys):
+    wanted = argparse.Namespace(targets=["refuses", "fails"], seconds=60, tries=60, seed=3, keep=tmp_path / "found")
+    assert fuzz.loop(reader, wanted) == 1
+    said = capsys.readouterr().out
+    assert "120 damaged files (fails 60, refuses 60)" in said and "findings in" in said
+    wanted.targets = ["refuses"]
+    assert fuzz.loop(reader, wanted) == 0
 
 
 @pytest.mark.parametrize(

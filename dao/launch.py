@@ -13,6 +13,7 @@ import traceback
 from collections.abc import Iterator
 from dataclasses import asdict
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 from dao import config as config_module
@@ -22,6 +23,7 @@ from dao.errors import ConfigError, Problem, RunError
 from dao.placement import ProcessPlace, device_for, from_torchrun, place
 
 GROUP_TIMEOUT = timedelta(minutes=30)
+SERVER_LOST = 255  # what multiprocessing says of a child whose fork server is gone
 
 
 def launch(args: argparse.Namespace) -> int:
@@ -58,6 +60,8 @@ def naming_the_file(source: str) -> Iterator[None]:
 
 
 def _launch(args: argparse.Namespace) -> int:
+    if args.devices not in ("1", "auto") and not (args.check or args.verify_resume or from_torchrun()):
+        start_method()  # while the server imports, this process does too
     raw = apply_flags(config_module.load_marked(args.exp_file, args.override), args)
     from dao.utils import logger as log
 
@@ -189,9 +193,11 @@ def _spawn(placements: list[ProcessPlace], raw: Raw, args: argparse.Namespace) -
     import torch
     from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, start_processes
 
+    method = start_method()
     # the way a run ended travels here, not in exit codes: torch ends the peers of a process that leaves with one
-    outcome = get_context("spawn").Value("i", 0)
+    outcome = get_context(method).Value("i", 0)
     settings = {
+        "environ": dict(os.environ),  # a fork server keeps that of its own start
         "exp_file": args.exp_file,
         "cus_file": args.cus_file,
         "detail": args.detail,
@@ -202,24 +208,49 @@ def _spawn(placements: list[ProcessPlace], raw: Raw, args: argparse.Namespace) -
         args=([asdict(p) for p in placements], raw, settings, outcome),
         nprocs=len(placements),
         join=False,
-        start_method="spawn",
+        start_method=method,
     )
     _forward_signals(children.pids())
     try:
         while not children.join():
             pass
     except ProcessExitedException as ended:
-        if ended.exit_code > 0:  # the child has said why
+        if ended.exit_code > 0 and ended.exit_code != SERVER_LOST:  # the child has said why
             return ended.exit_code
-        name = signal.Signals(-ended.exit_code).name
+        lost = ended.exit_code == SERVER_LOST
+        name = signal.Signals(-ended.exit_code).name if not lost else ""
+        who = f"rank {placements[ended.error_index].rank} was ended by {name}" if not lost else "their server was ended"
         sys.stderr.write(
-            f"\nrank {placements[ended.error_index].rank} was ended by {name} from outside, and the others with it. Was memory "
-            "short (dmesg names what the system took)? Go on from the last checkpoint with --resume\n"
+            f"\n{who} from outside, and the other processes with it. Was memory short (dmesg names what the system took)? Go "
+            "on from the last checkpoint with --resume\n"
         )
-        return 128 - ended.exit_code
+        return 128 + signal.SIGKILL if lost else 128 - ended.exit_code
     except ProcessRaisedException as raised:
         raise RuntimeError(str(raised)) from None
     return outcome.value
+
+
+def start_method() -> str:
+    """How the processes of this machine begin: forked, on Linux, from a server that has imported torch and all of ours.
+
+    Importing takes seconds and hundreds of megabytes, of every process where it is "spawn". The server runs no
+    operation and starts no device, so what it forks is as fresh as a new interpreter.
+    """
+    if sys.platform != "linux":
+        return "spawn"
+    from multiprocessing import forkserver, set_forkserver_preload
+
+    set_forkserver_preload(["dao.launch_imports"])
+    before = os.environ.get("PYTHONPATH")
+    # the server imports by its own path, which begins where the user stands
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[1]), *([before] if before else [])])
+    try:
+        forkserver.ensure_running()
+    finally:
+        os.environ.pop("PYTHONPATH")
+        if before is not None:
+            os.environ["PYTHONPATH"] = before
+    return "forkserver"
 
 
 def _forward_signals(pids: list[int]) -> None:
@@ -235,6 +266,8 @@ def _forward_signals(pids: list[int]) -> None:
 
 def _child(index: int, placements: list[dict[str, Any]], raw: Raw, settings: dict[str, Any], outcome: Any) -> None:
     """What a spawned process does: what `launch` did, without reading the config again."""
+    os.environ.clear()
+    os.environ.update(settings["environ"])
     import torch
 
     from dao.errors import AICoreError

@@ -143,12 +143,31 @@ def test_a_killed_process_ends_its_peers_on_the_same_machine(tiny_config, write_
         process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
     try:
         wait_until_training(tmp_path, [process])
-        trainers = [c for c in psutil.Process(process.pid).children() if "spawn_main" in " ".join(c.cmdline())]
+        (server,) = [c for c in psutil.Process(process.pid).children() if "forkserver" in " ".join(c.cmdline())]
+        trainers = server.children()
         trainers[1].kill()
         assert process.wait(timeout=30) == 128 + signal.SIGKILL
     finally:
         end([process])
     assert "rank 1 was ended by SIGKILL" in said(tmp_path, 0)
+    assert not any(trainer.is_running() for trainer in trainers)
+
+
+def test_a_killed_fork_server_ends_its_processes_in_one_message(tiny_config, write_config, tmp_path):
+    config = write_config(tiny_config, {"trainer.kwargs.max_epochs": 5000, "trainer.kwargs.eval_interval": 5000})
+    with (tmp_path / "machine0.txt").open("w") as file:
+        command = [sys.executable, "main.py", "-c", str(config), "--device", "cpu", "--devices", "2"]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=file, stderr=file)
+    try:
+        wait_until_training(tmp_path, [process])
+        (server,) = [c for c in psutil.Process(process.pid).children() if "forkserver" in " ".join(c.cmdline())]
+        trainers = server.children()
+        server.kill()
+        assert process.wait(timeout=30) == 128 + signal.SIGKILL
+        psutil.wait_procs(trainers, timeout=30)
+    finally:
+        end([process])
+    assert "their server was ended from outside" in said(tmp_path, 0) and "Traceback" not in said(tmp_path, 0)
     assert not any(trainer.is_running() for trainer in trainers)
 
 

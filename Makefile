@@ -22,7 +22,7 @@ samples: $(READY)  ## draw the sample pictures into data/samples
 	$(BIN)/python -m dao.samples --out data/samples
 
 quickstart: samples  ## train, evaluate, export and show a small model on the sample pictures
-	$(BIN)/python -m dao.quickstart
+	$(BIN)/python -m dao.commands.quickstart
 
 test: $(READY)  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile

@@ -88,8 +88,8 @@ def main(argv: list[str] | None = None) -> int:
 
     from loguru import logger
 
-    from dao import failures, signals
     from dao.errors import AICoreError
+    from dao.processes import failures, signals
 
     logger.remove()  # whose own handler would show a message twice; the launcher sets up the run's
     try:
@@ -114,18 +114,18 @@ def main(argv: list[str] | None = None) -> int:
 
 def shown(error: BaseException) -> str:
     """A message as a terminal may have it: names of files can hold what it would obey, and values what is secret."""
-    from dao.secret_values import hidden
-    from dao.utils.printable import printable
+    from dao.config.secret_values import hidden
+    from dao.words.printable import printable
 
     return printable(hidden(str(error)))
 
 
 def run(args: argparse.Namespace) -> int:
     """Do what the arguments ask for."""
-    from dao import launch
+    from dao.launch import launch
 
     if args.schema or args.list:
-        from dao import tell
+        from dao.commands import tell
 
         print(tell.schema(args.cus_file) if args.schema else tell.components(args.list, args.cus_file))
         return 0
@@ -138,6 +138,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    from dao.pipes import until_closed
+    from dao.files.pipes import until_closed
 
     sys.exit(until_closed(main))

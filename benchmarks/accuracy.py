@@ -111,7 +111,7 @@ def run_name(config: str, variant: str) -> str:
 
 def latest(config: str, variant: str) -> Path | None:
     """The newest run of a variant, of this call or an earlier one."""
-    from dao.utils.run_folder import newest_run
+    from dao.files.run_folder import newest_run
 
     return newest_run(Path("runs/benchmarks"), run_name(config, variant))
 

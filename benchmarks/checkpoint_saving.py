@@ -14,8 +14,8 @@ from pathlib import Path
 import timm
 import torch
 
-from dao.utils import checkpoint
-from dao.utils.saver import Saver
+from dao.checkpoints import checkpoint
+from dao.checkpoints.saver import Saver
 
 
 def content() -> dict:

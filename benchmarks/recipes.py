@@ -219,7 +219,7 @@ def main() -> int:
 def one_run(name: str, title: str, pictures: int, seed: int, data: Path, out: Path) -> None:
     """One training through main.py; its numbers as a line of the file."""
     import main as entry
-    from dao.utils.run_folder import newest_run
+    from dao.files.run_folder import newest_run
 
     place, pattern, recipes, lengths, compared = SETS[name]
     scratch = out.parent / "recipes_data"

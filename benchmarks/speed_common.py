@@ -43,7 +43,7 @@ def build_trainer(content: dict):
     import torch
     from loguru import logger
 
-    from dao.config import freeze
+    from dao.config.reading import freeze
     from dao.register import Registers, import_all_modules_for_register
     from dao.trainers.base import Options
 

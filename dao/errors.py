@@ -17,7 +17,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from difflib import get_close_matches
 
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 
 class AICoreError(Exception):

@@ -21,9 +21,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from dao import modules
+from dao.config import modules
+from dao.config.signature import Component, check_kwargs
 from dao.errors import ConfigError, Problem, nearest
-from dao.signature import Component, check_kwargs
 
 CUSTOM_MODULES = "custom_modules"  # what main.py imports of the working directory
 # packages of dao/ whose modules register components

@@ -9,7 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from dao import config, schema
+from dao.config import reading as config
+from dao.config import schema
 from dao.register import Registers, import_all_modules_for_register
 
 ROOT = Path(__file__).parents[1]

@@ -21,8 +21,8 @@ from dao.dataloaders.fingerprint import changes, fingerprint
 from dao.dataloaders.splits import assign_splits
 from dao.drawing.text import put_text
 from dao.evaluators.files import write_csv
-from dao.utils import logger as log
-from dao.utils import run_folder
+from dao.files import run_folder
+from dao.loggers import logger as log
 
 NAME = b"teil_\xfc\xff.png"  # Latin-1, as an old line PC writes it
 

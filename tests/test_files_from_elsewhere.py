@@ -12,18 +12,21 @@ from loguru import logger
 from safetensors.torch import save_file
 
 import dao.register
-from dao import config, placement, secret_values
 from dao.answers.card import ModelCard
+from dao.checkpoints import checkpoint
+from dao.config import reading as config
+from dao.config import secret_values
 from dao.errors import AICoreError, CheckpointError, ConfigError
 from dao.evaluators.confusion import matrix_csv
 from dao.evaluators.files import write_csv
+from dao.files.run_folder import write_json
+from dao.launch import placement
+from dao.loggers import logger as log
+from dao.models import offline
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.tasks import build
-from dao.utils import checkpoint, offline
-from dao.utils import logger as log
-from dao.utils.printable import one_line, printable
-from dao.utils.run_folder import write_json
+from dao.words.printable import one_line, printable
 
 NET = {"type": "TimmClassifier", "kwargs": {"model_name": "test_resnet"}}
 

@@ -10,12 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from dao import config, config_merge, modules
-from dao.contracts import check_dataset
+from dao.config import merge as config_merge
+from dao.config import modules
+from dao.config import reading as config
+from dao.config.contracts import check_dataset
+from dao.config.schema import validate
 from dao.losses.weighted_sum import build_loss
 from dao.preprocess import Preprocess
 from dao.register import Registers, import_all_modules_for_register
-from dao.schema import validate
 from dao.tasks import build
 from dao.tasks.classification import ClassificationTask
 

@@ -4,9 +4,9 @@ from typing import Literal
 
 import pytest
 
+from dao.config.signature import check_kwargs
 from dao.errors import ConfigError
 from dao.register import Register
-from dao.signature import check_kwargs
 
 
 def make():

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from dao.evaluators.factory import wilson
 from dao.evaluators.score_histogram import ScoreHistogram
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 
 @dataclass(slots=True)

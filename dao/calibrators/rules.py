@@ -14,7 +14,7 @@ from dao.errors import DataError, Problem
 from dao.evaluators import ranking
 from dao.evaluators.score_histogram import aligned, score_of
 from dao.register import Registers
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 FEW = 10  # pictures, below which a threshold is hardly more than a guess
 

@@ -16,9 +16,9 @@ from dao.dataloaders.samplers import BatchKey, EvalSampler, TrainSampler
 from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem
 from dao.preprocess.module import Preprocess
+from dao.processes import dist
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Sample, Unreadable
-from dao.utils import dist
 
 
 class AnomalyReader(BatchReader):

@@ -16,9 +16,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from dao.errors import DataError, RunError
+from dao.processes import dist
 from dao.structures import Sample
-from dao.utils import dist
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 PAGE_BYTES = 256 * 2**20
 SIZED_FROM = 32  # pictures that are decoded to estimate the size of all

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from loguru import logger
 
-from dao.utils.counted import of_one
+from dao.words.counted import of_one
 
 MAX_NAMED = 10  # how many names a sentence shows
 

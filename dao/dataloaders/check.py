@@ -17,7 +17,7 @@ from dao.errors import DataError
 from dao.images import decoding_budget
 from dao.images.files import read_file
 from dao.images.image_io import decode_all_bits, to_uint8
-from dao.utils.counted import counted, of_number
+from dao.words.counted import counted, of_number
 
 
 @dataclass(slots=True)

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 import albumentations as A
 import cv2
 
-from dao.mask_resampling import NEAREST
+from dao.preprocess.mask_resampling import NEAREST
 
 Transform = A.BasicTransform | A.BaseCompose
 # what scales masks without turning them takes the pixel that `preprocess` takes; OpenCV's warps know no such way

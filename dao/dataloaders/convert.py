@@ -26,10 +26,10 @@ from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.annotated import lost_all, refuse_unknown_classes, without_special
 from dao.dataloaders.datasets.base import raise_listed
 from dao.errors import AICoreError, ConfigError, DataError, Problem
+from dao.files.pipes import until_closed
 from dao.images.embedded import is_embedded, unwrapped
 from dao.images.image_io import read_hw
-from dao.pipes import until_closed
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 FORMATS = tuple(WRITERS)
 

@@ -23,9 +23,9 @@ from dao.errors import ConfigError, Problem
 from dao.images import decoding_budget
 from dao.images.image_io import read_hw
 from dao.preprocess.module import Preprocess
+from dao.processes import dist
 from dao.register import Registers
 from dao.structures import BoxTargets, GroundTruth, Sample
-from dao.utils import dist
 
 THIN = 64.0  # pixels; pictures whose boxes are all thicker are not asked for their size
 ON_A_BOX = 0.5  # share of training windows of a big picture that are laid over one of its boxes

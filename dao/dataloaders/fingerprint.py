@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from dao.dataloaders.datasets.base import Record
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 
 def fingerprint(records: Sequence[Record]) -> Tensor:

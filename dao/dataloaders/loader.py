@@ -17,7 +17,7 @@ import torch
 from loguru import logger
 from torch.utils.data import DataLoader
 
-from dao import failures, signals
+from dao.config.signature import out_of_limits
 from dao.dataloaders.cache import PictureCache, free_memory
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.dataloaders.reader import BatchReader, ClsReader, Fetched, SegReader
@@ -26,11 +26,10 @@ from dao.dataloaders.survey import memory_note
 from dao.dataloaders.transforms import Pipeline
 from dao.errors import ConfigError, Problem, RunError
 from dao.preprocess.module import Preprocess
+from dao.processes import dist, failures, signals
+from dao.processes.cores import usable_cores
 from dao.register import Registers
-from dao.signature import out_of_limits
 from dao.structures import Batch
-from dao.utils import dist
-from dao.utils.cores import usable_cores
 
 # said by torch of a worker that was killed, and by one that found no room to hand a batch over
 # smallest and largest values that make sense, both included

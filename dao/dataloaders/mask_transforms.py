@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from dao.dataloaders.datasets.masks import IGNORE
 from dao.dataloaders.sample_transforms import Around, SampleTransform, range_problems
 from dao.errors import ConfigError, Problem
-from dao.mask_resampling import resize_mask
+from dao.preprocess.mask_resampling import resize_mask
 from dao.register import Registers
 from dao.structures import Sample
 

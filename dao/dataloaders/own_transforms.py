@@ -14,8 +14,8 @@ import numpy as np
 from albumentations.core.type_definitions import Targets
 from numpy.typing import NDArray
 
-from dao.mask_resampling import resize_mask
 from dao.preprocess.geometry import placement
+from dao.preprocess.mask_resampling import resize_mask
 from dao.preprocess.module import Preprocess
 
 Pixels = NDArray[np.uint8]

@@ -16,7 +16,7 @@ from dao.images.image_io import read_image
 from dao.images.listing import find_images
 from dao.preprocess.module import Preprocess
 from dao.preprocess.tiling import windows
-from dao.utils import dist
+from dao.processes import dist
 
 AT_ONCE = 8  # pictures
 KEPT = 2**28  # bytes of decoded pictures of a folder that stay in memory

@@ -26,9 +26,9 @@ from dao.dataloaders.transforms import Pipeline, transform_seed
 from dao.errors import AICoreError, ConfigError, DataError
 from dao.images import decoding_budget
 from dao.preprocess.module import Preprocess
+from dao.processes.seeding import mix
 from dao.structures import Batch, Sample, Unreadable
-from dao.utils.counted import counted
-from dao.utils.seeding import mix
+from dao.words.counted import counted
 
 BEGINNING = 0xB  # sets the random numbers of `BatchReader.begin` apart from those of the transforms
 MAX_BAD_IN_A_ROW = 50  # unreadable neighbours that training looks past before it gives up

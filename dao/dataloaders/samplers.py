@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from dao.dataloaders.datasets.base import ImageDataset
 from dao.errors import RunError
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 
 class BatchKey(NamedTuple):

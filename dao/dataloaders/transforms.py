@@ -29,9 +29,9 @@ from dao.dataloaders.box_geometry import MIN_VISIBLE
 from dao.dataloaders.composition import Transform, composition
 from dao.dataloaders.sample_transforms import Around, SampleTransform
 from dao.errors import AICoreError, ConfigError, Problem
+from dao.processes.seeding import mix
 from dao.register import Register, Registers, to_plain
 from dao.structures import Sample
-from dao.utils.seeding import mix
 
 AnyTransform = Transform | SampleTransform
 Section = Mapping[str, Any]

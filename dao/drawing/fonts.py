@@ -15,7 +15,7 @@ from functools import cache, lru_cache
 from pathlib import Path
 
 from dao.drawing.font_file import characters
-from dao.utils.warning import warn
+from dao.words.warning import warn
 
 MAX_NAMED = 20  # letters, about, that warnings are given for
 ENDINGS = (".ttf", ".otf", ".ttc")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from dao.drawing.class_map import ROWS, count_pixels
 from dao.drawing.pictures import FAINT, INK, PAPER, enlarge, text_unit, thumbnail, to_rgb
 from dao.drawing.text import Color, Image, draw_text, fit_text, text_width
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 Mask = NDArray[np.uint8]
 IGNORE = 255

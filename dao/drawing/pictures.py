@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from dao.drawing.text import Color, Image, draw_text, fit_text, put_text, text_width
 from dao.errors import DataError
-from dao.utils import atomic
+from dao.files import atomic
 
 __all__ = [
     "annotate_classification",

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dao.drawing.fonts import font_path
-from dao.utils.printable import one_line
+from dao.words.printable import one_line
 
 if TYPE_CHECKING:
     from PIL.ImageFont import FreeTypeFont

@@ -19,9 +19,9 @@ from dao.evaluators.classification import flatten
 from dao.evaluators.headline import line_of
 from dao.evaluators.packed import as_png
 from dao.evaluators.score_histogram import ScoreHistogram, aligned
+from dao.processes import dist
 from dao.register import Registers
 from dao.structures import AnomalyTruth, Batch, Prediction
-from dao.utils import dist
 
 SIDE_KEPT = 256  # pixels to a side, at most, of the maps that are kept for the worst-N sheet
 

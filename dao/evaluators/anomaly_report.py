@@ -15,8 +15,8 @@ from dao.errors import DataError
 from dao.evaluators.files import new_figure, save_figure, write_csv
 from dao.evaluators.packed import from_png
 from dao.evaluators.report import factory_png, finite, make_folder, notes_of
-from dao.utils.counted import counted
-from dao.utils.run_folder import write_json
+from dao.files.run_folder import write_json
+from dao.words.counted import counted
 
 if TYPE_CHECKING:
     from dao.evaluators.anomaly import AnomalyEvaluator, PictureRow

@@ -18,11 +18,11 @@ from dao.evaluators import factory, remarks
 from dao.evaluators.base import Evaluator
 from dao.evaluators.counts import confusion, macro, per_class, ranks_of
 from dao.evaluators.headline import line_of
+from dao.processes import dist
 from dao.register import Registers
 from dao.structures import Batch, Prediction
-from dao.utils import dist
-from dao.utils.counted import counted
-from dao.utils.good_names import good_names
+from dao.words.counted import counted
+from dao.words.good_names import good_names
 
 # place in the dataset, path, scores, truth (None: unlabelled), indices of the labels that were given
 Row = tuple[int, str, NDArray[np.float32], NDArray[np.bool_] | None, list[int]]
@@ -58,7 +58,7 @@ class ClsEvaluator(Evaluator):
 
     top_k: also count a picture right when its label is among the k highest scores.
     positive: classes that mean a defect; good: classes that mean a good part. Naming one side gives the other; without
-    either, classes called good, OK, 合格, i.O., bueno and the like (dao/utils/good_names.py) are the good ones. Where
+    either, classes called good, OK, 合格, i.O., bueno and the like (dao/words/good_names.py) are the good ones. Where
     pictures carry several labels, a part without any positive one is good, so that every class may be positive.
     threshold: from which badness (`dao.answers.verdicts.badness`) on a part is bad; where pictures
     carry several labels, from which score on each label is given. class_thresholds: by name, of classes that are to be

@@ -21,10 +21,10 @@ from dao.evaluators.classification import flatten
 from dao.evaluators.coco_ap import COCO_IOUS, COCO_MOST, PictureBoxes, Precision, precision
 from dao.evaluators.headline import line_of
 from dao.models.detection.answers import AnswerSettings
+from dao.processes import dist
 from dao.register import Registers
 from dao.structures import Batch, GroundTruth, Prediction
-from dao.utils import dist
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 
 @Registers.evaluators.register()

@@ -15,8 +15,8 @@ from dao.evaluators.coco_ap import RECALL_POINTS
 from dao.evaluators.confusion import confusion_png, matrix_csv
 from dao.evaluators.detection_worst import missed_boxes, worst_png
 from dao.evaluators.files import new_figure, save_figure, write_csv
-from dao.utils.counted import counted
-from dao.utils.run_folder import write_json
+from dao.files.run_folder import write_json
+from dao.words.counted import counted
 
 if TYPE_CHECKING:
     from dao.evaluators.detection import DetEvaluator

@@ -14,7 +14,7 @@ from dao.answers.verdicts import box_badness, shown_boxes
 from dao.errors import DataError
 from dao.evaluators.box_counts import FALSE_ALARM, HIT, Pairing
 from dao.evaluators.coco_ap import PictureBoxes
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 if TYPE_CHECKING:
     from dao.drawing.text import Color, Image

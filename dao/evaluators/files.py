@@ -13,9 +13,9 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-from dao.utils import atomic
-from dao.utils.number_text import number_rows
-from dao.utils.printable import printable
+from dao.files import atomic
+from dao.words.number_text import number_rows
+from dao.words.printable import printable
 
 DPI = 120  # of figures
 # how a formula begins, in both widths; "-" alone is none

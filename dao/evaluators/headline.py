@@ -7,7 +7,7 @@ from typing import Any
 
 from dao.evaluators.factory import Rate
 from dao.evaluators.remarks import verdict_of
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 NUMBERS = {"escapes": "escape_rate", "false alarms": "false_alarm_rate"}
 

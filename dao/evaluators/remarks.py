@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from dao.evaluators.factory import Rate, wilson
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 FEW = 20  # parts of a side, below which a rate may be almost anything
 Rates = Mapping[str, Any]

@@ -16,8 +16,8 @@ from dao.errors import DataError, RunError
 from dao.evaluators import factory, remarks
 from dao.evaluators.confusion import confusion_png, matrix_csv, row_rates
 from dao.evaluators.files import new_figure, save_figure, write_csv
-from dao.utils.counted import counted
-from dao.utils.run_folder import write_json
+from dao.files.run_folder import write_json
+from dao.words.counted import counted
 
 if TYPE_CHECKING:
     from dao.evaluators.base import Evaluator

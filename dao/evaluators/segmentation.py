@@ -19,10 +19,10 @@ from dao.evaluators.base import Evaluator
 from dao.evaluators.classification import flatten
 from dao.evaluators.headline import line_of
 from dao.evaluators.packed import as_png
+from dao.processes import dist
 from dao.register import Registers
 from dao.structures import Batch, Prediction
-from dao.utils import dist
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 ALARM_POINTS = (0.02, 0.05, 0.1, 0.5, 1.0)  # false alarms per picture at which recall is reported
 

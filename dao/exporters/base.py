@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import nn
 
+from dao.config.signature import out_of_limits
 from dao.errors import ConfigError, Problem
 from dao.runtime.backends import Backend
-from dao.signature import out_of_limits
 from dao.tasks.base import Task
 
 Layout = Literal["nhwc", "nchw"]

@@ -8,12 +8,12 @@ from typing import Any
 
 from loguru import logger
 
+from dao.checkpoints import checkpoint
 from dao.errors import ConfigError, Problem
 from dao.exporters.base import Exporter
 from dao.register import Registers
 from dao.tasks.backends import TorchBackend
 from dao.tasks.base import Task
-from dao.utils import checkpoint
 
 
 @Registers.exporters.register("SafetensorsExporter")

@@ -9,10 +9,10 @@ import torch
 from loguru import logger
 
 from dao.exporters.base import Exporter
+from dao.files import manifest
 from dao.register import Registers
 from dao.tasks.backends import TorchExportBackend
 from dao.tasks.base import Task
-from dao.utils import manifest
 
 
 @Registers.exporters.register("TorchExporter")

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-from dao.utils.warning import warn
+from dao.words.warning import warn
 
 LARGE = 2**26  # pixels: 8192 x 8192, 0.2 GB as RGB
 SHARE = 0.25  # of the memory; a decoder may hold a picture twice

@@ -8,9 +8,9 @@ from typing import Any, ClassVar, Literal
 import torch
 from torch import Tensor, nn
 
+from dao.config.signature import out_of_limits
 from dao.errors import ConfigError, Problem
 from dao.losses import parts
-from dao.signature import out_of_limits
 
 UNLABELLED = -100  # the class index that does not count, as torch's losses take it
 Weights = list[float] | Literal["balanced"] | None

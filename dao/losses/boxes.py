@@ -7,7 +7,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from dao.utils.boxes import areas, overlap
+from dao.models.detection.boxes import areas, overlap
 
 BoxLoss = Literal["iou", "giou"]
 TINY = 1e-16  # keeps a quotient of areas finite; far below the area of any box

@@ -12,7 +12,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from dao.utils import dist
+from dao.processes import dist
 
 
 class Window:

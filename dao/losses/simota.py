@@ -11,7 +11,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from dao.utils.boxes import areas, cxcywh_to_xyxy
+from dao.models.detection.boxes import areas, cxcywh_to_xyxy
 
 IOU_WEIGHT = 3.0  # of -log IoU against the class cost
 OUTSIDE = 1e5  # cost of a position that is not in an object's box and near its centre

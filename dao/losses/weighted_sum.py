@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from dao.contracts import check_loss_value
+from dao.config.contracts import check_loss_value
 from dao.errors import ConfigError, Problem
 from dao.register import Registers, to_plain
 

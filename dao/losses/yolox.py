@@ -11,10 +11,10 @@ from torch.nn import functional
 from dao.losses.base import Loss, divisor_of
 from dao.losses.boxes import BoxLoss, box_loss
 from dao.losses.simota import Assignment, assign
+from dao.models.detection.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 from dao.models.detection.head import DenseOutput
 from dao.register import Registers
 from dao.structures import BoxTargets
-from dao.utils.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 
 
 @Registers.losses.register()

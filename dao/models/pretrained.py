@@ -13,8 +13,9 @@ from urllib.parse import urlparse
 from loguru import logger
 from torch import nn
 
+from dao.checkpoints import checkpoint
 from dao.errors import CheckpointError, ConfigError, Problem, nearest
-from dao.utils import checkpoint, offline
+from dao.models import offline
 
 
 def download(make: Callable[[], Any], model_name: str, keyword: str) -> Any:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from dao.utils import dist
+from dao.processes import dist
 
 
 def synchronised(net: nn.Module, device: torch.device) -> nn.Module:

@@ -18,8 +18,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from dao import mask_resampling
 from dao.errors import ConfigError
+from dao.preprocess import mask_resampling
 from dao.preprocess.geometry import Placement, place_pixels, placement
 from dao.preprocess.settings import PreprocessSettings
 

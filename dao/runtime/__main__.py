@@ -11,12 +11,12 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from dao import signals
 from dao.errors import AICoreError, ConfigError, DataError, Problem
-from dao.pipes import until_closed
+from dao.files.pipes import until_closed
+from dao.processes import signals
 from dao.runtime.predictor import Predictor
 from dao.structures import Prediction
-from dao.utils.printable import one_line, printable
+from dao.words.printable import one_line, printable
 
 if TYPE_CHECKING:
     from dao.runtime.results import ResultFolder
@@ -100,8 +100,8 @@ def _line(told: dict[str, Any], one: Prediction) -> str:
 
 
 def _results(options: argparse.Namespace, predictor: Predictor) -> ResultFolder:
+    from dao.files.output import fresh
     from dao.runtime.results import ResultFolder
-    from dao.utils.output import fresh
 
     out = Path(options.out)
     empty = out.is_dir() and not any(out.iterdir())

@@ -14,7 +14,7 @@ from dao.answers.kinds import answer_class
 from dao.errors import CheckpointError, ConfigError, DataError, Problem, reason_of
 from dao.runtime import onnx_guard
 from dao.runtime.backends import Image
-from dao.utils.warning import warn
+from dao.words.warning import warn
 
 CUDA, CPU = "CUDAExecutionProvider", "CPUExecutionProvider"
 

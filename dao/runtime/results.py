@@ -14,10 +14,10 @@ from dao.answers.operating import SET_BY
 from dao.drawing.pictures import write_image, write_pixels
 from dao.drawing.sheet import Cell, contact_sheet
 from dao.drawing.text import Color
+from dao.files.output import write_json
 from dao.runtime.predictor import Predictor
 from dao.structures import Prediction
-from dao.utils.counted import counted
-from dao.utils.output import write_json
+from dao.words.counted import counted
 
 LONGEST = (
     180  # bytes of a picture's name in those of its results; file systems allow 255, number, word and ending included

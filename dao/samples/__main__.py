@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from dao.errors import AICoreError
-from dao.pipes import until_closed
+from dao.files.pipes import until_closed
 from dao.samples.write import PER_CLASS, SIZE, write_samples
 
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from dao.errors import DataError
 from dao.samples import plan
 from dao.samples.draw import LABELS, draw
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 VERSION = 1  # raise it when a picture or the layout changes: sets of an older version are then written anew
 SIZE = 128

@@ -11,9 +11,9 @@ from typing import Any, ClassVar, Literal
 
 import torch
 
+from dao.config.signature import out_of_limits
 from dao.errors import Problem
-from dao.signature import out_of_limits
-from dao.utils.counted import of_number
+from dao.words.counted import of_number
 
 WarmupShape = Literal["linear", "quadratic"]
 INFINITY = float("inf")

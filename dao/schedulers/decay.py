@@ -6,7 +6,7 @@ import math
 
 from dao.register import Registers
 from dao.schedulers.base import INFINITY, Scheduler, WarmupShape, part_of_run
-from dao.utils.counted import counted, of_number
+from dao.words.counted import counted, of_number
 
 
 @Registers.schedulers.register("constant_lr")

@@ -20,6 +20,7 @@ from dao.errors import ConfigError, Problem
 from dao.models.anomaly.base import AnomalyModel
 from dao.models.sync_bn import fixed_statistics
 from dao.preprocess.module import Preprocess
+from dao.processes import dist
 from dao.register import Registers
 from dao.structures import Batch
 from dao.tasks.anomaly_calibration import (
@@ -34,7 +35,6 @@ from dao.tasks.anomaly_calibration import (
     windows_of_a_picture,
 )  # fmt: skip
 from dao.tasks.base import Task
-from dao.utils import dist
 
 
 @Registers.tasks.register("anomaly")

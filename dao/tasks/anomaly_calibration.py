@@ -18,9 +18,9 @@ from dao.evaluators.score_histogram import ScoreHistogram
 from dao.preprocess.module import Preprocess
 from dao.preprocess.tiling import batches as groups
 from dao.preprocess.tiling import windows
+from dao.processes import dist
 from dao.structures import Batch
-from dao.utils import dist
-from dao.utils.counted import counted, of_number
+from dao.words.counted import counted, of_number
 
 if TYPE_CHECKING:
     from dao.tasks.anomaly import AnomalyTask

@@ -11,13 +11,14 @@ from numpy.typing import NDArray
 
 from dao.answers.card import ModelCard
 from dao.answers.checked import Outputs
+from dao.checkpoints import checkpoint
 from dao.errors import CheckpointError, reason_of
+from dao.files import manifest
 from dao.runtime.backends import Image
 from dao.structures import Prediction
 from dao.tasks import build
 from dao.tasks.base import Task
 from dao.tasks.deployable import as_arrays
-from dao.utils import checkpoint, manifest
 
 
 def pick_device(device: str | torch.device) -> torch.device:

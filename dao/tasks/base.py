@@ -25,7 +25,7 @@ from dao.errors import AnswerError, ConfigError, DataError, Problem
 from dao.preprocess.module import Preprocess
 from dao.structures import Batch, Prediction
 from dao.tasks.deployable import Deployable, as_arrays
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 __all__ = ["ModelCard", "Outputs", "Task", "as_arrays"]
 

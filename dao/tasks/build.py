@@ -10,15 +10,17 @@ from loguru import logger
 from torch import nn
 
 from dao.answers.card import plain_json
-from dao.config import Raw
-from dao.contracts import check_dataset, check_output
+from dao.checkpoints import checkpoint
+from dao.config.contracts import check_dataset, check_output
+from dao.config.reading import Raw
 from dao.dataloaders import survey
 from dao.errors import CheckpointError, ConfigError, Problem
+from dao.models import offline
 from dao.preprocess.module import Preprocess
+from dao.processes import dist
 from dao.register import Registers, to_plain
 from dao.tasks.base import ModelCard, Task
-from dao.utils import checkpoint, dist, offline
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 # what a model starts from, or is trained with
 WEIGHT_SOURCES = ("pretrained", "encoder_weights", "checkpoint_path", "teacher_path", "penalty_folder", "freeze")

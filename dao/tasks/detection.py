@@ -16,7 +16,7 @@ from dao.preprocess.module import Preprocess
 from dao.register import Registers
 from dao.structures import Batch, BoxTargets
 from dao.tasks.base import Task
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 
 @Registers.tasks.register("det")

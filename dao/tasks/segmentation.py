@@ -13,7 +13,7 @@ from dao.answers.segmentation import SegmentationAnswer, threshold_of
 from dao.answers.verdicts import least_float32
 from dao.errors import ConfigError, Problem
 from dao.losses.base import UNLABELLED
-from dao.mask_resampling import resize_masks
+from dao.preprocess.mask_resampling import resize_masks
 from dao.register import Registers
 from dao.structures import Batch
 from dao.tasks.base import Task

@@ -11,8 +11,11 @@ import torch
 from loguru import logger
 
 from dao.answers.operating import SET_BY
-from dao.config_merge import Raw, merge
+from dao.checkpoints import checkpoint
+from dao.config.merge import Raw, merge
 from dao.errors import DataError, Problem
+from dao.files import run_folder
+from dao.processes import dist
 from dao.register import Registers
 from dao.runtime.backends import backend_of, open_file
 from dao.structures import Sample, Unreadable
@@ -20,8 +23,7 @@ from dao.tasks import build
 from dao.tasks.backends import TorchBackend
 from dao.tasks.base import ModelCard
 from dao.trainers.base import BadPictures, plain
-from dao.utils import checkpoint, dist, run_folder
-from dao.utils.counted import of_number
+from dao.words.counted import of_number
 
 # what a stage takes over from the config that a checkpoint was trained with
 INHERITED = ("name", "type", "fullName", "preprocess", "limits", "model", "evaluator")

@@ -6,7 +6,7 @@ import os
 from typing import Any
 
 from dao.errors import ConfigError, Problem
-from dao.utils.counted import of_number
+from dao.words.counted import of_number
 
 
 def shared_paths(first: Any, second: Any) -> list[str]:

@@ -13,14 +13,14 @@ from typing import Any, ClassVar
 import torch
 from loguru import logger
 
-from dao import secret_values, signals
-from dao.config import Config, Raw
+from dao.config import secret_values
+from dao.config.reading import Config, Raw
 from dao.errors import AICoreError, DataError
+from dao.processes import dist, signals
 from dao.structures import Batch, Unreadable
 from dao.trainers.hooks.base import Hook
-from dao.utils import dist
-from dao.utils.counted import counted
-from dao.utils.printable import one_line
+from dao.words.counted import counted
+from dao.words.printable import one_line
 
 
 @dataclass(slots=True)

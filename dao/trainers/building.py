@@ -7,12 +7,15 @@ from typing import TYPE_CHECKING, Any
 
 from loguru import logger
 
-from dao.config import freeze
+from dao.checkpoints import checkpoint
+from dao.config.reading import freeze
 from dao.dataloaders.fingerprint import fingerprint
 from dao.dataloaders.inherited import left_over
 from dao.errors import ConfigError, Problem
 from dao.models.expected import preprocess_of
 from dao.preprocess.module import Preprocess
+from dao.processes import dist
+from dao.processes.seeding import mix
 from dao.register import Registers
 from dao.tasks import build
 from dao.tasks.base import Task
@@ -22,9 +25,7 @@ from dao.trainers.base import BadPictures, plain
 from dao.trainers.evaluation import answering_as_counted
 from dao.trainers.known_pictures import KnownPictures, require_every_class, say_unjudged
 from dao.trainers.update import GradientUpdate, NoUpdate, updates_per_epoch
-from dao.utils import checkpoint, dist
-from dao.utils.counted import counted, of_number
-from dao.utils.seeding import mix
+from dao.words.counted import counted, of_number
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal

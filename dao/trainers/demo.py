@@ -9,22 +9,22 @@ import numpy as np
 from loguru import logger
 from numpy.typing import NDArray
 
-from dao.config import Config, Raw
+from dao.config.reading import Config, Raw
+from dao.config.signature import out_of_limits
 from dao.errors import AnswerError, DataError, Problem
+from dao.files import run_folder
+from dao.loggers import logger as log
 from dao.preprocess.geometry import map_to_picture
 from dao.preprocess.settings import PreprocessSettings
 from dao.register import Registers
 from dao.runtime.predictor import Predictor
 from dao.runtime.results import ResultFolder
-from dao.signature import out_of_limits
 from dao.structures import Prediction, Sample, Unreadable
 from dao.tasks import build
 from dao.trainers.answering import complete_from_checkpoint, facts_as_configured, readable, stage_folder
 from dao.trainers.base import Options, Trainer, kept
-from dao.utils import logger as log
-from dao.utils import run_folder
-from dao.utils.counted import counted
-from dao.utils.printable import one_line
+from dao.words.counted import counted
+from dao.words.printable import one_line
 
 
 @Registers.trainers.register()

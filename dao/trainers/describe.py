@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from dao.processes import dist
 from dao.schedulers.base import in_epochs
 from dao.trainers.base import kept
-from dao.utils import dist
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
@@ -34,7 +34,7 @@ def describe(trainer: TrainVal) -> None:
     if tail := tail_of(trainer):
         logger.info("{}", tail)
     if trainer.options.detail and dist.is_main():
-        from dao.utils.summary import model_summary
+        from dao.trainers.summary import model_summary
 
         logger.info("\n{}", model_summary(model, trainer.preprocess))
         logger.info("resolved config:\n{}", json.dumps(kept(trainer.config), indent=2))

@@ -9,12 +9,16 @@ from typing import Any, Literal
 
 from loguru import logger
 
-from dao.config import Config, Raw
+from dao.checkpoints import checkpoint
+from dao.config.reading import Config, Raw
+from dao.config.signature import out_of_limits
 from dao.errors import ConfigError, Problem
 from dao.evaluators.headline import two_numbers
-from dao.preflight import check_same_data
+from dao.files import run_folder
+from dao.launch.preflight import check_same_data
+from dao.loggers import logger as log
+from dao.processes import dist
 from dao.register import Registers
-from dao.signature import out_of_limits
 from dao.tasks import build
 from dao.trainers import recalibrate, rehearsal
 from dao.trainers.answering import complete_from_checkpoint, is_exported, say_left_out, section_name, stage_folder
@@ -23,9 +27,7 @@ from dao.trainers.apart import refuse_judges
 from dao.trainers.base import BadPictures, Options, Trainer, kept, plain
 from dao.trainers.evaluation import Counted, answering_as_counted, to_device
 from dao.trainers.known_pictures import note_of_taught
-from dao.utils import checkpoint, dist, run_folder
-from dao.utils import logger as log
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 
 @Registers.trainers.register()

@@ -10,13 +10,16 @@ from typing import Any, Literal
 import numpy as np
 from loguru import logger
 
-from dao.config import Config, Raw
+from dao.checkpoints import checkpoint
+from dao.config.reading import Config, Raw
+from dao.config.signature import out_of_limits
 from dao.errors import ConfigError, ParityError, Problem
 from dao.evaluators.report import finite
 from dao.exporters.base import Exporter
+from dao.files import run_folder
+from dao.loggers import logger as log
 from dao.preprocess.tiling import windows
 from dao.register import Registers
-from dao.signature import out_of_limits
 from dao.structures import Sample
 from dao.tasks import build
 from dao.trainers.answering import (
@@ -29,9 +32,7 @@ from dao.trainers.answering import (
 from dao.trainers.base import Options, Trainer, kept
 from dao.trainers.pending import REFUTED, PendingFile
 from dao.trainers.proof import Proof
-from dao.utils import checkpoint, run_folder
-from dao.utils import logger as log
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 FURTHER = 256  # pictures that are looked at, beyond parity_images, for one in which the model finds something
 

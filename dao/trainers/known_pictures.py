@@ -13,7 +13,7 @@ from torch import Tensor
 from dao.dataloaders import content
 from dao.dataloaders.datasets.base import some
 from dao.errors import DataError
-from dao.utils.counted import counted, of_number
+from dao.words.counted import counted, of_number
 
 SHOWN = 3  # pairs that a warning names
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from dao import failures
 from dao.errors import RunError
-from dao.utils import atomic
+from dao.files import atomic
+from dao.processes import failures
 
 REFUTED = ".failed"
 

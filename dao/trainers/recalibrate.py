@@ -11,11 +11,12 @@ from typing import Any
 from loguru import logger
 
 from dao.answers.operating import SET_BY
+from dao.checkpoints import checkpoint
 from dao.errors import ConfigError, Problem
+from dao.files import run_folder
 from dao.register import Registers
 from dao.structures import Batch
 from dao.tasks.base import Task
-from dao.utils import checkpoint, run_folder
 
 
 def refuse_contradiction(config: Any, facts: Mapping[str, Any]) -> None:

@@ -13,18 +13,18 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from dao import config as config_module
-from dao import failures
-from dao.config import Raw
+from dao.config import reading
+from dao.config.reading import Raw
+from dao.config.signature import config_parameters
 from dao.errors import RunError
+from dao.loggers import logger as log
+from dao.processes import failures
 from dao.register import Registers
-from dao.signature import config_parameters
 from dao.trainers.base import Options, Trainer
 from dao.trainers.evaluation import to_device
 from dao.trainers.hooks.console import memory_gib
 from dao.trainers.update import GradientUpdate
-from dao.utils import logger as log
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 if TYPE_CHECKING:
     from dao.trainers.eval import Eval
@@ -42,7 +42,7 @@ def rehearse(raw: Raw, device: torch.device) -> str:
     with tempfile.TemporaryDirectory(prefix="check-") as folder:
         quiet = quieted(raw, folder)
         trainer: Trainer = Registers.trainers.build(
-            quiet["trainer"], "trainer", config=config_module.freeze(quiet), options=Options(device)
+            quiet["trainer"], "trainer", config=reading.freeze(quiet), options=Options(device)
         )
         log.to_terminal(level="WARNING")  # a run's own lines would say that it has begun
         try:

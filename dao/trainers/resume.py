@@ -12,14 +12,16 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dao.answers.operating import SET_BY
+from dao.checkpoints import checkpoint
 from dao.dataloaders import fingerprint
 from dao.errors import CheckpointError, RunError
+from dao.files import run_folder
+from dao.processes import dist
 from dao.tasks import build
 from dao.trainers import strategies
 from dao.trainers.base import kept
 from dao.trainers.evaluation import answering_as_counted
 from dao.trainers.update import updates_per_epoch
-from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
     from dao.trainers.hooks.base import Hook
@@ -84,7 +86,7 @@ def _load_or_previous(path: Path) -> dict[str, Any]:
 
 
 def content_of(trainer: TrainVal) -> dict[str, Any]:
-    """All that is needed to go on, or to answer, as plain values and tensors; see `dao.utils.checkpoint`."""
+    """All that is needed to go on, or to answer, as plain values and tensors; see `dao.checkpoints.checkpoint`."""
     done = trainer.iter + 1 >= trainer.iters_per_epoch
     return {
         "model": strategies.full_weights(trainer),

@@ -17,9 +17,9 @@ from dao.errors import ConfigError, Problem
 from dao.models.pretrained import freeze_modules
 from dao.models.stages import recompute
 from dao.models.sync_bn import synchronised
+from dao.processes import dist
 from dao.trainers.base import plain
 from dao.trainers.update import GradientUpdate, amp_dtype
-from dao.utils import dist
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
@@ -56,7 +56,7 @@ def _synchronised(trainer: TrainVal, net: nn.Module) -> nn.Module:
 
 def shard(trainer: TrainVal, model: nn.Module) -> nn.Module:
     """A copy of the model to be trained, in shares. The optimizer is made for its parameters, so it comes first."""
-    from dao.utils import sharding
+    from dao.trainers import sharding
 
     net = copy.deepcopy(model.cpu())  # sharding brings it to the device stage by stage
     if trainer.sync_bn:
@@ -69,7 +69,7 @@ def shard(trainer: TrainVal, model: nn.Module) -> nn.Module:
 def spread_weights(trainer: TrainVal) -> None:
     """The model was given other weights: what is trained in shares gets them as well."""
     if trainer.sharded:
-        from dao.utils import sharding
+        from dao.trainers import sharding
 
         sharding.load_model(trainer.trained, trainer.task.model.state_dict())
 
@@ -78,7 +78,7 @@ def full_weights(trainer: TrainVal) -> dict[str, Any]:
     """The trained weights, whole; where they are trained in shares every process must ask."""
     if not trainer.sharded:
         return trainer.task.model.state_dict()
-    from dao.utils import sharding
+    from dao.trainers import sharding
 
     return sharding.whole(trainer.trained.state_dict())
 
@@ -114,7 +114,7 @@ def refuse_for_phases(trainer: TrainVal, setting: str) -> None:
 
 def refuse_with_shares(trainer: TrainVal) -> None:
     """Raise ConfigError for settings that do not go together with fsdp, on however many processes."""
-    from dao.utils import sharding
+    from dao.trainers import sharding
 
     refuse_for_phases(trainer, "fsdp")
     half = amp_dtype(trainer.device) if trainer.amp else None

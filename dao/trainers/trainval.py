@@ -11,12 +11,18 @@ from typing import Any, Literal
 import torch
 from loguru import logger
 
-from dao.config import Config
+from dao.checkpoints import checkpoint
+from dao.checkpoints.saver import Saver
+from dao.config.reading import Config
+from dao.config.signature import out_of_limits
 from dao.errors import Problem
-from dao.preflight import check_same_data
+from dao.files import run_folder
+from dao.launch.preflight import check_same_data
+from dao.loggers import logger as log
+from dao.processes import dist
+from dao.processes.seeding import seed_everything
 from dao.register import Registers
 from dao.schedulers.base import part_of_run
-from dao.signature import out_of_limits
 from dao.structures import Batch
 from dao.tasks.base import Task
 from dao.trainers import building, rehearsal, strategies
@@ -30,10 +36,6 @@ from dao.trainers.hooks.checkpoint import LatestCheckpoint
 from dao.trainers.hooks.guard import NonFiniteGuard
 from dao.trainers.known_pictures import KnownPictures
 from dao.trainers.update import GradientUpdate, NoUpdate, Update, is_update_iter
-from dao.utils import checkpoint, dist, run_folder
-from dao.utils import logger as log
-from dao.utils.saver import Saver
-from dao.utils.seeding import seed_everything
 
 INFINITY = float("inf")
 

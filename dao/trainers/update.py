@@ -71,7 +71,7 @@ class GradientUpdate:
     net: the module that is trained (perhaps wrapped for DDP); accumulate: iterations per weight update, their mean
     gradient is taken, also in a short last window; clip_norm: largest total gradient norm, None for no clipping;
     amp: bfloat16 on CPUs and on GPUs that have it, float16 with loss scaling elsewhere.
-    sharded: whether the net is one of `dao.utils.sharding`; its state is whole all the same, and asked for by all.
+    sharded: whether the net is one of `dao.trainers.sharding`; its state is whole all the same, and asked for by all.
     """
 
     def __init__(
@@ -96,7 +96,7 @@ class GradientUpdate:
 
     def sync(self, i: int, iters: int) -> AbstractContextManager[Any]:
         if self.sharded:
-            from dao.utils import sharding
+            from dao.trainers import sharding
 
             sharding.sync_gradients(self.net, is_update_iter(i, iters, self.accumulate))
         wrapped = isinstance(self.net, nn.parallel.DistributedDataParallel)
@@ -121,14 +121,14 @@ class GradientUpdate:
     def state_dict(self) -> dict[str, Any]:
         state = self.optimizer.state_dict()
         if self.sharded:
-            from dao.utils import sharding
+            from dao.trainers import sharding
 
             state = sharding.whole(state)
         return {"optimizer": state, "scaler": self.scaler.state_dict()}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         if self.sharded:
-            from dao.utils import sharding
+            from dao.trainers import sharding
 
             sharding.load_optimizer(self.optimizer, state["optimizer"])
         else:

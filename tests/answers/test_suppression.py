@@ -6,7 +6,7 @@ import torch
 
 from dao.answers.suppression import AnswerSettings, chosen, corners
 from dao.models.detection.answers import choose
-from dao.utils.boxes import cxcywh_to_xyxy
+from dao.models.detection.boxes import cxcywh_to_xyxy
 
 
 def dense(seed, count=400, classes=3, side=96):

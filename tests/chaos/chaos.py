@@ -140,8 +140,8 @@ class Chaos:
                 sys.exit(f"{name} fell by itself:\n{said.read_text()[-3000:]}")
 
     def same_as_whole(self, name: str, devices: int) -> bool:
-        from dao.utils import checkpoint
-        from dao.verify_resume import COMPARED, differences
+        from dao.checkpoints import checkpoint
+        from dao.commands.verify_resume import COMPARED, differences
 
         both = [checkpoint.load(self.latest(n)) for n in (f"whole{devices}", name)]
         found = list(differences(*({key: content[key] for key in COMPARED} for content in both)))
@@ -152,7 +152,7 @@ class Chaos:
 
     def latest(self, name: str) -> Path:
         """A run that is struck before its first checkpoint begins anew, in a folder beside."""
-        from dao.utils import run_folder
+        from dao.files import run_folder
 
         found = run_folder.newest_run(self.folder / "runs", name) or self.folder / "runs" / name
         return found / "checkpoints" / "latest.ckpt"

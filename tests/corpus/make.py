@@ -3,7 +3,7 @@
     python -m tests.corpus.make tests/corpus/format-1
     python -m tests.corpus.make tests/corpus/format-1 onnx    # exported files of the same models, beside them
 
-Run once a format (`dao.utils.checkpoint.FORMAT`), never again for one that exists: later versions must read what an
+Run once a format (`dao.checkpoints.checkpoint.FORMAT`), never again for one that exists: later versions must read what an
 earlier one wrote. Weights follow a short pattern, so that a packed file has a few kilobytes.
 """
 
@@ -71,7 +71,7 @@ def said(prediction: Any) -> dict[str, Any]:
 def write(folder: Path) -> None:
     """All of it, into a folder that does not exist yet."""
     import dao.register
-    from dao.utils import checkpoint
+    from dao.checkpoints import checkpoint
 
     dao.register.import_all_modules_for_register()
     folder.mkdir(parents=True)

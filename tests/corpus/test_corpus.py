@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from dao.checkpoints import checkpoint
 from dao.errors import CheckpointError
 from dao.predictor import Predictor
-from dao.utils import checkpoint
 from tests.corpus.make import picture, said
 
 HERE = Path(__file__).parent

@@ -43,7 +43,7 @@ def test_what_belongs_together_is_no_matter(training, judging):
 
 
 def test_a_check_lists_it_of_every_set_that_judges():
-    from dao.check import inherited
+    from dao.commands.check import inherited
 
     judges = {"calibration.dataloader.dataset": SAMPLES, "evaluator.dataloader.dataset": SAMPLES}
     notes = inherited({"dataloader.dataset": MINE, **judges, "images": SAMPLES})

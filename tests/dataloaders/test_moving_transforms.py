@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from dao import schema
+from dao.config import schema
 from dao.dataloaders.sample_transforms import Around
 from dao.dataloaders.transforms import build_transforms, moving_problems
 from dao.register import Registers, import_all_modules_for_register

@@ -10,7 +10,7 @@ import torch
 from dao.dataloaders.pictures import TrainingPictures
 from dao.errors import DataError
 from dao.preprocess import Preprocess
-from dao.utils import dist
+from dao.processes import dist
 
 
 @pytest.fixture

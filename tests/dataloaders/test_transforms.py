@@ -10,12 +10,12 @@ import albumentations as A
 import numpy as np
 import pytest
 
+from dao.config.signature import check_type, config_parameters
 from dao.dataloaders import transforms as T
 from dao.dataloaders.own_transforms import GrayToRGB, HistogramStretch, Letterbox
 from dao.errors import ConfigError
 from dao.preprocess import Preprocess
 from dao.register import Registers, to_plain
-from dao.signature import check_type, config_parameters
 from dao.structures import Sample
 
 WHERE = "dataloader.dataset.transforms"

@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import main
+from dao.checkpoints import checkpoint
 from dao.predictor import Predictor
-from dao.utils import checkpoint
 
 KINDS = ("bright", "dark")  # as conftest.py makes them
 

@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 import main
+from dao.checkpoints import checkpoint
 from dao.dataloaders.datasets.anomaly import MVTecDataset
 from dao.predictor import Predictor
-from dao.utils import checkpoint
 
 
 def run(*argv):

@@ -60,7 +60,7 @@ def test_stopped_after_an_epoch_and_resumed_equals_uninterrupted(tiny_det_config
     """With mosaic and mixup, which draw other pictures, and the L1 of the last epoch."""
     import torch
 
-    from dao.utils import checkpoint
+    from dao.checkpoints import checkpoint
 
     changes = {"trainer.kwargs.test_after_train": False, "trainer.kwargs.max_epochs": 3, "trainer.kwargs.ema": True}
     whole = write_config(tiny_det_config, {**changes, "name": "whole", "dataloader.kwargs.cache": True}, "whole.json")

@@ -10,8 +10,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from dao.utils import checkpoint
-from dao.verify_resume import COMPARED, differences
+from dao.checkpoints import checkpoint
+from dao.commands.verify_resume import COMPARED, differences
 
 ROOT = Path(__file__).parents[2]
 GIVE_UP = 300

@@ -11,10 +11,11 @@ import pytest
 import torch
 
 import main
+from dao.checkpoints import checkpoint
+from dao.commands.verify_resume import COMPARED, differences
 from dao.errors import CheckpointError, RunError
+from dao.files import run_folder
 from dao.trainers.hooks.evaluate import Evaluate
-from dao.utils import checkpoint, run_folder
-from dao.verify_resume import COMPARED, differences
 
 ROOT = Path(__file__).parents[2]
 STOPPED = 143

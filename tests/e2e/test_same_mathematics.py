@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dao.utils import checkpoint
+from dao.checkpoints import checkpoint
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,7 +17,7 @@ WITNESS = '''
 import json
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
-from dao.utils import dist
+from dao.processes import dist
 
 
 @Registers.hooks.register()

@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 
 import main
+from dao.checkpoints import checkpoint
 from dao.predictor import Predictor
-from dao.utils import checkpoint
 
 
 def run(*argv):

@@ -17,8 +17,8 @@ import pytest
 import torch
 
 import main
+from dao.checkpoints import checkpoint
 from dao.predictor import Predictor
-from dao.utils import checkpoint
 
 ROOT = Path(__file__).parents[2]
 

@@ -7,8 +7,9 @@ import signal
 import pytest
 
 import main
+from dao.checkpoints import checkpoint
 from dao.dataloaders.datasets.base import ImageDataset
-from dao.utils import checkpoint, run_folder
+from dao.files import run_folder
 
 
 def run(*argv):
@@ -18,7 +19,7 @@ def run(*argv):
 @pytest.fixture(autouse=True)
 def own_handlers():
     """The handlers that stood before are put back."""
-    from dao import signals
+    from dao.processes import signals
 
     before = {number: signal.getsignal(number) for number in signals.STOPPING}
     yield

@@ -6,8 +6,8 @@ import pytest
 import torch
 
 import main
-from dao.utils import checkpoint
-from dao.verify_resume import COMPARED, differences
+from dao.checkpoints import checkpoint
+from dao.commands.verify_resume import COMPARED, differences
 
 STOPPED = 143
 QUIET = {"trainer.kwargs.test_after_train": False, "trainer.kwargs.log_interval": 1}

@@ -6,8 +6,8 @@ from sklearn import metrics as sk
 
 from dao.errors import ConfigError, DataError, RunError
 from dao.evaluators.classification import ClsEvaluator
+from dao.processes import dist
 from dao.register import Registers
-from dao.utils import dist
 
 CLASSES = ["good", "dent", "hole", "never", "stain"]
 

@@ -7,15 +7,15 @@ import onnx
 import pytest
 import torch
 
-from dao import schema
+from dao.config import schema
 from dao.errors import CheckpointError, ConfigError, DataError
 from dao.exporters.onnx import OnnxExporter
 from dao.exporters.torch_export import TorchExporter
+from dao.files import manifest
 from dao.models.classification.timm_classifier import timm_classifier
 from dao.predictor import OnnxBackend, Predictor, TorchBackend
 from dao.preprocess import Preprocess
 from dao.tasks.classification import ClassificationTask
-from dao.utils import manifest
 
 CPU = torch.device("cpu")
 

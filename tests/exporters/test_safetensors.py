@@ -9,10 +9,10 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 import main
+from dao.checkpoints import checkpoint
 from dao.errors import CheckpointError
 from dao.models.classification.timm_classifier import timm_classifier
 from dao.predictor import Predictor
-from dao.utils import checkpoint
 
 
 def run(*argv):

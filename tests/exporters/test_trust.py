@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 
+from dao.checkpoints import checkpoint
 from dao.errors import CheckpointError
 from dao.exporters.torch_export import TorchExporter
 from dao.models.classification.timm_classifier import timm_classifier
 from dao.predictor import Predictor, TorchExportBackend
 from dao.preprocess import Preprocess
 from dao.tasks.classification import ClassificationTask
-from dao.utils import checkpoint
 
 CPU = torch.device("cpu")
 

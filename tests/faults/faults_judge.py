@@ -49,8 +49,8 @@ def wrong_words(code: int, said: str, fault: Fault) -> list[str]:
 
 def torn(folder: Path) -> Iterator[str]:
     """Files under their final names that are not whole."""
+    from dao.checkpoints import checkpoint
     from dao.errors import CheckpointError
-    from dao.utils import checkpoint
 
     for path in shown(folder):
         try:
@@ -71,8 +71,8 @@ def shown(folder: Path) -> Iterator[Path]:
 
 def fingerprint(run: Path) -> dict[str, Any]:
     """What a run came to, in numbers that any changed bit changes."""
-    from dao.utils import checkpoint
-    from dao.verify_resume import COMPARED
+    from dao.checkpoints import checkpoint
+    from dao.commands.verify_resume import COMPARED
 
     content = checkpoint.load(run / "checkpoints" / "latest.ckpt")
     return {key: checkpoint.checksum(content[key]) for key in COMPARED}

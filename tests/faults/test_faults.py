@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from dao.utils import checkpoint
+from dao.checkpoints import checkpoint
 
 HERE = Path(__file__).parent
 sys.path.insert(0, str(HERE))
@@ -73,8 +73,8 @@ def test_a_few_faults_of_each_kind_lose_nothing(tmp_path):
 
 
 def test_configs_of_all_tasks_are_whole(tmp_path):
+    from dao.config.schema import validate
     from dao.register import import_all_modules_for_register
-    from dao.schema import validate
 
     import_all_modules_for_register()
     for task in faults_sets.TASKS:

@@ -134,8 +134,8 @@ def config_targets(folder: Path) -> list[Target]:
     """A config as JSON and as YAML, read and validated."""
     import yaml
 
-    from dao import config
-    from dao.schema import validate
+    from dao.config import reading as config
+    from dao.config.schema import validate
 
     content = {
         "name": "x", "type": "cls", "trainer": {"type": "TrainVal", "kwargs": {"max_epochs": 2, "log_dir": "runs"}},
@@ -160,12 +160,12 @@ def model_targets(folder: Path) -> list[Target]:
     import numpy as np
     import torch
 
+    from dao.checkpoints import checkpoint
     from dao.exporters.onnx import OnnxExporter
     from dao.exporters.safetensors import SafetensorsExporter
     from dao.predictor import Predictor
     from dao.preprocess import Preprocess
     from dao.tasks import build
-    from dao.utils import checkpoint
 
     torch.manual_seed(0)
     raw = {"type": "cls", "name": "x", "model": {"type": "TimmClassifier", "kwargs": {"model_name": "test_resnet"}}}
@@ -203,7 +203,7 @@ def inside_targets(folder: Path, content: dict[str, Any], answer: Callable[[Path
     from safetensors import safe_open
     from safetensors.torch import save_file
 
-    from dao.utils import checkpoint
+    from dao.checkpoints import checkpoint
 
     inside, card = folder / "content.json", folder / "card.json"
     plain = {key: value for key, value in content.items() if key != "model"}

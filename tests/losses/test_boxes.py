@@ -5,7 +5,7 @@ import torch
 from torchvision.ops import box_iou, generalized_box_iou_loss
 
 from dao.losses.boxes import box_loss
-from dao.utils.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
+from dao.models.detection.boxes import cxcywh_to_xyxy, xyxy_to_cxcywh
 
 
 def pairs():

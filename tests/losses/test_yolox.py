@@ -7,10 +7,10 @@ from torch.nn.functional import binary_cross_entropy_with_logits as bce
 from dao.losses.simota import assign
 from dao.losses.weighted_sum import build_loss
 from dao.losses.yolox import YOLOXLoss, raw_boxes
+from dao.models.detection.boxes import cxcywh_to_xyxy
 from dao.models.detection.head import DenseOutput, positions
 from dao.register import Registers
 from dao.structures import BoxTargets
-from dao.utils.boxes import cxcywh_to_xyxy
 
 K = 3
 

@@ -9,7 +9,7 @@ import torch
 from loguru import logger
 from torchvision.models import list_models
 
-from dao.config import freeze
+from dao.config.reading import freeze
 from dao.models.expected import preprocess_of
 from dao.preprocess import Preprocess
 from dao.register import Registers, import_all_modules_for_register

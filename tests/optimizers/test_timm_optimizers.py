@@ -8,10 +8,10 @@ import torch
 from timm.optim import create_optimizer_v2, list_optimizers
 from torch import nn
 
+from dao.config.signature import check_kwargs, config_parameters
 from dao.errors import ConfigError
 from dao.optimizers.timm_optimizers import available_optimizers, make_factory, plain_annotation
 from dao.register import Registers
-from dao.signature import check_kwargs, config_parameters
 
 MISSING_EXTRAS = ("bnb", "fused")  # bitsandbytes, apex
 SECOND_ORDER = {"adahessian"}

@@ -145,7 +145,7 @@ def test_a_batch_without_pictures_teaches_nothing_and_moves_no_statistics(monkey
     batch = Batch(torch.zeros(0, 3, 32, 32, dtype=torch.uint8), None, [], [], [])
     assert task.training_step(batch) == {}  # one process leaves it out
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    monkeypatch.setattr("dao.utils.dist.world_size", lambda: 2)
+    monkeypatch.setattr("dao.processes.dist.world_size", lambda: 2)
     losses = task.training_step(batch)
     losses["loss"].backward()
     assert losses["loss"] == 0 and all(torch.equal(value, before[name]) for name, value in model.state_dict().items())

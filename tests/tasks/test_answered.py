@@ -9,13 +9,13 @@ import torch
 import dao.register
 import main
 from dao.answers import checked
+from dao.checkpoints import checkpoint
 from dao.errors import AnswerError, CheckpointError
 from dao.models.detection.answers import AnswerSettings, choose, not_finite
 from dao.predictor import Predictor
 from dao.preprocess import Preprocess
 from dao.structures import AnomalyTruth, Batch
 from dao.tasks import build
-from dao.utils import checkpoint
 
 BACKBONE = {"type": "TimmFeatures", "kwargs": {"model_name": "mobilenetv3_small_050"}}
 SECTIONS = {
@@ -289,7 +289,7 @@ def test_what_the_other_processes_left_out_counts_against_the_share_too(
 ):
     """Two of twelve, one in each of two processes: neither alone is more than a tenth."""
     from dao.answers.classification import ClassificationAnswer
-    from dao.utils import dist
+    from dao.processes import dist
 
     path, real, calls = ckpt(), ClassificationAnswer.checked.__func__, []
 

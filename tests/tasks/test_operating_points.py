@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 import main
+from dao.checkpoints import checkpoint
 from dao.errors import ConfigError
 from dao.evaluators import anomaly_report, confusion, detection_report, report, seg_report
 from dao.models.anomaly.base import AnomalyModel
@@ -22,7 +23,6 @@ from dao.preprocess import Preprocess
 from dao.register import Registers, import_all_modules_for_register
 from dao.structures import AnomalyTruth, Batch
 from dao.tasks import build
-from dao.utils import checkpoint
 
 HW = (40, 48)
 GROUND = 60

@@ -10,10 +10,10 @@ from types import SimpleNamespace
 import pytest
 import torch.distributed as torch_dist
 
-from dao import heartbeat, preflight
 from dao.dataloaders.datasets.base import Record
 from dao.errors import ConfigError, RunError
-from dao.utils import dist
+from dao.launch import preflight
+from dao.processes import dist, heartbeat
 
 HOST = "127.0.0.1"
 

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from dao.dataloaders.annotations.structures import AnnotatedObject, Annotations
-from dao.utils import atomic
-from dao.utils.counted import of_one
+from dao.files import atomic
+from dao.words.counted import of_one
 
 
 @dataclass(frozen=True, slots=True)

@@ -26,7 +26,7 @@ from dao.images.image_io import read_image
 from dao.images.listing import find_images
 from dao.register import Registers
 from dao.structures import Sample
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 BAD = "bad"
 CLASSES = [GOOD, BAD]

@@ -17,7 +17,7 @@ from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.images.files import read_file
 from dao.images.image_io import read_image
 from dao.structures import Sample
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 ALL = "all"  # in the place of a split: every picture, whatever split it belongs to
 MAX_LISTED = 10  # how many offending names a message shows

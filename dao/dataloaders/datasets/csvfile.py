@@ -30,7 +30,7 @@ from dao.dataloaders.datasets.base import (
 from dao.dataloaders.guard import noting, reading
 from dao.errors import DataError, Problem, nearest
 from dao.register import Registers
-from dao.utils.counted import counted, of_number
+from dao.words.counted import counted, of_number
 
 OF_FILES = ("image_column", "mask_column", "group_column")  # whose cells may be bytes that are no UTF-8
 NEVER_EMPTY = ("image_column", "label_column")  # whose absence is said where rows are read

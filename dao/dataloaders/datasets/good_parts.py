@@ -8,13 +8,13 @@ from loguru import logger
 
 from dao.dataloaders.datasets.base import some
 from dao.errors import DataError
-from dao.utils.good_names import good_names
+from dao.words.good_names import good_names
 
 GOOD = "good"  # what good pictures are called in reports and cards, whatever the data calls them
 
 
 def known_good(names: Iterable[str], origin: str, what: str) -> str | None:
-    """The one of these names that means a good part (dao/utils/good_names.py); None where there is none.
+    """The one of these names that means a good part (dao/words/good_names.py); None where there is none.
 
     what: "folder" or "label", for the message. Raises DataError where several mean it.
     """

@@ -22,7 +22,7 @@ from dao.dataloaders.guard import reading
 from dao.errors import DataError, Problem
 from dao.images.image_io import read_hw
 from dao.register import Registers
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 
 class AnnotatedSegmentation(SegDataset):

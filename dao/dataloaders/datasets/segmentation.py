@@ -16,7 +16,7 @@ from dao.dataloaders.datasets.masks import IGNORE, Mask, MaskCodec, read_raw_mas
 from dao.errors import ConfigError, DataError, Problem, nearest
 from dao.images.image_io import read_hw, read_image
 from dao.structures import Sample
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 BACKGROUND = "background"
 LOOKED_AT = 24  # masks that are read at the start, spread over the set, to see whether the settings can be right

@@ -28,8 +28,8 @@ from dao.models.anomaly.pdn import (
 )  # fmt: skip
 from dao.models.anomaly.pdn_teacher import Teacher, load_teacher
 from dao.models.expected import timm_weights
+from dao.processes import dist
 from dao.register import Registers
-from dao.utils import dist
 
 LOW, HIGH = 0.9, 0.995  # quantiles of good places' distances, by which both maps are brought to one scale
 SCALE = 0.1  # what lies between the two becomes this much of the map

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from dao.errors import ConfigError, Problem, nearest
 from dao.models.folding import fold_batch_norms
 from dao.models.pretrained import download, load_local_weights, refuse_hub
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 PIXELS_AT_ONCE = 8 * 224 * 224  # on a CPU: what more pictures at once would need falls out of its cache
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Tensor
 
-from dao.utils import dist
+from dao.processes import dist
 
 POSITIONS_AT_ONCE = 256  # worked on together: what they need stays in the processor's cache
 PICTURES_AT_ONCE = 32  # all sums are read and written once for so many pictures: memory traffic is what the pass costs

@@ -16,9 +16,9 @@ from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.features import FeatureExtractor
 from dao.models.anomaly.gaussian import PICTURES_AT_ONCE, StreamedGaussians, mahalanobis, whitening
 from dao.models.expected import timm_weights
+from dao.processes import dist
+from dao.processes.gather import processes_here
 from dao.register import Registers
-from dao.utils import dist
-from dao.utils.gather import processes_here
 
 EPSILON = 0.01  # on the covariance's diagonal, the paper's
 SIGMA = 4.0  # pixels of the model's input, the paper's

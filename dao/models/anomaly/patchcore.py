@@ -20,10 +20,10 @@ from dao.models.anomaly.base import TINY, AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.coreset import greedy_k_centre
 from dao.models.anomaly.features import FeatureExtractor
 from dao.models.expected import timm_weights
+from dao.processes import dist
+from dao.processes.gather import from_main, processes_here, rows_on_main
 from dao.register import Registers
-from dao.utils import dist
-from dao.utils.counted import counted
-from dao.utils.gather import from_main, processes_here, rows_on_main
+from dao.words.counted import counted
 
 SIGMA = 4.0  # pixels of the model's input, the paper's
 DISTORTION = 0.9  # of the random projection in which the coreset is chosen, the authors' setting

@@ -10,12 +10,13 @@ import torch
 from loguru import logger
 from torch import Tensor, nn
 
+from dao.checkpoints import checkpoint
 from dao.errors import CheckpointError, ConfigError, Problem
 from dao.models.anomaly.base import TINY, Pictures
 from dao.models.anomaly.features import FeatureExtractor
 from dao.models.anomaly.pdn import CHANNELS, PDN, described, resized
-from dao.utils import checkpoint, dist
-from dao.utils.counted import counted
+from dao.processes import dist
+from dao.words.counted import counted
 
 ENLARGED = 2  # the network that is distilled sees pictures so many times larger, as in the paper
 FLOOR = 1e-3  # of the usual deviation, the least that a channel is divided by: one may be silent on all pictures

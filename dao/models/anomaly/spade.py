@@ -15,10 +15,10 @@ from dao.errors import ConfigError, DataError, Problem
 from dao.models.anomaly.base import AnomalyModel, Smoothing, same_size
 from dao.models.anomaly.features import FeatureExtractor
 from dao.models.expected import timm_weights
+from dao.processes import dist
+from dao.processes.gather import from_main, processes_here, rows_on_main
 from dao.register import Registers
-from dao.utils import dist
-from dao.utils.counted import counted
-from dao.utils.gather import from_main, processes_here, rows_on_main
+from dao.words.counted import counted
 
 SIGMA = 4.0  # pixels of the model's input, the paper's
 CHUNK = 2**24  # distances that are held at once, 64 MiB, in a batch of

@@ -13,6 +13,7 @@ from torchvision.models import detection as zoo
 from torchvision.models import get_model, get_model_weights, list_models
 from torchvision.models.detection.image_list import ImageList
 
+from dao.checkpoints import checkpoint
 from dao.errors import ConfigError, Problem, nearest
 from dao.models.detection import torchvision_stages as stages
 from dao.models.detection.answers import Answers, AnswerSettings, check_answers, not_finite
@@ -20,7 +21,6 @@ from dao.models.expected import Settings, starts_trained
 from dao.models.pretrained import download, freeze_modules, load_local_weights
 from dao.register import Registers
 from dao.structures import BoxTargets
-from dao.utils import checkpoint
 
 BACKGROUND_FIRST = (zoo.FasterRCNN, zoo.ssd.SSD)  # families whose class 0 is "nothing"
 MASKS_OR_POINTS = ("maskrcnn", "keypointrcnn")

@@ -9,17 +9,17 @@ import torch
 from loguru import logger
 from torch import Tensor, nn
 
+from dao.checkpoints import checkpoint
 from dao.errors import CheckpointError, ConfigError, Problem
 from dao.models.detection.answers import Answers, AnswerSettings, check_answers, choose, not_finite
+from dao.models.detection.boxes import cxcywh_to_xyxy
 from dao.models.detection.darknet import CSPDarknet, Darknet53
 from dao.models.detection.head import DecoupledHead, DenseOutput
 from dao.models.detection.necks import FPN, PAFPN
 from dao.models.expected import Settings, starts_trained
 from dao.models.pretrained import freeze_modules, load_local_weights
 from dao.register import Registers
-from dao.utils import checkpoint
-from dao.utils.boxes import cxcywh_to_xyxy
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 Size = Literal["nano", "tiny", "s", "m", "l", "x"]
 # depth and width factors, table 3 and section 2.2 of the paper

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from dao.config.signature import out_of_limits
 from dao.errors import Problem
-from dao.signature import out_of_limits
 
 if TYPE_CHECKING:
     from dao.trainers.base import Trainer

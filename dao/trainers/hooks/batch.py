@@ -10,10 +10,10 @@ import torch
 from loguru import logger
 
 from dao.errors import ConfigError, Problem
+from dao.processes.seeding import mix
 from dao.register import Registers
 from dao.tasks import build
 from dao.trainers.hooks.base import Hook
-from dao.utils.seeding import mix
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal
@@ -123,7 +123,7 @@ class SwitchLoss(Hook):
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:
         """The section as if it stood in its own place."""
-        from dao.schema import section_problems
+        from dao.config.schema import section_problems
 
         early = [Problem(f"{where}.epoch", f"must be at least 1, got {kwargs['epoch']}")] if kwargs["epoch"] < 1 else []
         return early + section_problems("loss", kwargs["loss"], f"{where}.loss")

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Literal
 from loguru import logger
 
 from dao.errors import ConfigError, Problem, nearest
+from dao.processes import dist
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
-from dao.utils import dist
 
 if TYPE_CHECKING:
     from dao.evaluators.base import Evaluator

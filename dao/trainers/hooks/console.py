@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 import torch
 from loguru import logger
 
+from dao.processes import dist
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
-from dao.utils import dist
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal

@@ -10,14 +10,16 @@ from typing import TYPE_CHECKING, Any
 from loguru import logger
 
 from dao.answers.operating import SET_BY
+from dao.checkpoints import checkpoint
 from dao.evaluators.headline import two_numbers
+from dao.files import run_folder
+from dao.processes import dist
 from dao.register import Registers
 from dao.structures import Batch
 from dao.tasks import build
 from dao.trainers.evaluation import evaluate
 from dao.trainers.hooks.base import Hook
 from dao.trainers.hooks.checkpoint import mode_of, named
-from dao.utils import checkpoint, dist, run_folder
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal

@@ -8,10 +8,10 @@ from loguru import logger
 from torch import Tensor
 
 from dao.dataloaders import fingerprint
+from dao.processes import dist
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
-from dao.utils import dist
-from dao.utils.counted import counted
+from dao.words.counted import counted
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal

@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING
 
 from loguru import logger
 
+from dao.processes.cores import usable_cores
 from dao.register import Registers
 from dao.trainers.hooks.base import Hook
-from dao.utils.cores import usable_cores
 
 if TYPE_CHECKING:
     from dao.trainers.trainval import TrainVal

@@ -169,8 +169,8 @@ def test_a_process_without_pictures_has_the_same_gaussians(monkeypatch):
     shape = tuple(sums.sums.shape)
     sums._add_waiting()
     parts = iter([sums.count, sums.sums, *sums.products])
-    monkeypatch.setattr("dao.utils.dist.all_gather_object", lambda own: [own, shape])
-    monkeypatch.setattr("dao.utils.dist.all_reduce_sum", lambda own: own.add_(next(parts)))
+    monkeypatch.setattr("dao.processes.dist.all_gather_object", lambda own: [own, shape])
+    monkeypatch.setattr("dao.processes.dist.all_reduce_sum", lambda own: own.add_(next(parts)))
     model = padim()
     model.fit()
     monkeypatch.undo()
@@ -179,7 +179,7 @@ def test_a_process_without_pictures_has_the_same_gaussians(monkeypatch):
 
 
 def test_pictures_for_nobody_are_one_message(monkeypatch):
-    monkeypatch.setattr("dao.utils.dist.all_gather_object", lambda own: [own, None])
+    monkeypatch.setattr("dao.processes.dist.all_gather_object", lambda own: [own, None])
     with pytest.raises(DataError, match="at least 2"):
         padim().fit()
 

@@ -10,8 +10,8 @@ from loguru import logger
 
 from dao.errors import CheckpointError, ConfigError
 from dao.models.detection.answers import AnswerSettings
+from dao.models.detection.boxes import cxcywh_to_xyxy
 from dao.models.detection.layers import ConvBnAct, Focus, SPPBottleneck
-from dao.utils.boxes import cxcywh_to_xyxy
 
 SHARED = Path(__file__).resolve().parents[3].parent / "shared"
 REFERENCE = SHARED / "reference/yolox_state_dicts.json"
@@ -215,7 +215,7 @@ def test_unfit_backbones_are_refused(build, backbone, message):
 
 
 def test_settings_are_checked_before_anything_starts(registered):
-    from dao.schema import validate
+    from dao.config.schema import validate
 
     def problems(model):
         return {p.where for p in validate({"type": "det", "model": model}) if p.where.startswith("model")}
@@ -237,7 +237,7 @@ def test_settings_are_checked_before_anything_starts(registered):
 
 
 def test_a_model_that_brings_its_loss_needs_no_loss_section_and_takes_none(registered):
-    from dao.schema import validate
+    from dao.config.schema import validate
 
     def about_loss(model, **rest):
         raw = {"type": "det", "trainer": {"type": "TrainVal"}, "model": model, **rest}

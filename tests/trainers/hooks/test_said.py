@@ -198,7 +198,7 @@ def test_a_run_ends_with_the_two_numbers_of_the_best(tmp_path, said, monkeypatch
 def test_an_earlier_best_is_evaluated_anew(tmp_path, monkeypatch):
     again = []
     monkeypatch.setattr(FinalReport, "evaluate", lambda self, trainer, content: again.append(content))
-    monkeypatch.setattr("dao.utils.checkpoint.load_everywhere", lambda path: path.name)
+    monkeypatch.setattr("dao.checkpoints.checkpoint.load_everywhere", lambda path: path.name)
     FinalReport().after_train(finished(tmp_path, best_epoch=3, evaluator_epoch=6))
     assert again == ["best.ckpt"]
 

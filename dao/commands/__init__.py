@@ -1,0 +1,1 @@
+"""What main.py can do beside a stage: check a config and its data, list components, prove a resume, the quickstart."""

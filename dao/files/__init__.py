@@ -1,0 +1,1 @@
+"""Files and folders that others may read: whole or not there, never written over."""

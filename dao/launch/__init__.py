@@ -1,0 +1,1 @@
+"""One process, many processes, many machines: where each runs, what it imports, what must be alike before it starts."""

@@ -1,1 +1,0 @@
-"""What every room may use: processes, checkpoints, logs, pictures."""

@@ -1,0 +1,1 @@
+"""What is said to people: counts in sentences, names shown safely, tables of numbers."""

@@ -15,6 +15,7 @@ from dao.errors import AnswerError
 from dao.preprocess.module import Preprocess
 from dao.runtime.predictor import Predictor
 from dao.structures import Batch, Prediction
+from dao.tasks import build
 from dao.tasks.base import ModelCard
 
 
@@ -26,7 +27,10 @@ class AnsweringFile:
 
     def __init__(self, path: str | Path, device: torch.device, trust: bool = False) -> None:
         predictor = Predictor(path, str(device), trust=trust)
-        self.predictor, self.task_class = predictor, predictor.task_class
+        self.predictor, self.task_class = (
+            predictor,
+            build.task_class(predictor.card.task),
+        )  # which can be calibrated, too
         self.preprocess = Preprocess(**predictor.card.preprocess).to(device)
         self.classes = list(predictor.card.classes)
         self._card = replace(predictor.card, facts=self.task_class.completed(predictor.card.facts))

@@ -254,9 +254,9 @@ def test_stages_name_and_count_what_has_no_answer(
     stage, bad_fraction, ckpt, tiny_data, tiny_config, write_config, tmp_path, capsys, monkeypatch
 ):
     """Of twelve pictures one in two; an evaluation ends where that is more than it may be."""
-    from dao.tasks.classification import ClassificationTask
+    from dao.answers.classification import ClassificationAnswer
 
-    path, real, calls = ckpt(), ClassificationTask.checked.__func__, []
+    path, real, calls = ckpt(), ClassificationAnswer.checked.__func__, []
 
     def sometimes(cls, outputs, card, pictures, hw):
         calls.append(1)
@@ -264,7 +264,7 @@ def test_stages_name_and_count_what_has_no_answer(
             outputs = {"scores": np.full_like(outputs["scores"], np.nan)}
         return real(cls, outputs, card, pictures, hw)
 
-    monkeypatch.setattr(ClassificationTask, "checked", classmethod(sometimes))
+    monkeypatch.setattr(ClassificationAnswer, "checked", classmethod(sometimes))
     if stage == "Demo":
         config = {"trainer": {"type": "Demo", "kwargs": {"ckpt": str(path), "heatmap": False, "sheet": 2}},
                   "images": {"type": "ImageFiles", "kwargs": {"path": f"{tiny_data}/val", "recursive": True}}}  # fmt: skip
@@ -288,10 +288,10 @@ def test_what_the_other_processes_left_out_counts_against_the_share_too(
     ckpt, tiny_config, write_config, capsys, monkeypatch
 ):
     """Two of twelve, one in each of two processes: neither alone is more than a tenth."""
-    from dao.tasks.classification import ClassificationTask
+    from dao.answers.classification import ClassificationAnswer
     from dao.utils import dist
 
-    path, real, calls = ckpt(), ClassificationTask.checked.__func__, []
+    path, real, calls = ckpt(), ClassificationAnswer.checked.__func__, []
 
     def once(cls, outputs, card, pictures, hw):
         calls.append(1)
@@ -299,10 +299,10 @@ def test_what_the_other_processes_left_out_counts_against_the_share_too(
             cls, {"scores": np.full_like(outputs["scores"], np.nan)} if len(calls) == 5 else outputs, card, pictures, hw
         )
 
-    monkeypatch.setattr(ClassificationTask, "checked", classmethod(once))
+    monkeypatch.setattr(ClassificationAnswer, "checked", classmethod(once))
     config = {"trainer": {"type": "Eval", "kwargs": {"ckpt": str(path), "max_bad_fraction": 0.1}}}
     assert main.main(["-c", str(write_config(config)), "--device", "cpu"]) == 0
-    assert "1 pictures cannot be read or answered, of 12" in capsys.readouterr().err
+    assert "1 picture cannot be read or answered, of 12" in capsys.readouterr().err
     calls.clear()
     together = dist.all_gather_object
 

@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from dao.dataloaders.census import Census
 
 
+_ANY = re.compile(r"\\.|\[\^?\]?[^\]]*\]|\.", re.DOTALL)  # what is escaped, a set, any letter
+
+
 def pictures_at(path: str, recursive: bool = False, census: Census | None = None) -> list[str]:
     """Paths of the pictures that one path means: a file, a folder, or a glob such as ``line3/**/*.png``; sorted."""
     where = Path(path)
@@ -84,4 +87,9 @@ def _name_as_regex(part: str) -> str:
         return ".*"
     whole = fnmatch.translate(part)  # (?s:...)\Z, whose end is written otherwise from Python 3.14 on
     body = whole[whole.index(":") + 1 : whole.rindex(")")]
-    return f"(?:{body.replace('.*', '[^/]*')})"
+    return f"(?:{_ANY.sub(lambda found: _within_a_name(found[0]), body)})"
+
+
+def _within_a_name(piece: str) -> str:
+    """A letter, a set of letters or "any letter" of a regex, so that it is no slash."""
+    return "[^/]" if piece == "." else f"{piece[:-1]}/]" if piece.startswith("[^") else piece

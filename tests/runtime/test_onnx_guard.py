@@ -32,3 +32,17 @@ def test_one_nan_that_a_where_chooses_is_no_damaged_weight(as_constant, tmp_path
         with pytest.raises(CheckpointError, match="its weights 'w' are not finite"):
             refuse_nan(write(path, node, values, as_constant))
     refuse_nan(write(path, add, [0, np.inf], as_constant))
+
+
+def test_a_nan_among_halves_that_are_written_as_whole_numbers_is_found_too(tmp_path):
+    for values, sound in (([1.0, 2.0], True), ([1.0, np.nan], False)):
+        weight = helper.make_tensor("w", TensorProto.FLOAT16, [2], values)
+        assert not weight.raw_data and len(weight.int32_data) == 2
+        x, y = (helper.make_tensor_value_info(name, TensorProto.FLOAT16, [2]) for name in "xy")
+        graph = helper.make_graph([helper.make_node("Add", ["x", "w"], ["y"])], "g", [x], [y], [weight])
+        save(helper.make_model(graph), str(tmp_path / "m.onnx"))
+        if sound:
+            refuse_nan(tmp_path / "m.onnx")
+            continue
+        with pytest.raises(CheckpointError, match="its weights 'w' are not finite"):
+            refuse_nan(tmp_path / "m.onnx")

@@ -146,9 +146,11 @@ def test_no_more_pictures_are_read_ahead_than_are_worked_on(threads):
     for name, _ in read_ahead(names, one, threads):
         taken.append(name)
     assert taken == names == sorted(read, key=int)
-    some = read_ahead(names, lambda name: np.zeros(1), threads)
+    begun = []
+    some = read_ahead(names, lambda name: begun.append(name) or np.zeros(1), threads)
     next(some)
-    some.close()  # ends without reading the rest
+    some.close()
+    assert len(begun) <= max(1, EACH * threads)  # the rest is not read
 
 
 def test_a_task_that_a_users_module_alone_knows(by_colour, tmp_path):

@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import glob
+
 import pytest
 
 from dao.dataloaders.datasets.images import ImageFiles
 from dao.errors import DataError
+from dao.images.listing import pictures_at
 
 
 @pytest.mark.parametrize(
@@ -29,3 +32,13 @@ def test_nothing_found_says_what_was_expected(folder_set):
         ImageFiles(str(folder_set / "val"))
     with pytest.raises(DataError, match=r"no picture found at .*\*\.jpg"):
         ImageFiles(str(folder_set / "*.jpg"))
+
+
+@pytest.mark.parametrize(
+    "pattern", ["**/a?b.png", "**/a[!1]b.png", "**/[a.]?b.png", "x/**/[!x]?b*.png", "**/?/*.png", "**/*[?]*"]
+)
+def test_a_pattern_of_a_name_reaches_into_no_folder_as_pythons_own_glob(tmp_path, make_picture, pattern):
+    for name in ("x/a/b.png", "y/a1b.png", "x/y/a2b.png", "x/a2b.c.png", "a.b.png", "a?b.png"):
+        make_picture(tmp_path / name, (8, 8))
+    found = pictures_at(str(tmp_path / pattern))
+    assert found == sorted(glob.glob(str(tmp_path / pattern), recursive=True))  # noqa: PTH207

@@ -111,10 +111,11 @@ def seg_tile(data: Path, pictures: int, scratch: Path) -> Overrides:
     """Five kinds of defect on magnetic tiles, 96 px."""
     more = {"class_column": "class", "mask_format": "binary", "split_column": "split"}
     part = subset(data / "magnetic_tile" / "seg_split.csv", pictures, scratch, "class")
+    weights = str(data / "weights" / "resnet18_layer1-3.pth")
     return {
         **of_csv(part, {**more, "split": "train"}, kind="SegCsvDataset"),
         **of_csv(data / "magnetic_tile" / "seg_split.csv", {**more, "split": "val"}, "evaluator.", "SegCsvDataset"),
-        "model.kwargs": {"encoder_name": "resnet18", "checkpoint_path": str(data / "weights" / "resnet18_layer1-3.pth")},
+        "model.kwargs": {"encoder_name": "resnet18", "encoder_weights": None, "checkpoint_path": weights},
         "preprocess.size": [96, 96],
     }  # fmt: skip
 
@@ -144,7 +145,7 @@ def det_pcb(data: Path, pictures: int, scratch: Path) -> Overrides:
 def resnet18(data: Path, size: int) -> Overrides:
     """The classifier with the local weights."""
     weights = str(data / "weights" / "resnet18_layer1-3.pth")
-    kwargs = {"model_name": "resnet18", "checkpoint_path": weights}
+    kwargs = {"model_name": "resnet18", "pretrained": False, "checkpoint_path": weights}
     return {"model.kwargs": kwargs, "preprocess.size": [size, size], "preprocess.resize": "stretch"}
 
 

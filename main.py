@@ -8,6 +8,7 @@ python main.py -c config.json --devices 8 --num_machines 2 --machine_rank 0 --di
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 
 
@@ -77,6 +78,8 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> int:
     """Run the command line; returns the exit code: 0, 1 (failed proof), 2 (user's mistake), 128 + n (signal n)."""
     args = parse_args(argv)
+    # threads that spin at every barrier for one whose core another program holds made a step ten times slower on a busy PC
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     for stream in (sys.stdout, sys.stderr):  # a file name whose bytes are no text is shown escaped
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from dao.answers.anomaly_scale import far_threshold, keep_scale, normalised
 from dao.answers.base import Answer
 from dao.answers.card import ModelCard, require
 from dao.answers.checked import Outputs, Shape
@@ -20,9 +20,9 @@ from dao.answers.verdicts import least_float32, strange_regions, verdict
 from dao.errors import Problem
 from dao.preprocess.tiling import Window, blend
 from dao.structures import Prediction
+from dao.words.warning import warn
 
-TYPICAL = 0.1  # what the middle good picture's score becomes; the threshold becomes 0.5
-SLOPE = math.log((1 - TYPICAL) / TYPICAL)
+UNCALIBRATED = "none yet"
 SAID_FROM = 0.001  # of a picture, above the pixel threshold in one called good: said beside the verdict
 SAME_SCORE = 1e-3  # normalised scores of one picture differ by less, whatever runs the model
 
@@ -62,7 +62,7 @@ class AnomalyAnswer(Answer):
     def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
         unset = {
             "picture_threshold": 1.0, "picture_typical": 0.0, "pixel_threshold": 1.0, "pixel_typical": 0.0,
-            "region_threshold": None, "min_area": 1, "calibration": "none yet", "region": [], SET_BY: {},
+            "region_threshold": None, "min_area": 1, "calibration": UNCALIBRATED, "region": [], SET_BY: {},
         }  # fmt: skip
         return {**unset, **facts}
 
@@ -85,8 +85,13 @@ class AnomalyAnswer(Answer):
         """As every task's; what was calibrated is said to be no more so, and normalised scores keep their scale."""
         before, after = cls.completed(card.facts), super().facts_with(card, facts, where)
         for level in ("picture", "pixel"):
-            _keep_scale(level, before, after)
+            keep_scale(level, before, after)
         moved = [name for name in ("picture_threshold", "pixel_threshold") if after[name] != before[name]]
+        if before["calibration"] != UNCALIBRATED:
+            for name in moved:
+                place = after[SET_BY][name].removeprefix("set by ")
+                if far := far_threshold(name.removesuffix("_threshold"), after[name], before, place):
+                    warn(far)
         if "picture_threshold" in moved and after["region_threshold"] == before["region_threshold"] is not None:
             beyond = before["region_threshold"] - before["picture_threshold"]
             after["region_threshold"] = after["picture_threshold"] + beyond  # as far from it as it was
@@ -106,7 +111,7 @@ class AnomalyAnswer(Answer):
         found = []
         for raw_map, raw_score, hw in zip(outputs["raw_map"], outputs["raw_score"], original_hw, strict=True):
             bad = float(raw_score) >= facts["picture_threshold"]
-            score = float(_normalised(np.float64(raw_score), facts, "picture"))
+            score = float(normalised(np.float64(raw_score), facts, "picture"))
             prediction = Prediction(
                 original_hw=tuple(hw),
                 scores=np.array([1 - score, score], np.float32),
@@ -115,7 +120,7 @@ class AnomalyAnswer(Answer):
                 mask=strange_regions(
                     raw_map, bad, facts["pixel_threshold"], facts["region_threshold"], facts["min_area"] or 1
                 ),
-                anomaly_map=_normalised(raw_map, facts, "pixel"),
+                anomaly_map=normalised(raw_map, facts, "pixel"),
                 anomaly_score=score,
                 raw_map=raw_map,
                 raw_score=float(raw_score),
@@ -235,20 +240,6 @@ def differing(prediction: Prediction) -> str:
     if not prediction.bad and prediction.mask.any():
         return f"good with {prediction.mask.mean():.1%} outlined"
     return ""
-
-
-def _normalised(raw: Any, facts: Mapping[str, Any], level: str) -> Any:
-    """`AnomalyTask.normalised` of numpy values: the same numbers."""
-    threshold, typical = facts[f"{level}_threshold"], facts[f"{level}_typical"]
-    exponent = (raw - threshold) * (-SLOPE / (threshold - typical))
-    return 1 / (1 + np.exp(np.minimum(exponent, 80)))
-
-
-def _keep_scale(level: str, before: Mapping[str, Any], after: dict[str, Any]) -> None:
-    """A threshold at or below the usual good score leaves no room for a scale: then it keeps the one that it had."""
-    threshold, typical = f"{level}_threshold", f"{level}_typical"
-    if after[threshold] <= after[typical]:
-        after[typical] = after[threshold] - (before[threshold] - before[typical])
 
 
 def in_shares(outputs: Outputs, card: ModelCard) -> Outputs:

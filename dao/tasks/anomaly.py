@@ -9,7 +9,8 @@ import torch
 from loguru import logger
 from torch import Tensor, nn
 
-from dao.answers.anomaly import SLOPE, AnomalyAnswer
+from dao.answers.anomaly import AnomalyAnswer
+from dao.answers.anomaly_scale import SLOPE
 from dao.answers.operating import SET_BY
 from dao.answers.roi import raster
 from dao.calibrators.base import Calibrator

@@ -88,6 +88,16 @@ def test_every_command_of_the_readme_is_whole_in_powershell_and_cmd():
         assert "{" not in pair and ("[" not in pair or (pair[0], pair[-1]) == ('"', '"')), pair
 
 
+def test_no_example_of_the_readme_inherits_an_operating_point_of_the_sample_pictures(tmp_path):
+    files = [text for text in blocks("json") if '"_base_"' in text]
+    assert len(files) == 2
+    for text in files:
+        path = tmp_path / "mine.json"
+        path.write_text(text.replace('"configs/', f'"{ROOT.as_posix()}/configs/'), encoding="utf-8")
+        set_there = config.load(path).get("evaluator").get("kwargs", {})
+        assert not [key for key in ("threshold", "class_thresholds", "min_area") if set_there.get(key) is not None]
+
+
 def test_the_readmes_division_makes_the_ratios():
     (block,) = [text for text in blocks("") if "split_ratio.train" in text]
     raw = config.load(ROOT / "configs/quickstart/cls-trainval.json", block.split())

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from dao.answers.verdicts import verdict
 from dao.errors import DataError
+from dao.evaluators.factory import mistake
 from dao.evaluators.files import new_figure, save_figure, write_csv
 from dao.evaluators.packed import from_png
 from dao.evaluators.report import factory_png, finite, make_folder, notes_of
@@ -60,13 +61,17 @@ def judged_by(evaluator: AnomalyEvaluator) -> dict[str, Any]:
 
 def pictures_csv(path: Path, rows: list[PictureRow]) -> Path:
     """Every picture: its kind, the verdict, what kind of mistake it is, its scores."""
-
-    def mistake(row: PictureRow) -> str:
-        return "" if row.bad == row.called_bad else "escape" if row.bad else "false alarm"
-
     header = ["path", "kind", "is_bad", "called_bad", "mistake", "score", "raw_score"]
     content = (
-        [r.path, r.kind, int(r.bad), int(r.called_bad), mistake(r), f"{r.score:.9g}", f"{r.raw_score:.9g}"]
+        [
+            r.path,
+            r.kind,
+            int(r.bad),
+            int(r.called_bad),
+            mistake(r.bad, r.called_bad),
+            f"{r.score:.9g}",
+            f"{r.raw_score:.9g}",
+        ]
         for r in rows
     )
     return write_csv(path, header, content)

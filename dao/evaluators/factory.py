@@ -19,6 +19,11 @@ Z95 = 1.959963984540054  # two-sided 95 % quantile of the normal distribution
 OPERATING_POINTS = (0.005, 0.01, 0.02, 0.05)
 
 
+def mistake(bad: bool, called_bad: bool) -> str:
+    """What kind of mistake a verdict is: "escape", "false alarm", or "" for none."""
+    return "" if bad == called_bad else "escape" if bad else "false alarm"
+
+
 @dataclass(frozen=True, slots=True)
 class Rate:
     """A share of counted parts with its Wilson interval; NaN where nothing was counted."""

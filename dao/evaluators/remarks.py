@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from dao.dataloaders.census import sentence
 from dao.evaluators.factory import Rate, wilson
 from dao.words.counted import counted
 
@@ -64,6 +65,22 @@ def _few(rate: Rate, side: str, name: str) -> list[str]:
         f"{only}: with so few a counted {name} rate of 0 % may be anything up to {most:.0f} %; judge by the interval, and "
         f"by {FEW} and more"
     ]
+
+
+def of_undecided(paths: Sequence[str], min_area: int) -> list[str]:
+    """Why pictures with marks are in neither rate of masks. paths: of those whose marks are all smaller than ``min_area``."""
+    if not paths:
+        return []
+    kind = "pictures with nothing but marks smaller than min_area"
+    return [
+        f"{sentence(kind, paths)}. Neither good nor bad, so they are not among the escapes and false alarms: marks count from "
+        f"{counted(min_area, 'pixel')} on, which evaluator.kwargs.min_area sets"
+    ]
+
+
+def of_unlabelled(count: int) -> list[str]:
+    """Why pictures without a labelled pixel are counted nowhere."""
+    return [f"{counted(count, 'picture')} without a labelled pixel in the mask: counted nowhere"] if count else []
 
 
 def no_known_good(classes: Sequence[str]) -> str:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from dao.errors import DataError
 from dao.evaluators import defects
 from dao.evaluators.confusion import confusion_png, matrix_csv, row_rates
+from dao.evaluators.factory import mistake
 from dao.evaluators.files import new_figure, save_figure, write_csv
 from dao.evaluators.packed import from_png
 from dao.evaluators.report import factory_png, finite, make_folder, notes_of
@@ -66,19 +67,27 @@ def per_class_csv(path: Path, details: dict[str, Any]) -> Path:
 
 
 def pictures_csv(path: Path, rows: list[PictureRow], classes: list[str]) -> Path:
-    """Every picture: what is marked, what was called, its score, its defects and false alarms."""
+    """Every picture: what is marked, what was called, its score, its defects and false alarms, what kind of mistake it is.
+
+    One with marks below ``min_area`` alone is "undecided", and neither bad nor good.
+    """
 
     def row(picture: PictureRow) -> list[Any]:
-        kinds = sorted({defect.label for defect in picture.counted.defects})
-        found = sum(defect.found for defect in picture.counted.defects)
+        counts, undecided = picture.counted, picture.counted.undecided
         return [
-            picture.path, ";".join(classes[k] for k in kinds), int(picture.bad), int(picture.called_bad),
-            f"{picture.score:.9g}", f"{picture.iou:.6f}", picture.wrong_pixels, len(picture.counted.defects), found,
-            picture.counted.alarms,
+            picture.path, ";".join(classes[k] for k in marked_kinds(picture)), "" if undecided else int(picture.bad),
+            int(picture.called_bad), f"{picture.score:.9g}", f"{picture.iou:.6f}", picture.wrong_pixels,
+            len(counts.defects), sum(defect.found for defect in counts.defects), counts.alarms,
+            "undecided" if undecided else mistake(picture.bad, picture.called_bad),
         ]  # fmt: skip
 
     header = ["path", "marked", "is_bad", "called_bad", "score", "iou", "wrong_pixels", "defects", "found", "alarms"]
-    return write_csv(path, header, map(row, rows))
+    return write_csv(path, [*header, "mistake"], map(row, rows))
+
+
+def marked_kinds(row: PictureRow) -> list[int]:
+    """The classes of a picture's marks that count; where none is large enough to, of all marks."""
+    return list(row.marked) if row.counted.undecided else sorted({defect.label for defect in row.counted.defects})
 
 
 def froc_png(path: Path, froc: defects.Froc, details: dict[str, Any]) -> Path:
@@ -138,8 +147,8 @@ def worst_words(row: PictureRow, classes: list[str], mask: NDArray[np.uint8]) ->
     """What the worst-N sheet says of a picture, a line each: what was called, what is marked, how both fit. mask: the
     prediction, class indices."""
     called = ", ".join(classes[k] for k in np.unique(mask).tolist() if k) or "good"
-    kinds = sorted({defect.label for defect in row.counted.defects})
-    marked = ", ".join(classes[k] for k in kinds) or ("below min_area" if row.counted.undecided else "good")
+    marked = ", ".join(classes[k] for k in marked_kinds(row)) or "good"
+    marked += " below min_area" if row.counted.undecided else ""
     fit = [f"IoU {row.iou:.2f}"]
     if row.counted.defects:
         found = sum(defect.found for defect in row.counted.defects)

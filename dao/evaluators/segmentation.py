@@ -31,7 +31,8 @@ ALARM_POINTS = (0.02, 0.05, 0.1, 0.5, 1.0)  # false alarms per picture at which 
 class PictureRow:
     """What is kept of one picture. bad, called_bad: whether a region of at least ``min_area`` labelled pixels is marked, or
     called, a defect; score: the highest threshold at which such a region is left; iou: of its defect classes, 1 where none
-    is marked or called; masks: truth and prediction as PNG, of the worst pictures alone."""
+    is marked or called; marked: the classes with a pixel in the truth; masks: truth and prediction as PNG, of the worst
+    pictures alone."""
 
     index: int
     path: str
@@ -41,6 +42,7 @@ class PictureRow:
     iou: float
     wrong_pixels: int
     counted: defects.Counted
+    marked: tuple[int, ...] = ()
     masks: tuple[bytes, bytes] | None = None
 
     @property
@@ -163,6 +165,7 @@ class SegEvaluator(Evaluator):
             iou=iou,
             wrong_pixels=int(table.sum() - np.trace(table)),
             counted=counted,
+            marked=tuple(k for k in range(1, count) if table[k].any()),
             masks=(as_png(truth), as_png(mask)),
         )
         self.rows.append(row)
@@ -268,7 +271,11 @@ class SegEvaluator(Evaluator):
         return line_of(metrics, ("foreground/miou",), self.details, found)
 
     def remarks(self) -> list[str]:
-        return remarks.of_rates(self.details["factory"]) if "factory" in self.details else []
+        undecided = [row.path for row in getattr(self, "all_rows", ()) if row.counted.undecided]
+        outside = remarks.of_undecided(undecided, self.area_in_use) + remarks.of_unlabelled(
+            self.details.get("unlabelled", 0)
+        )
+        return outside + (remarks.of_rates(self.details["factory"]) if "factory" in self.details else [])
 
     def report(self, folder: Path) -> list[Path]:
         from dao.evaluators.seg_report import write_report

@@ -1,5 +1,6 @@
 """Metrics of masks against torchmetrics, against literal slow versions, and against what an inspector would count."""
 
+import csv
 import json
 import math
 from itertools import product
@@ -277,3 +278,28 @@ def test_a_mark_smaller_than_min_area_makes_no_picture_bad():
         details = evaluate([(truth, said)], min_area=min_area)[0].details
         assert details["factory"]["escape_rate"]["total"] == details["defects"]["recall"]["total"] == bad
         assert details["factory"]["escape_rate"]["count"] == bad
+
+
+def test_a_picture_of_small_marks_alone_is_told_as_undecided_with_its_marks_and_not_as_a_good_part(tmp_path):
+    speck = np.zeros((20, 20), np.uint8)
+    speck[3, 3:5] = 2
+    evaluator, _ = evaluate(
+        [(speck, speck * 0), (speck * 0, speck * 0), (np.full((9, 9), 255, np.uint8),) * 2], min_area=5
+    )
+    evaluator.report(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "pictures.csv").open()))
+    assert [(row["marked"], row["is_bad"], row["called_bad"], row["mistake"]) for row in rows] == [
+        (CLASSES[2], "", "0", "undecided"), ("", "0", "0", "")
+    ]  # fmt: skip
+    first, second = json.loads((tmp_path / "metrics.json").read_text())["notes"][:2]
+    assert first.startswith("1 picture with nothing but marks smaller than min_area: 0.png. Neither good nor bad")
+    assert "from 5 pixels on, which evaluator.kwargs.min_area sets" in first
+    assert second == "1 picture without a labelled pixel in the mask: counted nowhere"
+
+
+def test_mistakes_stand_in_the_table_of_pictures(tmp_path):
+    bad, good = scene((1, 10, 10, 8)), scene()
+    evaluator, _ = evaluate([(bad, good), (good, bad), (bad, bad)])
+    evaluator.report(tmp_path)
+    rows = list(csv.DictReader((tmp_path / "pictures.csv").open()))
+    assert [row["mistake"] for row in rows] == ["escape", "false alarm", ""]

@@ -39,7 +39,7 @@ def test_the_order_is_that_of_the_number_that_is_shown():
 
 def row(defects=(), alarms=0, undecided=False, iou=0.0):
     counted = Counted(list(defects), alarms, np.zeros(1, np.int32), undecided)
-    return PictureRow(0, "a.png", bool(defects), False, 0.25, iou, 9, counted)
+    return PictureRow(0, "a.png", bool(defects), False, 0.25, iou, 9, counted, (1,) if undecided else ())
 
 
 def defect(label, found):
@@ -53,7 +53,7 @@ def defect(label, found):
          ("said scratch, dent: score 0.25", "is scratch, dent", "IoU 0.12, found 1 of 2 defects, 1 false alarm")),
         (row([defect(1, False)]), [], ("said good: score 0.25", "is scratch", "IoU 0.00, found 0 of 1 defect")),
         (row(alarms=2), [2], ("said dent: score 0.25", "is good", "IoU 0.00, 2 false alarms")),
-        (row(undecided=True, iou=1.0), [], ("said good: score 0.25", "is below min_area", "IoU 1.00")),
+        (row(undecided=True, iou=1.0), [], ("said good: score 0.25", "is scratch below min_area", "IoU 1.00")),
     ],
 )  # fmt: skip
 def test_a_segmentations_lines_are_the_classes_said_and_marked_and_how_they_fit(picture, called, expected):

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import derive_classes, raise_listed, refuse_bad_config, resolve_path, take_split
 from dao.dataloaders.datasets.csvfile import cell, read_table, rows_of_split, split_problems
+from dao.dataloaders.datasets.empty_masks import refuse_unmarked
 from dao.dataloaders.datasets.masks import MaskFormat
 from dao.dataloaders.datasets.segmentation import SegDataset, SegRecord, codec_of, format_problems, with_background
 from dao.dataloaders.guard import noting
@@ -34,7 +36,8 @@ class SegCsvDataset(SegDataset):
 
     csv_file: the file; data_dir: folder that paths start from, without it the file's own folder.
     image_column, mask_column: names in the header. mask_format, mask_values: how mask values become classes, see notes.
-    class_column: with 0/255 masks, the column that says which defect a picture shows.
+    class_column: with 0/255 masks, the column that says which defect a picture shows. Rows that name one and whose mask
+        marks nothing are left out and named (``census``): nobody knows which of the two is right.
     classes: names in index order, the background first; without it "background" and the words of the class column in
         rows with a mask, sorted; without that column "background" and "defect".
     split_column with split: take the rows where the column says so. split_ratio, split, split_seed: divide by ratio.
@@ -76,7 +79,15 @@ class SegCsvDataset(SegDataset):
         elif split_column:
             records = rows_of_split(path, [row.split for row in rows], records, split_column, split)
         origin = f"split '{split}' of {path}" if split else str(path)
-        super().__init__(records, names, codec_of(mask_format, mask_values, names), origin=origin)
+        codec, census = codec_of(mask_format, mask_values, names), Census()
+        named = {
+            place: (f"{record.path} ({names[record.defect]})", record.files())
+            for place, record in enumerate(records)
+            if record.label_set
+        }
+        records = refuse_unmarked(records, named, codec, census, origin)
+        super().__init__(records, names, codec, origin=origin)
+        self.census.merge(census)
 
     @staticmethod
     def check_config(kwargs: Mapping[str, Any], where: str) -> list[Problem]:

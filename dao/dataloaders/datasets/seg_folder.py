@@ -8,6 +8,7 @@ from typing import Any
 
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, once, read_text, refuse_bad_config, some, take_split
+from dao.dataloaders.datasets.empty_masks import refuse_unmarked
 from dao.dataloaders.datasets.mask_files import MaskFiles
 from dao.dataloaders.datasets.masks import MaskFormat
 from dao.dataloaders.datasets.segmentation import SegDataset, SegRecord, codec_of, format_problems, with_background
@@ -27,7 +28,8 @@ class SegFolderDataset(SegDataset):
     sets_dir: folder of the lists. split_ratio, split, split_seed: divide by ratio instead of by lists.
     mask_format, mask_values: how mask values become classes, see notes.
     mask_per_class: every class has 0/255 masks in a folder of its own, ``mask_dir/<class>/<name><mask_suffix>``; a
-        class without a mask for a picture does not occur in it; where masks overlap, the later class is seen.
+        class without a mask for a picture does not occur in it; where masks overlap, the later class is seen. A picture
+        with masks in some of the folders that all mark nothing is left out and named (``census``).
     missing_mask: "error", or "background": a picture without a mask file shows a good part.
     classes: names in the order of mask values, the background first.
     """
@@ -77,9 +79,9 @@ class SegFolderDataset(SegDataset):
             records = take_split(records, stems, split_ratio, split, split_seed)
         which = image_set or split
         origin = f"split '{which}' of {root}" if which else str(root)
-        super().__init__(
-            records, names, codec_of("binary" if mask_per_class else mask_format, mask_values, names), origin
-        )
+        codec = codec_of("binary" if mask_per_class else mask_format, mask_values, names)
+        records = refuse_unmarked(records, _named(records, names), codec, census, origin)
+        super().__init__(records, names, codec, origin)
         self.census.merge(census)
         files.count_unclaimed(self.census)
 
@@ -107,6 +109,17 @@ def _folder(root: Path, name: str, setting: str) -> Path:
         inside = some(folders_in(root)) or "no folders"
         raise DataError(f"{setting}: {root} has no folder '{name}'; it has: {inside}")
     return folder
+
+
+def _named(records: list[SegRecord], names: list[str]) -> dict[int, tuple[str, list[str]]]:
+    """The pictures that lie among the masks of some classes, which names their defects. Who has a file for every class
+    writes empty ones too."""
+    some_classes = range(1, len(names) - 1)
+    return {
+        place: (f"{record.path} ({', '.join(names[k] for k, _ in record.masks)})", record.files())
+        for place, record in enumerate(records)
+        if len(record.masks) in some_classes
+    }
 
 
 def _default_classes(

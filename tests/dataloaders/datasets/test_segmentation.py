@@ -76,6 +76,48 @@ def test_csv_of_binary_masks_with_a_class_column(binary):
         SegCsvDataset(table(folder, rows), split_column="split", split="test", **options)
 
 
+def test_a_row_that_names_a_defect_and_whose_mask_marks_nothing_is_left_out_and_named_and_no_good_part(binary):
+    folder, rows = binary
+    for name in "defg":
+        picture(folder / f"{name}.png")
+    write(folder / "m" / "d.png", mask())
+    write(folder / "m" / "e.jpg", mask() + 9)  # what JPEG makes of black
+    write(folder / "m" / "f.png", mask((100, 2, 2)))  # below the threshold: refused when it is read
+    write(folder / "m" / "g.png", mask())
+    more = [("d.png", "m/d.png", "uneven", "train", "4"), ("e.png", "m/e.jpg", "uneven", "train", "5"),
+            ("f.png", "m/f.png", "dent", "train", "6"), ("g.png", "m/g.png", "dent", "val", "7")]  # fmt: skip
+    options = {"class_column": "class", "mask_format": "binary", "split_column": "split"}
+    data = SegCsvDataset(table(folder, rows + more), split="train", **options)
+    assert [record.path for record in data.records] == [str(folder / name) for name in ("a.png", "c.png", "f.png")]
+    assert data.classes == ["background", "dent", "scratch", "uneven"]
+    assert data.census.omissions() == [
+        "2 pictures named for a defect with nothing marked in the mask left out: "
+        f"{folder / 'd.png'} (uneven), {folder / 'e.png'} (uneven)"
+    ]
+    assert "values up to 100" in data.picture_problem(2, HW)
+    with pytest.raises(DataError, match="every picture is named for a defect, and no mask marks anything"):
+        SegCsvDataset(table(folder, more[:2]), split="train", **options)
+
+
+def test_an_empty_mask_without_a_word_for_a_defect_is_a_good_part(binary):
+    folder, rows = binary
+    write(folder / "m" / "b.png", mask())
+    data = SegCsvDataset(table(folder, rows), mask_format="binary")
+    assert len(data) == 3 and not data.census.omitted and not data.read(1).mask.any()
+
+
+def test_a_picture_among_the_masks_of_one_class_that_marks_nothing_is_left_out(tmp_path):
+    """One with an empty mask for every class was written by a tool that writes them all, and is a good part."""
+    for name, scratch, dent in (("a", mask((255, 2, 2)), mask()), ("b", mask(), mask()), ("c", None, mask())):
+        picture(tmp_path / "images" / f"{name}.png")
+        for folder, pixels in (("scratch", scratch), ("dent", dent)):
+            if pixels is not None:
+                write(tmp_path / "masks" / folder / f"{name}.png", pixels)
+    data = SegFolderDataset(str(tmp_path), image_dir="images", mask_dir="masks", mask_per_class=True, classes=CLASSES)
+    assert data.picture_labels() == [(1,), ()]
+    assert list(data.census.omitted.values()) == [[f"{tmp_path / 'images' / 'c.png'} (dent)"]]
+
+
 def test_binary_masks_cannot_tell_kinds_apart(binary):
     folder, rows = binary
     with pytest.raises(DataError, match="cannot tell scratch, dent apart"):

@@ -161,6 +161,7 @@ class AnomalyAnswer(Answer):
             "label": card.classes[prediction.label],
             "verdict": verdict(bool(prediction.bad)),
             "score": round(prediction.anomaly_score, 6),
+            "badness": round(prediction.anomaly_score, 6),
             "raw_score": round(prediction.raw_score, 6),
             "height": height,
             "width": width,

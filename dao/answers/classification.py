@@ -103,10 +103,11 @@ class ClassificationAnswer(Answer):
     @classmethod
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
         if prediction.labels is None:
-            by_threshold = prediction.bad is not None and prediction.label != int(prediction.scores.argmax())
-            said = super().caption(prediction, card)
             known = cls.completed(card.facts)["threshold"]
-            return f"{said}, {badness_words(cls.badness(prediction, card), known)}" if by_threshold else said
+            by_threshold = known not in (None, EVEN) or prediction.label != int(prediction.scores.argmax())
+            words = badness_words(cls.badness(prediction, card), known)
+            said = super().caption(prediction, card)
+            return f"{said}, {words}" if by_threshold and prediction.bad is not None else said
         return ", ".join(f"{card.classes[i]} {prediction.scores[i]:.2f}" for i in prediction.labels) or "no label"
 
     @classmethod

@@ -16,15 +16,18 @@ def as_dict(kind: type[Answer], prediction: Prediction, card: ModelCard) -> dict
     """The verdict, its score, and what it rests on; what a problem does not have is empty.
 
     verdict: "good", "bad", or "review": nobody knows which classes mean a bad part, or there is no answer (``error``).
-    score: `Answer.badness`. label, labels: of the picture; scores: by class; boxes, regions: places as `describe` has them.
+    badness: what the operating point is compared with (`Answer.badness`); None without a verdict. score: the same number,
+    where nobody knows what is bad that of the answer itself. label, labels: of the picture; scores: by class; boxes, regions:
+    places as `describe` has them.
     """
     known = kind.describe(prediction, card) if not prediction.error else {}
     sure = not prediction.error and prediction.bad is not None
-    label = known.get("label")
+    label, score = known.get("label"), None if prediction.error else round(float(kind.badness(prediction, card)), 6)
     height, width = prediction.original_hw
     return {
         "verdict": verdict(bool(prediction.bad)) if sure else REVIEW,
-        "score": None if prediction.error else round(float(kind.badness(prediction, card)), 6),
+        "score": score,
+        "badness": score if sure else None,
         "label": label,
         "labels": known.get("labels", [label] if label is not None else []),
         "scores": known.get("scores", {}),

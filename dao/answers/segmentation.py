@@ -91,11 +91,13 @@ class SegmentationAnswer(Answer):
         counts = count_pixels(prediction.mask, len(card.classes))
         found = [k for k in range(1, len(card.classes)) if counts[k]]
         largest = max(found, key=lambda k: counts[k], default=0)
+        score = round(cls.badness(prediction, card), 6)
         return {
             "path": prediction.path,
             "label": card.classes[largest],
             "verdict": verdict(bool(prediction.bad)),
-            "score": round(cls.badness(prediction, card), 6),
+            "score": score,
+            "badness": score,
             "height": height,
             "width": width,
             "pixels": {card.classes[k]: int(counts[k]) for k in found},

@@ -6,22 +6,23 @@ import argparse
 import json
 import signal
 import sys
-from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from dao.errors import AICoreError, ConfigError, DataError, Problem
 from dao.files.pipes import until_closed
 from dao.processes import signals
+from dao.runtime.backends import Image
 from dao.runtime.predictor import Predictor
+from dao.runtime.table import Table
 from dao.structures import Prediction
-from dao.words.printable import one_line, printable
+from dao.words.printable import printable
 
 if TYPE_CHECKING:
     from dao.runtime.results import ResultFolder
 
-WIDTHS = (8, 9)  # letters of the columns before the picture's name
+LISTS = ("bad_classes", "positive")  # facts that are lists of names, written a,b as well
 NOT_ALL = "what is printed above was answered, the pictures behind it were not"
 
 
@@ -32,7 +33,8 @@ def command() -> int:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """The exit code: 0, 2 where nothing could be answered, or 128 and the number of the signal that ended it."""
+    """The exit code: 0, 1 where some pictures have no answer, 2 where none has, or 128 and the number of the signal that
+    ended it."""
     options = _parser().parse_args(arguments)
     try:
         return run(options)
@@ -48,55 +50,34 @@ def run(options: argparse.Namespace) -> int:
     """Answer every picture, print a line for each, and leave the files of a demo in ``--out``."""
     facts = dict(map(_fact, options.set))
     predictor = Predictor(options.model, options.device, facts or None, options.trust, options.custom_modules)
-    results = _results(options, predictor) if options.out else None
-    verdicts: Counter[str] = Counter()
-    unreadable: dict[str, str] = {}
-    try:
-        _answer(options, predictor, results, verdicts, unreadable)
-    except (KeyboardInterrupt, signals.Terminated):  # those that are answered have their files
-        _end(options, results, verdicts, unreadable)
-        raise
-    _end(options, results, verdicts, unreadable)
-    if verdicts.total() == len(unreadable):
-        raise DataError(f"not one of {len(unreadable)} pictures could be read and answered")
-    return 0
-
-
-def _answer(
-    options: argparse.Namespace,
-    predictor: Predictor,
-    results: ResultFolder | None,
-    verdicts: Counter[str],
-    unreadable: dict[str, str],
-) -> None:
-    """Fill ``verdicts``, and ``unreadable`` with what has no answer and why."""
     answers = predictor.folder_with_pixels(options.pictures, options.recursive, options.threads)
-    print(f"{'verdict':<{WIDTHS[0]}}{'score':>{WIDTHS[1]}}  picture")
+    results = _results(options, predictor) if options.out else None
+    table = Table(predictor.card)
+    try:
+        _answer(answers, table, results)
+    except (KeyboardInterrupt, signals.Terminated):  # those that are answered have their files
+        _end(options, table, results)
+        raise
+    _end(options, table, results)
+    if not table.verdicts:
+        raise DataError(f"not one of {len(table.unreadable)} pictures could be read and answered")
+    return 1 if table.unreadable else 0
+
+
+def _answer(answers: Iterable[tuple[Prediction, Image | None]], table: Table, results: ResultFolder | None) -> None:
+    print(table.head())
     for number, (one, image) in enumerate(answers):
-        told = one.to_dict()
-        print(_line(told, one), flush=True)
-        if one.error:
-            unreadable[one.path] = one.error
-        elif results is not None:
+        print(table.line(one), flush=True)
+        if results is not None and image is not None and not one.error:
             results.add(number, image, one)
-        verdicts[told["verdict"]] += 1
 
 
-def _end(
-    options: argparse.Namespace, results: ResultFolder | None, verdicts: Counter[str], unreadable: dict[str, str]
-) -> None:
+def _end(options: argparse.Namespace, table: Table, results: ResultFolder | None) -> None:
     if results is not None:
-        results.finish(options.model, unreadable)
-    counts = [f"{count} {verdict}" for verdict, count in sorted(verdicts.items())]
-    print(", ".join(counts) or "no picture was answered")
+        results.finish(options.model, table.unreadable)
+    print(table.total())
     if results is not None:
         print(f"drawn pictures and results.json in {results.folder}")
-
-
-def _line(told: dict[str, Any], one: Prediction) -> str:
-    score = f"{told['score']:.3f}" if told["score"] is not None else "-"
-    why = f"  ({one_line(one.error)})" if one.error else ""
-    return f"{told['verdict']:<{WIDTHS[0]}}{score:>{WIDTHS[1]}}  {one_line(one.path)}{why}"
 
 
 def _results(options: argparse.Namespace, predictor: Predictor) -> ResultFolder:
@@ -109,14 +90,15 @@ def _results(options: argparse.Namespace, predictor: Predictor) -> ResultFolder:
 
 
 def _fact(text: str) -> tuple[str, Any]:
-    """threshold=0.37 -> ("threshold", 0.37)."""
+    """threshold=0.37 -> ("threshold", 0.37); bad_classes=dent,scratch -> ("bad_classes", ["dent", "scratch"])."""
     name, equals, value = text.partition("=")
     if not equals:
         raise ConfigError(Problem("--set", f"expected NAME=VALUE, as threshold=0.37; got {text!r}"))
     try:
-        return name, json.loads(value)
+        found = json.loads(value)
     except ValueError:
-        return name, value
+        found = value
+    return name, value.split(",") if name in LISTS and not isinstance(found, list) else found
 
 
 def _parser() -> argparse.ArgumentParser:

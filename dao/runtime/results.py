@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from itertools import islice
 from pathlib import Path
+from textwrap import shorten
 from typing import Any
 
 import numpy as np
@@ -19,10 +21,12 @@ from dao.files.output import write_json
 from dao.runtime.predictor import Predictor
 from dao.structures import Prediction
 from dao.words.counted import counted
+from dao.words.printable import one_line
 
 LONGEST = (
     180  # bytes of a picture's name in those of its results; file systems allow 255, number, word and ending included
 )
+REASON = 90  # letters of why there is no answer, on the sheet
 
 
 class ResultFolder:
@@ -65,9 +69,23 @@ class ResultFolder:
         for name, table in self.predictor.task_class.tables(self.results, self.predictor.card).items():
             write_json(self.folder / name, table)
         if self.cells:
-            title = f"{len(self.cells)} of {counted(len(self.results), 'picture')} shown"
             legend = {name: self.legend[name] for name in self.predictor.classes if name in self.legend}
-            write_image(self.folder / "contact_sheet.png", contact_sheet(self.cells, title=title, legend=legend))
+            cells = [*self.cells, *self._without_answer(unreadable)]
+            sheet = contact_sheet(cells, title=self._title(len(unreadable)), legend=legend)
+            write_image(self.folder / "contact_sheet.png", sheet)
+
+    def _title(self, unreadable: int) -> str:
+        total = counted(len(self.results) + unreadable, "picture")
+        missing = f", {unreadable} without an answer" if unreadable else ""
+        return f"{len(self.cells)} of {total} shown{missing}"
+
+    def _without_answer(self, unreadable: Mapping[str, str]) -> list[Cell]:
+        """The last of the sheet: pictures that nothing can be shown of, as many as find room."""
+        room = self.sheet_size - len(self.cells)
+        return [
+            Cell(("no answer",), (shorten(one_line(reason), REASON),), Path(path).name)
+            for path, reason in islice(unreadable.items(), room)
+        ]
 
     def _operating_point(self) -> dict[str, Any]:
         """What verdicts were given by, and who set it."""

@@ -128,6 +128,20 @@ def test_the_score_is_what_the_threshold_is_compared_with(by_colour, colours):
     assert Predictor(by_colour(), facts={"threshold": 0.81})(red()).to_dict()["verdict"] == "good"
     unknown = Predictor(by_colour(bad_classes=[], threshold=None))(red()).to_dict()
     assert (unknown["verdict"], unknown["score"], unknown["label"]) == ("review", pytest.approx(0.8), "red")
+    assert unknown["badness"] is None and Predictor(by_colour())(red()).to_dict()["badness"] == pytest.approx(0.8)
+
+
+def test_where_a_threshold_was_set_the_caption_has_the_badness_that_it_is_compared_with_beside_the_score_of_the_class(
+    by_colour,
+):
+    """Green 0.5 against red 0.3: 0.3 / (0.3 + 0.5)."""
+    picture = np.full((8, 8, 3), (75, 125, 50), np.uint8)
+    predictor = Predictor(by_colour(), facts={"threshold": 0.4})
+    told = predictor.describe(predictor(picture))
+    assert (told["score"], told["badness"]) == (pytest.approx(0.5), pytest.approx(0.375))
+    assert predictor.caption(predictor(picture)) == "green: score 0.50, badness 0.375, bad from 0.4"
+    usual = Predictor(by_colour())
+    assert usual.caption(usual(picture)) == "green: score 0.50"
     with pytest.raises(ConfigError, match="is no fact"):
         Predictor(by_colour(), facts={"treshold": 0.5})
 

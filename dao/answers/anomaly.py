@@ -177,7 +177,9 @@ class AnomalyAnswer(Answer):
         suspect = cls._suspect(prediction, card)
         if difference := differing(prediction):
             return f"{said}, {difference}"
-        return f"{said}, {suspect:.1%} suspect" if suspect >= SAID_FROM and not prediction.bad else said
+        if prediction.bad or suspect < SAID_FROM:
+            return said
+        return f"{said}, {suspect * 100:.1f} % of the picture above the pixel threshold"
 
     @classmethod
     def _suspect(cls, prediction: Prediction, card: ModelCard) -> float:

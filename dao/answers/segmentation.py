@@ -109,7 +109,10 @@ class SegmentationAnswer(Answer):
     def caption(cls, prediction: Prediction, card: ModelCard) -> str:
         counts, whole = count_pixels(prediction.mask, len(card.classes)), prediction.mask.size
         found = sorted((k for k in range(1, len(card.classes)) if counts[k]), key=lambda k: -counts[k])
-        shares = [f"{counts[k] / whole:.1%}" if counts[k] >= 0.0005 * whole else f"{counts[k]} px" for k in found]
+        shares = [
+            f"{counts[k] / whole * 100:.1f} % of the picture" if counts[k] >= 0.0005 * whole else f"{counts[k]} px"
+            for k in found
+        ]
         words = [f"{card.classes[k]} {share}" for k, share in zip(found, shares, strict=True)]
         return ", ".join(words) or "no defect found"
 

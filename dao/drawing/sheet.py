@@ -11,7 +11,8 @@ from statistics import median
 import cv2
 import numpy as np
 
-from dao.drawing.pictures import FAINT, INK, PAPER, RIGHT, TRACK, WRONG, to_rgb
+from dao.drawing.pictures import FAINT, INK, PAPER, TRACK, to_rgb
+from dao.drawing.plates import Plate
 from dao.drawing.text import Color, Image, draw_text, fit_text, text_width, wrap_text
 
 MOST_UNLIKE_SQUARE = 4.0  # width to height of a view, or the other way round; what is longer is shown smaller
@@ -28,13 +29,13 @@ class Cell:
 
     views: beside each other, each a picture (H, W, 3) or grey, uint8, or a few words where there is none to show.
     said: what is said of it, in lines that are wrapped where they are too long and never cut.
-    name: the file's, shortened in its middle where it is too long. bad: the verdict, on a plate; None: there is none.
+    name: the file's, shortened in its middle where it is too long. plate: a word before what is said; None: there is none.
     """
 
     views: tuple[Image | str, ...]
     said: tuple[str, ...]
     name: str = ""
-    bad: bool | None = None
+    plate: Plate | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,8 +198,8 @@ def _words(cell: Cell, frame: Frame) -> Image:
     lines = caption_lines(cell, frame)
     canvas = np.full((frame.gap // 2 + len(lines) * frame.line + 2 * frame.gap, frame.width, 3), PAPER, np.uint8)
     first = frame.gap // 2 + frame.size
-    if cell.bad is not None:
-        _plate(canvas, cell.bad, first, frame.size)
+    if cell.plate is not None:
+        _draw_plate(canvas, cell.plate, first, frame.size)
     for number, text in enumerate(lines):
         ink = FAINT if cell.name and number == len(lines) - 1 else INK
         left = _plate_width(cell, frame) if number == 0 else 0
@@ -207,16 +208,15 @@ def _words(cell: Cell, frame: Frame) -> Image:
 
 
 def _plate_width(cell: Cell, frame: Frame) -> int:
-    """Pixels that the verdict takes before the first line."""
-    return 0 if cell.bad is None else text_width("NG" if cell.bad else "OK", frame.size, bold=True) + frame.size
+    """Pixels that the plate takes before the first line."""
+    return 0 if cell.plate is None else text_width(cell.plate.word, frame.size, bold=True) + frame.size
 
 
-def _plate(canvas: Image, bad: bool, baseline: int, size: int) -> None:
-    """NG, white on a full plate, or OK in an empty frame: told apart without their colours too."""
-    word, color = ("NG", WRONG) if bad else ("OK", RIGHT)
-    right = text_width(word, size, bold=True) + size // 2
-    cv2.rectangle(canvas, (0, baseline - size), (right, baseline + size // 5), color, -1 if bad else 1)
-    draw_text(canvas, word, (size // 4, baseline), size, PAPER if bad else color, anchor="ls", bold=True)
+def _draw_plate(canvas: Image, plate: Plate, baseline: int, size: int) -> None:
+    right = text_width(plate.word, size, bold=True) + size // 2
+    cv2.rectangle(canvas, (0, baseline - size), (right, baseline + size // 5), plate.color, -1 if plate.full else 1)
+    ink = PAPER if plate.full else plate.color
+    draw_text(canvas, plate.word, (size // 4, baseline), size, ink, anchor="ls", bold=True)
 
 
 # -- what stands above all ---------------------------------------------------------------------------------------------

@@ -135,6 +135,7 @@ def histogram_png(path: Path, scores: NDArray[np.floating], bad: NDArray[np.bool
 def worst_png(path: Path, evaluator: AnomalyEvaluator) -> list[Path]:
     """Contact sheet of the bad pictures that score lowest and the good ones that score highest: picture, truth, map."""
     from dao.drawing.pictures import write_image
+    from dao.drawing.plates import of_mistake
     from dao.drawing.sheet import Cell, contact_sheet
     from dao.images.image_io import read_image
 
@@ -147,7 +148,7 @@ def worst_png(path: Path, evaluator: AnomalyEvaluator) -> list[Path]:
             logger.warning("not on the worst-N sheet: {}", error)
             continue
         said = f"said {verdict(row.called_bad)}: score {row.score:.3f}"
-        cells.append(Cell(views, (said, f"is {row.kind}"), Path(row.path).name, row.called_bad))
+        cells.append(Cell(views, (said, f"is {row.kind}"), Path(row.path).name, of_mistake(row.bad, row.called_bad)))
     if not cells:
         return []
     which = f"The {len(cells)} of {counted(len(evaluator.all_rows), 'picture')} that fit worst"

@@ -19,6 +19,7 @@ from dao.evaluators.base import Evaluator
 from dao.evaluators.box_counts import Matches, Pairing
 from dao.evaluators.classification import flatten
 from dao.evaluators.coco_ap import COCO_IOUS, COCO_MOST, PictureBoxes, Precision, precision
+from dao.evaluators.detection_worst import is_bad
 from dao.evaluators.headline import line_of
 from dao.models.detection.answers import AnswerSettings
 from dao.processes import dist
@@ -231,9 +232,9 @@ class DetEvaluator(Evaluator):
 
         Pictures of which only ignored boxes are known are left out: nobody knows whether they are good.
         """
-        decided = [p for p in self.pictures if not len(p.truth.labels) or (~p.truth.ignore).any()]
+        decided = [p for p in self.pictures if is_bad(p) is not None]
         badness = np.array([box_badness(p.labels, p.scores, self.own) for p in decided], np.float64)
-        return badness, np.array([len(p.truth.labels) > 0 for p in decided], bool)
+        return badness, np.array([is_bad(p) for p in decided], bool)
 
     def scored(self) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         return self.verdicts()

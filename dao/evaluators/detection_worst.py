@@ -42,6 +42,12 @@ def false_alarms(
     return (pairing.verdict == FALSE_ALARM) & shown_boxes(picture.labels, picture.scores, score, own)
 
 
+def is_bad(picture: PictureBoxes) -> bool | None:
+    """Whether there is anything to find; None where only ignored boxes are known, as nobody knows then."""
+    truth = picture.truth
+    return bool(len(truth.labels)) if not len(truth.labels) or (~truth.ignore).any() else None
+
+
 def worst_order(
     pictures: Sequence[PictureBoxes], pairings: Sequence[Pairing], score: float, own: Mapping[int, float] = NO_OWN
 ) -> tuple[list[int], int]:
@@ -57,6 +63,7 @@ def worst_order(
 def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
     """Contact sheet of the pictures with the most mistakes; of the first ones where there are none."""
     from dao.drawing.pictures import write_image
+    from dao.drawing.plates import of_mistake
     from dao.drawing.sheet import Cell, contact_sheet
     from dao.images.image_io import read_image
 
@@ -70,8 +77,9 @@ def worst_png(path: Path, evaluator: DetEvaluator) -> list[Path]:
             continue
         at = (evaluator.score, evaluator.own)
         views = verdict_views(image, picture, pairing, evaluator.classes, *at)
-        bad = box_badness(picture.labels, picture.scores, evaluator.own) >= evaluator.score
-        cells.append(Cell(views, (worst_words(picture, pairing, *at),), Path(picture.path).name, bad))
+        called = bool(box_badness(picture.labels, picture.scores, evaluator.own) >= evaluator.score)
+        plate = of_mistake(is_bad(picture), called)
+        cells.append(Cell(views, (worst_words(picture, pairing, *at),), Path(picture.path).name, plate))
         ignored |= bool(picture.truth.ignore.any())
     if not cells:
         return []

@@ -125,12 +125,13 @@ def worst_order(results: Results) -> tuple[NDArray[np.int64], int]:
 def worst_png(path: Path, evaluator: ClsEvaluator) -> list[Path]:
     """Contact sheet of the wrong pictures whose true class scores lowest; of the least sure ones where none is wrong."""
     from dao.drawing.pictures import thumbnail, write_image
+    from dao.drawing.plates import of_mistake
     from dao.drawing.sheet import Cell, contact_sheet
     from dao.images.image_io import read_image
 
     results = evaluator.results.only_labelled()  # type: ignore[union-attr]
     order, wrong = worst_order(results)
-    badness = evaluator.verdicts(results.scores, results.truth)[0] if evaluator.bad else None
+    badness, bad = evaluator.verdicts(results.scores, results.truth) if evaluator.bad else (None, None)
     cells = []
     for i in order[: min(evaluator.worst, wrong) if wrong else evaluator.worst]:
         try:
@@ -138,8 +139,9 @@ def worst_png(path: Path, evaluator: ClsEvaluator) -> list[Path]:
         except DataError:  # it was readable a minute ago; the table still lists it
             continue
         said = worst_words(evaluator, results, int(i), None if badness is None else float(badness[i]))
-        bad = evaluator.classes[int(results.said[i].argmax())] in evaluator.bad if evaluator.bad else None
-        cells.append(Cell((picture,), said, Path(results.paths[i]).name, bad))
+        called = evaluator.classes[int(results.said[i].argmax())] in evaluator.bad
+        plate = None if bad is None else of_mistake(bool(bad[i]), called)
+        cells.append(Cell((picture,), said, Path(results.paths[i]).name, plate))
     if not cells:
         return []
     shown = f"{len(cells)} of {counted(len(order), 'picture')}"

@@ -117,6 +117,7 @@ def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
     """Contact sheet of the pictures whose masks fit worst: picture, truth and prediction side by side."""
     from dao.drawing.masks import mask_legend, views
     from dao.drawing.pictures import write_image
+    from dao.drawing.plates import of_mistake
     from dao.drawing.sheet import Cell, contact_sheet
     from dao.images.image_io import read_image
 
@@ -131,7 +132,8 @@ def worst_png(path: Path, evaluator: SegEvaluator) -> list[Path]:
             continue
         shown += [truth, mask]
         said = worst_words(row, evaluator.classes, mask)
-        cells.append(Cell(pictures, said, Path(row.path).name, row.called_bad))
+        plate = of_mistake(None if row.counted.undecided else row.bad, row.called_bad)
+        cells.append(Cell(pictures, said, Path(row.path).name, plate))
     if not cells:
         return []
     total = counted(len(evaluator.all_rows), "picture")

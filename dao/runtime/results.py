@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from dao.answers.operating import SET_BY
 from dao.drawing.pictures import write_image, write_pixels
+from dao.drawing.plates import of_verdict
 from dao.drawing.sheet import Cell, contact_sheet
 from dao.drawing.text import Color
 from dao.files.output import write_json
@@ -55,7 +56,7 @@ class ResultFolder:
         caption = predictor.caption(prediction)
         if len(self.cells) < self.sheet_size:
             small = predictor.thumbnail(image, prediction)
-            self.cells.append(Cell((small,), (caption,), Path(prediction.path).name, prediction.bad))
+            self.cells.append(Cell((small,), (caption,), Path(prediction.path).name, of_verdict(prediction.bad)))
             self.legend |= predictor.legend(prediction)
         return caption
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from dao.drawing.pictures import PAPER, RIGHT, TRACK, WRONG
+from dao.drawing.plates import ESCAPE, FALSE_ALARM, of_mistake, of_verdict
 from dao.drawing.sheet import Cell, caption_lines, contact_sheet, frame_of
 from dao.drawing.text import text_width, wrap_text
 
@@ -103,7 +104,7 @@ def test_cells_of_other_numbers_of_views_and_none_at_all_are_refused(cells):
 @pytest.mark.parametrize("bad", [True, False, None])
 def test_no_letter_of_classes_and_scores_is_cut_and_every_line_fits(shape, bad):
     said = (f"said {LONG}: score 0.93", f"is {LONG}: score 0.02", "badness 0.520, bad from 0.3")
-    one = cell(*shape, said=said, name="x" * 80 + ".png", bad=bad)
+    one = cell(*shape, said=said, name="x" * 80 + ".png", plate=of_verdict(bad))
     frame = frame_of([one], 256)
     lines = caption_lines(one, frame)
     assert "".join(lines[:-1]).replace(" ", "") == "".join(said).replace(" ", "")
@@ -122,7 +123,7 @@ def test_lines_break_between_words_and_long_words_after_a_mark():
 
 
 def test_text_stays_inside_the_sheet():
-    cells = [cell(90, 30, said=("W" * 90, "a b"), name="W" * 90, bad=True)] * 2
+    cells = [cell(90, 30, said=("W" * 90, "a b"), name="W" * 90, plate=of_verdict(True))] * 2
     legend = {f"{LONG} {i}": (i, 0, 0) for i in range(60)}
     sheet = contact_sheet(cells, tile=100, title="W" * 300 + " and more", legend=legend)
     assert all((edge == PAPER).all() for edge in (sheet[:, -3:], sheet[:, :3], sheet[-2:], sheet[:2]))
@@ -135,12 +136,26 @@ def test_a_legend_shows_every_colour_up_to_forty():
 
 
 def test_a_sheet_tells_ok_from_ng_by_a_word_on_a_plate():
-    sheet = contact_sheet([cell(said=("a",), bad=bad) for bad in (True, False, None)], columns=3, tile=128)
+    sheet = contact_sheet(
+        [cell(said=("a",), plate=of_verdict(bad)) for bad in (True, False, None)], columns=3, tile=128
+    )
     none = contact_sheet([cell(said=("a",)) for _ in range(3)], columns=3, tile=128)
     ng, ok, unknown = (sheet[134:, left : left + 60] for left in (6, 140, 274))
     full = [int((part == color).all(2).sum()) for part, color in ((ng, WRONG), (ok, RIGHT))]
     assert full[0] > 2 * full[1] > 0  # a full plate and an empty frame: told apart in grey as well
     assert (unknown == none[134:, 274:334]).all()
+
+
+def test_on_a_sheet_of_mistakes_the_plate_is_the_mistake_and_no_green_ok():
+    """(is bad, called bad) -> the plate; the sheet holds its colour, and no green but on a demo's."""
+    said = {(True, False): ESCAPE, (False, True): FALSE_ALARM}
+    for bad, called in ((True, False), (False, True), (True, True), (False, False), (None, False), (None, True)):
+        plate = of_mistake(bad, called)
+        assert plate.word == (said[bad, called].word if (bad, called) in said else "NG" if called else "OK")
+        sheet = contact_sheet([cell(said=("a",), plate=plate)], tile=128)
+        assert (sheet == plate.color).all(2).any() and not (sheet == RIGHT).all(2).any()
+    assert (ESCAPE.word, FALSE_ALARM.word) == ("ESCAPE", "FALSE ALARM")
+    assert of_mistake(True, None) is of_verdict(None) is None
 
 
 @pytest.mark.parametrize("name", ["a\nb.png", "a\tb\x1b[31m.png", "\udcff.png"])

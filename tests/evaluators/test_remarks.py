@@ -3,6 +3,7 @@
 import json
 from dataclasses import asdict
 
+import cv2
 import numpy as np
 import pytest
 from loguru import logger
@@ -145,3 +146,30 @@ def test_what_the_trainers_noted_stays_beside_it(feed, tmp_path):
     evaluator.compute()
     evaluator.report(tmp_path)
     assert json.loads((tmp_path / "metrics.json").read_text())["notes"][0] == "judged by its own pictures"
+
+
+@pytest.mark.parametrize("task", [classified, boxed, masked, strange])
+def test_the_worst_sheet_of_every_task_calls_an_escape_and_a_false_alarm_by_their_names(task, tmp_path, monkeypatch):
+    import torch
+
+    from dao.drawing import sheet
+    from dao.drawing.plates import NG, OK
+
+    drawn, whole = [], sheet.contact_sheet
+    monkeypatch.setattr(sheet, "contact_sheet", lambda cells, **kwargs: drawn.extend(cells) or whole(cells, **kwargs))
+    truth, called = [1, 0, 1, 0], [0, 1, 1, 0]
+    evaluator, predictions, truths = task(truth, called, tmp_path)
+    evaluator.worst = 4
+    for number, prediction in enumerate(predictions):
+        prediction.path = str(tmp_path / f"{number}.png")
+        cv2.imwrite(prediction.path, np.full((8, 8, 3), 90, np.uint8))
+    targets, paths = (
+        torch.from_numpy(truths) if isinstance(truths, np.ndarray) else truths,
+        [p.path for p in predictions],
+    )
+    evaluator.update(predictions, Batch(torch.zeros(4, 1, 1, 1), targets, paths, list(range(4)), [(8, 8)] * 4))
+    evaluator.compute()
+    evaluator.report(tmp_path / "report")
+    words = {cell.name: (cell.plate.word, cell.plate in (OK, NG)) for cell in drawn}
+    expected = {"0.png": "ESCAPE", "1.png": "FALSE ALARM", "2.png": "NG", "3.png": "OK"}
+    assert {"0.png", "1.png"} <= set(words) and words == {name: (expected[name], False) for name in words}

@@ -505,7 +505,9 @@ def test_a_good_picture_of_a_model_scored_by_its_map_shows_no_region(bench):
     found = predictor(picture)
     assert not found.bad and not found.mask.any() and predictor.describe(found)["verdict_and_region"] == ""
     assert predictor.describe(found)["suspect_share"] == pytest.approx(0.3)
-    assert predictor.caption(found).startswith("good") and "30.0% suspect" in predictor.caption(found)
+    assert predictor.caption(found).startswith(
+        "good"
+    ) and "30.0 % of the picture above the pixel threshold" in predictor.caption(found)
     picture[20, 20] = 240  # a peak makes it bad, and the whole region is shown
     found = predictor(picture)
     assert found.bad and found.mask.sum() == 576

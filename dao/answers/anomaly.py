@@ -87,11 +87,6 @@ class AnomalyAnswer(Answer):
         for level in ("picture", "pixel"):
             keep_scale(level, before, after)
         moved = [name for name in ("picture_threshold", "pixel_threshold") if after[name] != before[name]]
-        if before["calibration"] != UNCALIBRATED:
-            for name in moved:
-                place = after[SET_BY][name].removeprefix("set by ")
-                if far := far_threshold(name.removesuffix("_threshold"), after[name], before, place):
-                    warn(far)
         if "picture_threshold" in moved and after["region_threshold"] == before["region_threshold"] is not None:
             beyond = before["region_threshold"] - before["picture_threshold"]
             after["region_threshold"] = after["picture_threshold"] + beyond  # as far from it as it was
@@ -99,6 +94,20 @@ class AnomalyAnswer(Answer):
             said = "; ".join(f"{name} {after[name]:g}, {after[SET_BY][name]}, not calibrated" for name in moved)
             after["calibration"] = f"{said}. Before: {before['calibration']}"
         return after
+
+    @classmethod
+    def warn_of_points(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """A threshold far from the model's own, as one is that was read off the scale shown."""
+        before = cls.completed(before)
+        if before["calibration"] == UNCALIBRATED:
+            return
+        for level in ("picture", "pixel"):
+            name = f"{level}_threshold"
+            if after[name] == before[name]:
+                continue
+            place = after[SET_BY][name].removeprefix("set by ")
+            if far := far_threshold(level, after[name], before, place):
+                warn(far)
 
     @classmethod
     def expected(cls, card: ModelCard, hw: tuple[int, int]) -> dict[str, Shape]:

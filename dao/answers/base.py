@@ -98,7 +98,12 @@ class Answer(ABC):
         if fixed:
             message = f"is part of the file: export anew to change it. What can be set: {', '.join(cls.operating)}"
             raise ConfigError([Problem(f"{where}.{name}", message) for name in fixed])
+        cls.warn_of_points(card.facts, after)
         return replace(card, facts=after)
+
+    @classmethod
+    def warn_of_points(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
+        """Say of an operating point that was just set what makes it unlikely to be meant so. Facts before and since."""
 
     @classmethod
     def fact_problems(

@@ -205,6 +205,8 @@ class AnomalyTask(AnomalyAnswer, Task):
         found = thresholds(rule, scores, by_map=self.scored_by_peak)
         if by_hand := self.take_over(found):
             self.facts["calibration"] = _told_by_hand(by_hand, self.facts[SET_BY], found["calibration"])
+            if self.model.fitted_in_one_pass:
+                self.warn_of_points({**self.facts, **found}, self.facts)
         # of a model that is trained they are found anew after every epoch
         logger.log("INFO" if self.model.fitted_in_one_pass else "DEBUG", "thresholds {:.4g} (pictures) and {:.4g} (pixels): {}",
                    self.facts["picture_threshold"], self.facts["pixel_threshold"], self.facts["calibration"])  # fmt: skip

@@ -149,7 +149,7 @@ class Task(Answer):
         by_hand = {name: self.facts[name] for name in self.operating if name in self.facts.get(SET_BY, {})}
         self.facts |= found
         if by_hand:
-            self.facts = {**self.with_facts(by_hand).facts, SET_BY: self.facts[SET_BY]}
+            self.facts = {**self.facts_with(self.card(), by_hand), SET_BY: self.facts[SET_BY]}
         return by_hand
 
     @classmethod
@@ -262,6 +262,7 @@ class Task(Answer):
         """
         other = copy.copy(self)
         other.facts = self.facts_with(self.card(), facts, where)
+        self.warn_of_points(self.facts, other.facts)
         return other
 
     def deployable(self) -> Deployable:

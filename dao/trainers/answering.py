@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -45,10 +46,15 @@ def complete_from_checkpoint(raw: Raw, path: str | None, judges: bool = False) -
     known, card = build.config_of(content, str(found)), build.card_of(content, str(found))
     base = {key: known[key] for key in INHERITED if key in known}
     base["model"] = build.without_pretrained(base["model"])
-    if "evaluator" in base and not (judges and SET_BY not in card.facts):
+    if "evaluator" in base and not (judges and _before_points(content)):
         base["evaluator"] = _without_point(base["evaluator"])
     merged = _with_evaluator(merge(base, raw), card)
     return {**merged, "type": card.task, "model": base["model"], "preprocess": card.preprocess}
+
+
+def _before_points(content: Mapping[str, Any]) -> bool:
+    """Whether a checkpoint's card is of before cards said who set what; a card that was read has all facts of today."""
+    return SET_BY not in json.loads(content["card"]).get("facts", {})
 
 
 def say_left_out(dataset: Any, section: Mapping[str, Any], known: Mapping[str, Any]) -> None:

@@ -45,7 +45,7 @@ def test_a_threshold_is_far_below_half_its_distance_from_the_middle_good_score_a
 
 
 def test_a_threshold_set_before_anything_was_calibrated_is_not_compared(warned):
-    AnomalyAnswer.facts_with(card("none yet"), {"threshold": 230})
+    AnomalyAnswer.at(card("none yet"), {"threshold": 230})
     assert not warned
 
 

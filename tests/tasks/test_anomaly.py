@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from dao.answers import anomaly
 from dao.errors import ConfigError
 from dao.models.anomaly.base import AnomalyModel
 from dao.preprocess import Preprocess
@@ -54,6 +55,17 @@ def test_answers_lie_where_the_picture_has_them(hw, resize):
         assert (found.anomaly_score >= 0.5) == bad
         assert found.mask[hw[0] * 3 // 4, hw[1] * 3 // 4] == int(bad) and not found.mask[3, 3]
         assert found.raw_score == pytest.approx(level / 255, abs=0.01)
+
+
+def test_a_task_warns_of_a_threshold_far_from_its_own_and_not_of_one_that_training_keeps(monkeypatch):
+    said = []
+    monkeypatch.setattr(anomaly, "warn", said.append)
+    task = make()
+    task.facts["calibration"] = "by hand"
+    task = task.with_facts({"threshold": 5.0}, "evaluator.kwargs")
+    assert len(said) == 1 and said[0].startswith("evaluator.kwargs.threshold = 5 is far")
+    task.take_over(dict(FACTS))
+    assert len(said) == 1 and task.facts["picture_threshold"] == 5
 
 
 def test_another_threshold_changes_the_verdict_and_what_half_means():

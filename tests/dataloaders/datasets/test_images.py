@@ -28,7 +28,9 @@ def test_a_picture_a_folder_a_glob(folder_set, path, recursive, count):
 
 
 def test_nothing_found_says_what_was_expected(folder_set):
-    with pytest.raises(DataError, match=r'its folders hold \d+ pictures: "recursive": true.*; expected a picture, a folder or'):
+    with pytest.raises(
+        DataError, match=r'its folders hold \d+ pictures: "recursive": true.*; expected a picture, a folder or'
+    ):
         ImageFiles(str(folder_set / "val"))
     with pytest.raises(DataError, match=r"no picture found at .*\*\.jpg"):
         ImageFiles(str(folder_set / "*.jpg"))

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from dao.images.files import Entered, Listing, walk
 from dao.images.image_io import IMAGE_EXTENSIONS, OTHER_PICTURES, is_image_name
+from dao.words.counted import counted
 
 if TYPE_CHECKING:
     from dao.dataloaders.census import Census
@@ -28,6 +29,18 @@ def pictures_at(path: str, recursive: bool = False, census: Census | None = None
     if where.is_dir():
         return list(find_images(where, recursive=recursive, census=census))
     return [name for name in _matches(path, census) if os.path.splitext(name)[1].lower() in IMAGE_EXTENSIONS]  # noqa: PTH122
+
+
+def nothing_at(path: str, recursive: bool, how: str) -> str:
+    """Why `pictures_at` finds none, in words. how: what to set for pictures in a folder's folders."""
+    said = f"no picture found at {path}"
+    if not Path(path).is_dir():
+        why = "none fits this pattern" if glob.has_magic(path) else "it does not exist"
+        return f"{said}: {why} (working directory: {Path.cwd()})"
+    inner = 0 if recursive else sum(1 for _ in find_images(Path(path)))
+    if inner:
+        return f"{said} itself; its folders hold {counted(inner, 'picture')}: {how}"
+    return f"{said}: a folder without a file of {', '.join(IMAGE_EXTENSIONS)}"
 
 
 def find_images(

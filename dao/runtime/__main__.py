@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dao.runtime.results import ResultFolder
 
 LISTS = ("bad_classes", "positive")  # facts that are lists of names, written a,b as well
+EPILOG = "Exit code: 0; 1 where some pictures have no answer; 2 where none has or something given is wrong."
 NOT_ALL = "what is printed above was answered, the pictures behind it were not"
 
 
@@ -102,20 +103,32 @@ def _fact(text: str) -> tuple[str, Any]:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m dao.runtime", description=__doc__)
-    parser.add_argument("model", help="an exported file (.onnx); with torch also a checkpoint or a run folder")
-    parser.add_argument("pictures", help="a folder, a glob or a picture")
+    parser = argparse.ArgumentParser(
+        prog="python -m dao.runtime", usage="%(prog)s MODEL PICTURES [options]", description=__doc__, epilog=EPILOG,
+    )  # fmt: skip
     parser.add_argument(
-        "--out", help="a folder for drawn pictures, contact sheet and results.json; one that exists stays"
+        "model", metavar="MODEL", help="an .onnx file; with torch also .pt2, .safetensors, .ckpt or a run folder"
     )
-    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:1, ...")
-    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE",
-                        help="another operating point, as threshold=0.37; several times for several")  # fmt: skip
-    parser.add_argument("--recursive", action="store_true", help="the folder's folders as well")
-    parser.add_argument("--threads", type=int, default=2, help="that read pictures ahead")
-    parser.add_argument("--sheet", type=int, default=24, help="pictures on the contact sheet, at most")
-    parser.add_argument("--trust", action="store_true", help="read a file that can run code (.pt2) as well")
-    parser.add_argument("--custom-modules", help="a folder of your own modules that the file needs")
+    parser.add_argument(
+        "pictures", metavar="PICTURES", help="a folder, a pattern in quotes ('line3/*.png') or a picture"
+    )
+    add = parser.add_argument
+    add("--out", metavar="FOLDER", help="write drawn pictures, a contact sheet and results.json into this folder; beside it, as "
+        "FOLDER-2, where it holds something already (default: write nothing)")  # fmt: skip
+    add("--set", action="append", default=[], metavar="NAME=VALUE",
+        help="another operating point than the model's own: threshold=0.37 (anomaly: a raw score), bad_classes=dent,scratch; "
+        "may be given several times")  # fmt: skip
+    add("--recursive", action="store_true", help="take the pictures of the folder's folders as well")
+    add(
+        "--device",
+        default="auto",
+        help="auto, cpu, cuda, cuda:1, ... (default: %(default)s, a GPU where one can be used)",
+    )
+    add("--sheet", type=int, default=24, metavar="N", help="show at most N pictures on the contact sheet, 0: no sheet (default: "
+        "%(default)s)")  # fmt: skip
+    add("--threads", type=int, default=2, metavar="N", help="read pictures ahead in N threads (default: %(default)s)")
+    add("--trust", action="store_true", help="read a .pt2 file too, which can run code of whoever made it")
+    add("--custom-modules", metavar="FOLDER", help="import your own modules that the model needs from this folder")
     return parser
 
 

@@ -38,6 +38,8 @@ WITH_TORCH = {
     ".safetensors": "dao.tasks.backends:TorchBackend",
     "": "dao.tasks.backends:TorchBackend",  # checkpoints and run folders
 }
+KINDS = ".onnx, .pt2, .safetensors, .ckpt"
+CHECKPOINTS = b"PK", b"\x80"  # how the archives and the pickles begin that torch writes, whatever they are called
 
 
 def backend_of(path: str | Path) -> Callable[..., Backend] | None:
@@ -70,10 +72,21 @@ def open_file(path: Path, device: Any = "auto", trust: bool = False) -> Backend:
     """
     if not path.exists():
         raise CheckpointError(f"{path} does not exist (working directory: {Path.cwd()})")
+    refuse_other_files(path)
     make = (backend_of(path) if path.is_file() else None) or _with_torch(WITH_TORCH[""])
     if not getattr(make, "device_by_name", False):
         device = _torch_device(device)
     return make(path, device, trust) if getattr(make, "runs_code", False) else make(path, device)
+
+
+def refuse_other_files(path: Path) -> None:
+    """Raise CheckpointError for a file that neither is called nor begins as a model does, before torch is imported to say so."""
+    if not path.is_file() or path.suffix.lower() == ".ckpt" or backend_of(path) is not None:
+        return
+    with path.open("rb") as file:
+        begins = file.read(2)
+    if not begins.startswith(CHECKPOINTS):
+        raise CheckpointError(f"{path} is no model ({KINDS}), nor of an exporter that is known here")
 
 
 def located(place: str) -> Any:

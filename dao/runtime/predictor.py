@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from dao.answers.kinds import answer_class
 from dao.errors import AnswerError, CheckpointError, DataError
 from dao.images.image_io import decode_image, image_of_pillow, read_image
-from dao.images.listing import pictures_at
+from dao.images.listing import nothing_at, pictures_at
 from dao.runtime.backends import Backend, Image, open_file
 from dao.structures import Prediction
 
@@ -95,7 +95,7 @@ class Predictor:
 
         names = pictures_at(str(path), recursive)
         if not names:
-            raise DataError(f"no picture found at {path} (working directory: {Path.cwd()})")
+            raise DataError(nothing_at(str(path), recursive, "recursive=True (command line: --recursive)"))
         return (
             (self._answer_or_error(name, image), image if isinstance(image, np.ndarray) else None)
             for name, image in read_ahead(names, self.read, threads)

@@ -58,7 +58,10 @@ def test_what_has_no_answer_stands_at_the_end_of_the_sheet_and_in_its_title(by_c
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["MODEL", "none"], "no picture found"),
+        (["MODEL", "none"], "no picture found at none: it does not exist"),
+        (["MODEL", "PICTURES/*.jpg"], "*.jpg: none fits this pattern"),
+        (["MODEL", "PICTURES/.."], "itself; its folders hold 4 pictures: recursive=True (command line: --recursive)"),
+        (["PICTURES/a.png", "PICTURES"], "a.png is no model (.onnx, .pt2, .safetensors, .ckpt)"),
         (["none.onnx", "PICTURES"], "none.onnx"),
         (["MODEL", "PICTURES/c.png"], "not one of 1 pictures"),
         (["MODEL", "PICTURES", "--set", "threshold"], "NAME=VALUE"),

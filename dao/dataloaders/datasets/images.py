@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import ImageDataset, Record
 from dao.errors import DataError
 from dao.images.image_io import IMAGE_EXTENSIONS
-from dao.images.listing import pictures_at
+from dao.images.listing import nothing_at, pictures_at
 from dao.register import Registers
 
 
@@ -27,10 +25,9 @@ class ImageFiles(ImageDataset):
         census = Census()
         found = pictures_at(path, recursive, census)
         if not found:
-            hint = '; "recursive": true searches its folders too' if Path(path).is_dir() and not recursive else ""
+            how = '"recursive": true in its kwargs (Demo: -o images.kwargs.recursive=true)'
             raise DataError(
-                f"no picture found at {path} (working directory: {Path.cwd()}); "
-                f"expected a picture, a folder or a glob of {', '.join(IMAGE_EXTENSIONS)}{hint}"
+                f"{nothing_at(path, recursive, how)}; expected a picture, a folder or a glob of {', '.join(IMAGE_EXTENSIONS)}"
             )
         super().__init__([Record(name) for name in found], classes or [], origin=path)
         self.census.merge(census)

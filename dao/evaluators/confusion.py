@@ -43,7 +43,7 @@ def confusion_png(path: Path, classes: Sequence[str], counts: NDArray[np.int64],
         drawn = most_confused(counts, MOST_CONFUSED)
         classes, totals = [classes[k] for k in drawn], totals[drawn]
         counts, rates = counts[np.ix_(drawn, drawn)], rates[np.ix_(drawn, drawn)]
-    return save_figure(_figure(classes, counts, rates, totals, f"truth ({unit})", title), path)
+    return save_figure(_figure(classes, counts, rates, totals, f"true ({unit})", title), path)
 
 
 def most_confused(counts: NDArray[np.int64], limit: int) -> NDArray[np.int64]:
@@ -84,6 +84,10 @@ def _figure(
         colour = "white" if rates[i, j] > 0.55 else "black"
         text = f"{compact(counts[i, j])}\n{rates[i, j] * 100:.0f} %"
         axes.text(j, i, text, ha="center", va="center", color=colour, fontsize=size - 1)
+    if (
+        count <= MOST_CONFUSED
+    ):  # a square that is laid out once loses its label at the left; large ones have room for it
+        figure.get_layout_engine().execute(figure)
     return figure
 
 

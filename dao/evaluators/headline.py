@@ -51,3 +51,14 @@ def _told(word: str, rate: Rate) -> str:
     if rate.total:
         return rate.text()
     return f"none counted; these pictures hold no {'bad' if word == 'escapes' else 'good'} part"
+
+
+def judged_at(point: Mapping[str, Any]) -> str:
+    """What turned scores into the verdicts that were counted, and who set it. point: an evaluator's `operating_point`."""
+    told, by = [], point.get("set_by", {})
+    for name, value in point.items():
+        if name in ("set_by", "bad_classes") or value is None or value == {}:
+            continue
+        text = " and ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, Mapping) else f"{value:g}"
+        told.append(f"{name} {text}" + (f" ({by[name]})" if name in by else ""))
+    return f"judged at {', '.join(told)}" if told else "judged at the defaults: no threshold was set"

@@ -198,6 +198,12 @@ class Trainer:
         return self.signal is not None
 
 
+REMEDY = (
+    "There may be more: --check looks at all and lists them. Mend or remove them, or let more be left out "
+    "(trainer.kwargs.max_bad_fraction)"
+)
+
+
 class BadPictures:
     """Counts pictures that could not be read, or had no finite answer, names each once, and stops the run when they are too many.
 
@@ -209,6 +215,7 @@ class BadPictures:
     def __init__(self, total: int = 0, max_fraction: float = 1.0) -> None:
         self.total, self.max_fraction = total, max_fraction
         self.reasons: dict[str, str] = {}
+        self.refused = False  # the error has named them all
 
     def add(self, batch: Batch | None) -> None:
         """Take in a batch's unreadable pictures. Raises DataError past ``max_fraction``."""
@@ -220,14 +227,14 @@ class BadPictures:
         if picture.path in self.reasons:
             return
         self.reasons[picture.path] = picture.reason
-        logger.warning("skipped: {} ({})", one_line(picture.path), one_line(picture.reason))
         self._refuse_too_many()
+        logger.warning("skipped: {} ({})", one_line(picture.path), one_line(picture.reason))
 
     def _refuse_too_many(self) -> None:
         if len(self.reasons) > self.max_fraction * max(self.total, 1):
-            raise DataError(
-                self._render(f"more than max_bad_fraction = {self.max_fraction:g} of {counted(self.total, 'picture')}")
-            )
+            self.refused = True
+            what = f"more than max_bad_fraction = {self.max_fraction:g} of {counted(self.total, 'picture')}"
+            raise DataError(f"{self._render(what)}\n{REMEDY}")
 
     def gather(self) -> None:
         """Take in what the other processes found; all of them must call. Raises DataError past ``max_fraction``."""
@@ -237,7 +244,7 @@ class BadPictures:
 
     def summary(self) -> None:
         """Say at the end how many were left out."""
-        if self.reasons:
+        if self.reasons and not self.refused:
             logger.warning(self._render(f"of {counted(self.total, 'picture')}, left out of this run"))
 
     def _render(self, what: str) -> str:

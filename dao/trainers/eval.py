@@ -13,7 +13,7 @@ from dao.checkpoints import checkpoint
 from dao.config.reading import Config, Raw
 from dao.config.signature import out_of_limits
 from dao.errors import ConfigError, Problem
-from dao.evaluators.headline import two_numbers
+from dao.evaluators.headline import judged_at, two_numbers
 from dao.files import run_folder
 from dao.launch.preflight import check_same_data
 from dao.loggers import logger as log
@@ -173,6 +173,7 @@ class Eval(Trainer):
             if self.save:
                 recalibrate.save(self.path, self.task)
         logger.success("{}", self.evaluator.headline(self.metrics))
+        logger.info("{}", judged_at(self.evaluator.operating_point))
         logger.success("report: {}", self.run_dir)
         for line in two_numbers(self.evaluator.details):
             logger.info("{}", line)

@@ -18,6 +18,16 @@ def test_both_classes_of_the_most_frequent_confusions_are_chosen_then_the_larges
     assert confusion.most_confused(np.zeros((3, 3), np.int64), 2).tolist() == [0, 1]
 
 
+def test_the_label_of_the_true_classes_lies_inside_the_picture(tmp_path, monkeypatch):
+    drawn = []
+    monkeypatch.setattr(confusion, "save_figure", lambda figure, path: drawn.append(figure) or path)
+    counts = np.random.default_rng(0).integers(1, 40, (6, 6))
+    confusion.confusion_png(tmp_path / "m.png", ["ok", "scratch", "dent", "stain", "hole", "missing_part"], counts)
+    drawn[0].canvas.draw()
+    label = drawn[0].axes[0].yaxis.label
+    assert label.get_text() == "true (pictures)" and label.get_window_extent().x0 >= 0
+
+
 def test_the_picture_of_300_classes_says_what_it_shows_with_rates_of_the_whole_class(tmp_path, monkeypatch):
     drawn = []
     monkeypatch.setattr(confusion, "save_figure", lambda figure, path: drawn.append(figure) or path)

@@ -92,6 +92,13 @@ def say_finished_before(trainer: TrainVal, report: Path) -> None:
         logger.info("{}", line)
 
 
+def say_best(best: dict[str, Any], evaluator: Any) -> None:
+    """The best validation of a run: no success where it is as bad as its metric can be, a model that finds nothing."""
+    nothing = best["value"] == 0 and (evaluator is None or evaluator.mode_of(best["metric"]) == "max")
+    words = "best {} {:.4f} in epoch {}" + (": no better than a model that finds nothing" if nothing else "")
+    logger.log("WARNING" if nothing else "SUCCESS", words, best["metric"], best["value"], int(best["epoch"]))
+
+
 def watched(trainer: TrainVal) -> str:
     """The metric that rates hang on: the first of those that the best checkpoint is kept by."""
     return (named(trainer.best_metric) or [trainer.evaluator.best_metric])[0]
@@ -130,8 +137,7 @@ class FinalReport(Hook):
         if judged:
             self.report(trainer, best)
         if trainer.best:
-            best = trainer.best
-            logger.success("best {} {:.4f} in epoch {}", best["metric"], best["value"], int(best["epoch"]))
+            say_best(trainer.best, trainer.evaluator)
         logger.success("all of it lies in {}", trainer.run_dir)
         for line in two_numbers(trainer.evaluator.details) if judged else ():
             logger.info("{}", line)

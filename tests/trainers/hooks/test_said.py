@@ -7,13 +7,15 @@ import pytest
 import torch
 from loguru import logger
 
-from dao.errors import ConfigError
+from dao.errors import ConfigError, DataError
 from dao.evaluators.classification import ClsEvaluator
-from dao.evaluators.headline import line_of, two_numbers
+from dao.evaluators.headline import judged_at, line_of, two_numbers
 from dao.register import import_all_modules_for_register
+from dao.structures import Unreadable
+from dao.trainers.base import BadPictures
 from dao.trainers.hooks import console, defaults
 from dao.trainers.hooks.batch import MixupCutmix, SwitchLoss
-from dao.trainers.hooks.evaluate import Evaluate, FinalReport
+from dao.trainers.hooks.evaluate import Evaluate, FinalReport, say_best
 
 FACTORY = {
     "escape_rate": {"value": 0.02, "low": 0.0035, "high": 0.105, "count": 1, "total": 50},
@@ -209,3 +211,45 @@ def test_the_metric_that_the_user_keeps_the_best_by_is_on_the_epochs_line():
     assert Evaluate()._chosen(trainer) == "factory/auroc 0.9877  "
     trainer.best_metric = "top1"
     assert Evaluate()._chosen(trainer) == ""
+
+
+@pytest.fixture
+def log():
+    lines = []
+    sink = logger.add(lambda m: lines.append((m.record["level"].name, m.record["message"])), level="DEBUG")
+    yield lines
+    logger.remove(sink)
+
+
+def test_an_operating_point_is_told_with_who_set_it_and_without_what_is_not_set():
+    point = {"bad_classes": ["dent"], "threshold": 0.2, "class_thresholds": {"dent": 0.4, "hole": 0.25}, "min_area": 30,
+             "pixel_threshold": None, "set_by": {"threshold": "evaluator.kwargs.threshold"}}  # fmt: skip
+    assert judged_at(point) == (
+        "judged at threshold 0.2 (evaluator.kwargs.threshold), class_thresholds dent 0.4 and hole 0.25, min_area 30"
+    )
+    assert (
+        judged_at({"bad_classes": ["dent"], "class_thresholds": {}}) == "judged at the defaults: no threshold was set"
+    )
+
+
+@pytest.mark.parametrize(
+    ("metric", "value", "level"), [("top1", 0.0, "WARNING"), ("top1", 0.3, "SUCCESS"), ("escape_rate", 0.0, "SUCCESS")]
+)
+def test_a_best_of_nothing_is_no_success(log, metric, value, level):
+    say_best({"metric": metric, "value": value, "epoch": 3.0}, ClsEvaluator(["ok", "dent"]))
+    assert [line[0] for line in log] == [level] and f"best {metric} {value:.4f} in epoch 3" in log[0][1]
+
+
+def test_a_picture_too_many_that_cannot_be_read_is_named_once_with_what_to_do(log):
+    bad = BadPictures(total=13, max_fraction=0.01)
+    with pytest.raises(DataError) as refused:
+        bad.add_one(Unreadable("a.png", 0, "it is damaged"))
+    bad.summary()
+    assert log == [] and str(refused.value).count("a.png") == 1
+    assert "--check looks at all and lists them" in str(refused.value) and "trainer.kwargs.max_bad_fraction" in str(
+        refused.value
+    )
+    some = BadPictures(total=13, max_fraction=0.1)
+    some.add_one(Unreadable("a.png", 0, "it is damaged"))
+    some.summary()
+    assert [line[0] for line in log] == ["WARNING", "WARNING"]

@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from dao.dataloaders.census import Census
+from dao.dataloaders.datasets.base import Record, Taken
 from dao.dataloaders.datasets.masks import MaskCodec, read_raw_mask
 from dao.errors import DataError
 
 CONTRADICTED = "pictures named for a defect with nothing marked in the mask left out"
 THREADS = 8
-Named = TypeVar("Named")  # a record
+Named = TypeVar("Named", bound=Record)
 
 
 def refuse_unmarked(
@@ -32,7 +33,8 @@ def refuse_unmarked(
         )
     for place in sorted(empty):
         census.omit(CONTRADICTED, named[place][0])
-    return [record for place, record in enumerate(records) if place not in empty]
+    kept = (record for place, record in enumerate(records) if place not in empty)
+    return Taken(kept, getattr(records, "whole", len(records)) - len(empty))
 
 
 def _marks(path: str, codec: MaskCodec) -> bool:

@@ -95,6 +95,13 @@ def test_a_row_that_names_a_defect_and_whose_mask_marks_nothing_is_left_out_and_
         f"{folder / 'd.png'} (uneven), {folder / 'e.png'} (uneven)"
     ]
     assert "values up to 100" in data.picture_problem(2, HW)
+    ratio = SegCsvDataset(
+        table(folder, rows + more),
+        split_ratio={"train": 0.5, "val": 0.5},
+        split="train",
+        **{**options, "split_column": None},
+    )
+    assert ratio.of_all == 7 - sum(map(len, ratio.census.omitted.values()))
     with pytest.raises(DataError, match="every picture is named for a defect, and no mask marks anything"):
         SegCsvDataset(table(folder, more[:2]), split="train", **options)
 

@@ -22,7 +22,6 @@ from dao.preprocess.tiling import Window, blend
 from dao.structures import Prediction
 from dao.words.warning import warn
 
-UNCALIBRATED = "none yet"
 SAID_FROM = 0.001  # of a picture, above the pixel threshold in one called good: said beside the verdict
 SAME_SCORE = 1e-3  # normalised scores of one picture differ by less, whatever runs the model
 
@@ -62,7 +61,7 @@ class AnomalyAnswer(Answer):
     def completed(cls, facts: Mapping[str, Any]) -> dict[str, Any]:
         unset = {
             "picture_threshold": 1.0, "picture_typical": 0.0, "pixel_threshold": 1.0, "pixel_typical": 0.0,
-            "region_threshold": None, "min_area": 1, "calibration": UNCALIBRATED, "region": [], SET_BY: {},
+            "region_threshold": None, "min_area": 1, "calibration": "none yet", "region": [], SET_BY: {},
         }  # fmt: skip
         return {**unset, **facts}
 
@@ -98,12 +97,11 @@ class AnomalyAnswer(Answer):
     @classmethod
     def warn_of_points(cls, before: Mapping[str, Any], after: Mapping[str, Any]) -> None:
         """A threshold far from the model's own, as one is that was read off the scale shown."""
-        before = cls.completed(before)
-        if before["calibration"] == UNCALIBRATED:
-            return
+        before, unset = cls.completed(before), cls.completed({})
         for level in ("picture", "pixel"):
             name = f"{level}_threshold"
-            if after[name] == before[name]:
+            found = any(before[known] != unset[known] for known in (name, f"{level}_typical", "calibration"))
+            if after[name] == before[name] or not found:  # where none was found there is nothing to be far from
                 continue
             place = after[SET_BY][name].removeprefix("set by ")
             if far := far_threshold(level, after[name], before, place):

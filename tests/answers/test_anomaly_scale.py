@@ -45,8 +45,14 @@ def test_a_threshold_is_far_below_half_its_distance_from_the_middle_good_score_a
 
 
 def test_a_threshold_set_before_anything_was_calibrated_is_not_compared(warned):
-    AnomalyAnswer.at(card("none yet"), {"threshold": 230})
+    new = ModelCard("anomaly", ["good", "bad"], card().preprocess)
+    AnomalyAnswer.at(new, {"threshold": 230})
     assert not warned
+
+
+def test_a_card_of_before_calibration_was_told_in_words_is_compared(warned):
+    AnomalyAnswer.at(card("none yet"), {"threshold": 230})
+    assert len(warned) == 1
 
 
 def test_the_raw_score_of_a_number_shown_is_shown_as_that_number():

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from dao.runtime.results import ResultFolder
 
 LISTS = ("bad_classes", "positive")  # facts that are lists of names, written a,b as well
+ABOUT = "Good, bad or review: a verdict a picture, by a model that AICore trained or exported; of .onnx files without torch."
 EPILOG = "Exit code: 0; 1 where some pictures have no answer; 2 where none has or something given is wrong."
 NOT_ALL = "what is printed above was answered, the pictures behind it were not"
 
@@ -104,7 +105,7 @@ def _fact(text: str) -> tuple[str, Any]:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m dao.runtime", usage="%(prog)s MODEL PICTURES [options]", description=__doc__, epilog=EPILOG,
+        prog="python -m dao.runtime", usage="%(prog)s MODEL PICTURES [options]", description=ABOUT, epilog=EPILOG,
     )  # fmt: skip
     parser.add_argument(
         "model", metavar="MODEL", help="an .onnx file; with torch also .pt2, .safetensors, .ckpt or a run folder"

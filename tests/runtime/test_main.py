@@ -50,7 +50,7 @@ def test_what_has_no_answer_stands_at_the_end_of_the_sheet_and_in_its_title(by_c
     main([str(by_colour()), str(colours), "--out", str(tmp_path / "out")])
     assert drawn["title"] == "3 of 4 pictures shown, 1 without an answer"
     assert [cell.name for cell in drawn["cells"]] == ["a.png", "b.png", "d.png", "c.png"]
-    assert drawn["cells"][3].bad is None and "truncated" in drawn["cells"][3].said[0]
+    assert drawn["cells"][3].plate is None and "truncated" in drawn["cells"][3].said[0]
     main([str(by_colour()), str(colours), "--out", str(tmp_path / "out"), "--sheet", "2"])
     assert drawn["title"] == "2 of 4 pictures shown, 1 without an answer" and len(drawn["cells"]) == 2
 

@@ -8,7 +8,7 @@ from typing import TypeVar
 
 from dao.dataloaders.census import Census
 from dao.dataloaders.datasets.base import Record, Taken
-from dao.dataloaders.datasets.masks import MaskCodec, read_raw_mask
+from dao.dataloaders.datasets.masks import BINARY_THRESHOLD, MaskCodec, read_raw_mask
 from dao.errors import DataError
 
 CONTRADICTED = "pictures named for a defect with nothing marked in the mask left out"
@@ -40,6 +40,9 @@ def refuse_unmarked(
 def _marks(path: str, codec: MaskCodec) -> bool:
     """Whether a mask marks anything; one that cannot be read is told when its turn comes."""
     try:
-        return bool(codec.decode(read_raw_mask(path, codec.kind == "index"), path, 1).any())
+        raw = read_raw_mask(path, codec.kind == "index")
+        if codec.kind == "binary" and raw.size and raw.max() >= BINARY_THRESHOLD:  # a tenth of the time of decoding
+            return True
+        return bool(codec.decode(raw, path, 1).any())
     except DataError:
         return True

@@ -25,7 +25,7 @@ quickstart: samples  ## train, evaluate, export and show a small model on the sa
 	$(BIN)/python -m dao.commands.quickstart
 
 test: $(READY)  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder
 
 chaos: $(READY)  ## eighty random kills, full disks and torn checkpoints; takes half an hour
 	$(BIN)/python tests/chaos/chaos.py --kills 50

@@ -37,6 +37,8 @@ def far_threshold(level: str, given: float, facts: Mapping[str, Any], where: str
     """What is to be said of a threshold that was set by hand far from the model's own, as one on the scale shown is;
     "" where it is near. facts: of the model, before it was set; where: what set it."""
     own, typical = facts[f"{level}_threshold"], facts[f"{level}_typical"]
+    if own <= typical:  # all good scores were equal: nothing tells far from near
+        return ""
     share = (given - typical) / (own - typical)
     if NEAR[0] <= share <= NEAR[1]:
         return ""

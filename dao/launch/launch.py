@@ -60,8 +60,12 @@ def naming_the_file(source: str) -> Iterator[None]:
 
 
 def _launch(args: argparse.Namespace) -> int:
-    if args.devices not in ("1", "auto") and not (args.check or args.verify_resume or from_torchrun()):
-        start_method()  # while the server imports, this process does too
+    if (
+        args.device == "cpu"
+        and args.devices not in ("1", "auto")
+        and not (args.check or args.verify_resume or from_torchrun())
+    ):
+        start_method("cpu")  # while the server imports, this process does too
     raw = apply_flags(reading.load_marked(args.exp_file, args.override), args)
     from dao.loggers import logger as log
 
@@ -193,7 +197,7 @@ def _spawn(placements: list[ProcessPlace], raw: Raw, args: argparse.Namespace) -
     import torch
     from torch.multiprocessing import ProcessExitedException, ProcessRaisedException, get_context, start_processes
 
-    method = start_method()
+    method = start_method(placements[0].device)
     # the way a run ended travels here, not in exit codes: torch ends the peers of a process that leaves with one
     outcome = get_context(method).Value("i", 0)
     settings = {
@@ -230,13 +234,14 @@ def _spawn(placements: list[ProcessPlace], raw: Raw, args: argparse.Namespace) -
     return outcome.value
 
 
-def start_method() -> str:
+def start_method(device: str) -> str:
     """How the processes of this machine begin: forked, on Linux, from a server that has imported torch and all of ours.
 
     Importing takes seconds and hundreds of megabytes, of every process where it is "spawn". The server runs no
-    operation and starts no device, so what it forks is as fresh as a new interpreter.
+    operation, so what it forks is as fresh as a new interpreter. Training on GPUs is spawned: a library that looked for
+    one while it was imported would leave a driver in the server that its forks cannot use.
     """
-    if sys.platform != "linux":
+    if sys.platform != "linux" or device != "cpu":
         return "spawn"
     from multiprocessing import forkserver, set_forkserver_preload
 
